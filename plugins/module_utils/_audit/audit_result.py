@@ -128,10 +128,10 @@ def apply_exceptions(
 def _applied(finding: AuditFinding, exceptions: Sequence[AuditException]) -> AuditFinding:
     if finding.status == FAIL and finding.check in finding.object.excepted_checks:
         return replace(finding, exception=AppliedException(f"the object has the annotation {ANNOTATION}"))
-    for entry in exceptions:
-        if entry.matches(finding):
-            return replace(finding, exception=AppliedException(entry.reason, entry.until))
-    return finding
+    applied = (
+        entry.apply(finding.check, vars(finding.object)) for entry in exceptions if finding.status == FAIL
+    )
+    return replace(finding, exception=next(filter(None, applied), None))
 
 
 def report_exceptions(

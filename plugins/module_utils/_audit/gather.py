@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from .._base.errors import MalformedObject, check_shape
@@ -30,7 +30,7 @@ from .._kube import client as kube_client
 from .._kube.access_review import Permission
 from .._kube.client import METADATA, Client
 from .._kube.cluster_facts import read_cluster_uid
-from .._kube.errors import Forbidden, KubeError, ListExpired, NotFound
+from .._kube.errors import Forbidden, KubeError
 from .._snapshot.context.hop_context import UpgradeOptions
 from .._snapshot.hazards.table import DetectedHazard
 from .._snapshot.installed import fetch_objects, parse_objects
@@ -78,7 +78,6 @@ from .facts.cluster_data import (
     Labels,
     Object,
     StuckRequest,
-    Traffic,
 )
 from .facts.finding import AuditedObject, annotated_checks, every
 from .guarded_reads import GuardedReads, reason_of
@@ -130,7 +129,6 @@ class _Gatherer:
         data = self._objects(
             ClusterData(client.now(), uid, version, login=login_of(client.connection), is_over=reads.is_over)
         )
-        data = replace(data, clock_offset=client.now() - datetime.now(timezone.utc))
         found = self._services.backends(data.points)
         plain = {key: backend for key, (backend, _endpoints) in found.items()}
         data = replace(
@@ -171,7 +169,11 @@ class _Gatherer:
             lacking=self._lacking(),
             gaps=tuple(reads.gaps),
             without=self._options.without,
-            traffic=Traffic(client.requests, client.received, self._chains.handshakes),
+            traffic={
+                "requests": client.requests,
+                "bytes_received": client.received,
+                "handshakes": self._chains.handshakes,
+            },
             is_over=functools.partial(reads.is_over, COMPARING_SECONDS),
         )
 
@@ -204,15 +206,15 @@ class _Gatherer:
         for kind in (VALIDATING, MUTATING):
             read = functools.partial(self._points_of, kind)
             points += self._reads.collect(CONFIGURATIONS, read, objects=(every(kind),))
-        states: list[DefinitionState] = []
-        for state, called in self._reads.collect(DEFINITIONS, self._definitions):
-            states.append(state)
-            points += called
-        services: list[ApiServiceState] = []
-        for service, called in self._reads.collect(API_SERVICES, self._api_services):
-            services.append(service)
-            points += called
-        return replace(data, points=tuple(points), definitions=tuple(states), api_services=tuple(services))
+        definitions = self._reads.collect(DEFINITIONS, self._definitions)
+        services = self._reads.collect(API_SERVICES, self._api_services)
+        points += [point for _state, called in (*definitions, *services) for point in called]
+        return replace(
+            data,
+            points=tuple(points),
+            definitions=tuple(state for state, _called in definitions),
+            api_services=tuple(state for state, _called in services),
+        )
 
     def _points_of(self, kind: str) -> Iterator[CallPoint]:
         for obj in self._list(kind):
@@ -223,30 +225,11 @@ class _Gatherer:
         return items
 
     def _definitions(self) -> Iterator[tuple[DefinitionState, tuple[CallPoint, ...]]]:
-        for definition in self._pages_of_definitions():
-            points = (
-                points_of(DEFINITION, definition) if object_parsing.has_conversion_webhook(definition) else ()
-            )
-            yield object_parsing.definition_state(definition), tuple(points)
-
-    def _pages_of_definitions(self) -> Iterator[dict[str, Any]]:
-        """Yield the CustomResourceDefinitions without their schemas, page by page.
-
-        If the API server drops the list before its end, begin again once. All items at once could exceed the memory.
-        """
-        seen: set[str] = set()
-        for attempt in (1, 2):
-            try:
-                for page in self._client.pages(_path(DEFINITION), {"limit": DEFINITIONS_PAGE}):
-                    for definition in map(object_parsing.without_schema, page.get("items") or ()):
-                        name = str(definition["metadata"].get("name"))
-                        if name not in seen:
-                            seen.add(name)
-                            yield definition
-                return
-            except ListExpired:
-                if attempt == 2:
-                    raise
+        """Yield what the checks need of each CustomResourceDefinition. All of them at once, with their schemas, could exceed the memory."""
+        for page in self._client.pages(_path(DEFINITION), {"limit": DEFINITIONS_PAGE}):
+            for definition in page.get("items") or ():
+                state = object_parsing.definition_state(definition)
+                yield state, tuple(points_of(DEFINITION, definition)) if state.has_webhook else ()
 
     def _api_services(self) -> Iterator[tuple[ApiServiceState, tuple[CallPoint, ...]]]:
         for obj in self._list(API_SERVICE):
@@ -258,13 +241,11 @@ class _Gatherer:
     def _certificates(self, points: Iterable[CallPoint]) -> dict[tuple[str, str], IssuedCertificate]:
         """Return the Certificates of cert-manager that objects name, and that exist."""
         names = dict.fromkeys(point.certificate for point in points if point.certificate)
-        found = {}
-        for namespace, name in names:
-            read = functools.partial(self._issued, namespace, name)
-            issued = self._reads.read(CERTIFICATES, read, None, backend=(namespace, name))
-            if issued:
-                found[namespace, name] = issued
-        return found
+        found = {
+            name: self._reads.read(CERTIFICATES, functools.partial(self._issued, *name), None, backend=name)
+            for name in names
+        }
+        return {name: issued for name, issued in found.items() if issued}
 
     def _issued(self, namespace: str, name: str) -> IssuedCertificate | None:
         if "/" in name:  # a name with a slash would lead to another path
@@ -341,15 +322,11 @@ class _Gatherer:
         return self._reads.read(METRICS, self._read_counters, None)
 
     def _read_counters(self) -> dict[str, float] | None:
-        try:
-            text = self._client.text("/metrics", beginnings=object_parsing.FAMILIES)
-            self._file_webhooks = object_parsing.find_file_webhooks(text)
-            self._api_server_start = object_parsing.read_start(text)
-            self._answers.append(object_parsing.read_answers(text))
-            return object_parsing.read_counters(text)
-        except NotFound as error:
-            self._reads.note(Gap(METRICS, reason_of(error)))
-            return None
+        text = self._client.text("/metrics", beginnings=object_parsing.FAMILIES)
+        self._file_webhooks = object_parsing.find_file_webhooks(text)
+        self._api_server_start = object_parsing.read_start(text)
+        self._answers.append(object_parsing.read_answers(text))
+        return object_parsing.read_counters(text)
 
     def _failed_calls(self) -> Iterator[FailedCall]:
         query = {"fieldSelector": object_parsing.SELECTOR, "limit": EVENTS_LIMIT}

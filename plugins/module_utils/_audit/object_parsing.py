@@ -45,9 +45,6 @@ MUTATING = "MutatingWebhookConfiguration"
 VALIDATING = "ValidatingWebhookConfiguration"
 DEFINITION = "CustomResourceDefinition"
 API_SERVICE = "APIService"
-# The annotation holds the whole object, with its schema.
-_DROPPED_ANNOTATIONS = (object_managers.LAST_APPLIED,)
-_KEPT_METADATA = ("name", "uid", "labels", "ownerReferences", "creationTimestamp", "deletionTimestamp")
 
 
 @check_shape("the discovery document")
@@ -70,45 +67,6 @@ def _scopes(resources: Iterable[Object]) -> Iterator[tuple[str, str]]:
         name, scope = str(entry["resource"]), str(entry.get("scope"))
         yield name, scope
         yield from ((f"{name}/{part['subresource']}", scope) for part in entry.get("subresources") or ())
-
-
-@check_shape("a CustomResourceDefinition")
-def without_schema(definition: Object) -> dict[str, Any]:
-    """Return the parts of a CustomResourceDefinition that the checks need."""
-    metadata, spec = definition["metadata"], definition["spec"]
-    annotations = {
-        key: value
-        for key, value in (metadata.get("annotations") or {}).items()
-        if key not in _DROPPED_ANNOTATIONS
-    }
-    kept = {key: metadata[key] for key in _KEPT_METADATA if key in metadata}
-    fields = [_without_fields(entry) for entry in metadata.get("managedFields") or ()]
-    versions = [{key: entry.get(key) for key in ("name", "served")} for entry in spec.get("versions") or ()]
-    return {
-        "metadata": {**kept, "annotations": annotations, "managedFields": fields},
-        "spec": {
-            "group": spec.get("group"),
-            "names": {"plural": (spec.get("names") or {}).get("plural")},
-            "versions": versions,
-            "conversion": spec.get("conversion"),
-        },
-        "status": {
-            key: (definition.get("status") or {}).get(key) for key in ("storedVersions", "conditions")
-        },
-    }
-
-
-def _without_fields(entry: Object) -> dict[str, Any]:
-    """Return an entry of managedFields with the fields of the conversion only."""
-    conversion = ((entry.get("fieldsV1") or {}).get("f:spec") or {}).get("f:conversion")
-    fields = {"f:spec": {"f:conversion": conversion}} if conversion else {}
-    return {**{key: entry.get(key, "") for key in ("manager", "operation")}, "fieldsV1": fields}
-
-
-@check_shape("a CustomResourceDefinition")
-def has_conversion_webhook(definition: Object) -> bool:
-    """Return True if the API server calls a webhook to convert objects of this kind."""
-    return (definition["spec"].get("conversion") or {}).get("strategy") == "Webhook"
 
 
 def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:
@@ -193,7 +151,7 @@ def definition_state(obj: Object) -> DefinitionState:
         str((spec.get("names") or {}).get("plural", "")),
         tuple(str(entry["name"]) for entry in versions if entry.get("served")),
         tuple(map(str, status.get("storedVersions") or ())),
-        has_conversion_webhook(obj),
+        (spec.get("conversion") or {}).get("strategy") == "Webhook",
         tuple(str(entry["name"]) for entry in versions),
         {
             str(entry["type"]): (str(entry.get("status", "")), _words_of(entry))

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -73,23 +72,18 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         "endpoints_per_service": options.endpoints_per_service,
         "endpoints_left_out": data.endpoints_left_out,
     }
-    values["traffic"] = dataclasses.asdict(data.traffic)
+    values["traffic"] = dict(data.traffic)
     return Result(changed=False, values=values)
 
 
 def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
     """Return the options of the audit. Raises CertflowError for a value that is not valid."""
-    limit = parameters["endpoints_per_service"]
-    if limit < 1:
-        raise CertflowError(
-            f"the option endpoints_per_service has the value {limit}",
-            remedy="Set endpoints_per_service to 1 or more",
-        )
-    days = parameters["ca_break_days"]
-    if days not in range(MOST_DAYS):
-        raise CertflowError(
-            f"the option ca_break_days has the value {days}", remedy="Set ca_break_days to 0 or more days"
-        )
+    for option, least, most in (("endpoints_per_service", 1, None), ("ca_break_days", 0, MOST_DAYS)):
+        value = parameters[option]
+        if value < least or (most and value >= most):
+            raise CertflowError(
+                f"the option {option} has the value {value}", remedy=f"Set {option} to {least} or more"
+            )
     counters = parameters["previous_counters"]
     wrong = [name for name, value in (counters or {}).items() if not _is_number(value)]
     if wrong:
@@ -100,11 +94,11 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
     version = parameters["snapshot_version"]
     return AuditOptions(
         probe_urls=parameters["probe_urls"],
-        endpoints_per_service=limit,
+        endpoints_per_service=parameters["endpoints_per_service"],
         snapshot_release=release_table.target(version) if version else None,
         without=_parse_without(parameters["without"]),
         eks_cas=ca_rotation.parse_eks_cas(parameters["certificate_authorities"] or {}),
-        ca_break_within=timedelta(days=days),
+        ca_break_within=timedelta(days=parameters["ca_break_days"]),
         previous_counters=None
         if counters is None
         else {name: float(value) for name, value in counters.items()},

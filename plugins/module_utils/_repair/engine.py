@@ -175,12 +175,14 @@ def _planned(
         if finding.exception if options.findings is None else name not in options.findings:
             continue
         blank = Repair(name, finding.check, finding.object.as_result())
-        wait = next(_waits(finding, data, options), None)
-        if wait is None:
-            yield from _planned_finding(reader, data, options, finding, blank)
-        elif wait[0] not in waiting:
-            waiting.add(wait[0])
-            yield replace(blank, kind=wait[0]).with_refusal(wait[1])
+        wanted = [row for row in kinds.kinds_for(finding.check) if row.name in options.kinds]
+        waits = [(row.name, row.wait(data, options.rotation)) for row in wanted]
+        kind, refusal = next((wait for wait in waits if wait[1]), ("", None))
+        if refusal is None:
+            yield from _planned_finding(reader, data, options, finding, wanted=wanted, blank=blank)
+        elif kind not in waiting:
+            waiting.add(kind)
+            yield replace(blank, kind=kind).with_refusal(refusal)
 
 
 def _planned_finding(
@@ -188,11 +190,14 @@ def _planned_finding(
     data: ClusterData,
     options: RepairOptions,
     finding: AuditFinding,
+    *,
+    wanted: Sequence[kinds.RepairKind],
     blank: Repair,
 ) -> Iterator[Repair]:
-    """Yield the plan of one finding, for each object that it is about. What no kind repairs is listed only if the user named it."""
-    rows = kinds.kinds_for(finding.check)
-    wanted = [row for row in rows if row.name in options.kinds]
+    """Yield the plan of one finding, for each object that it is about. What no kind repairs is listed only if the user named it.
+
+    wanted: the kinds of the task that answer its check.
+    """
     own = data.points_about(finding)
     points = own if wanted else []
     for point in points:
@@ -221,14 +226,6 @@ def _no_kind(finding: AuditFinding, point: CallPoint | None, secrets: Sequence[s
     elif names:
         remedy = f"Add a kind for this check to the kinds of the task ({names}), or follow the remedy of the finding"
     return Refusal("not-repairable", "no kind of the task repairs this fault", remedy)
-
-
-def _waits(finding: AuditFinding, data: ClusterData, options: RepairOptions) -> Iterator[tuple[str, Refusal]]:
-    """Yield the name of each wanted kind that waits in the whole cluster, and what it waits for."""
-    for row in kinds.kinds_for(finding.check):
-        refusal = row.wait(data, options.rotation) if row.name in options.kinds else None
-        if refusal:
-            yield row.name, refusal
 
 
 def _as_refusal(error: CertflowError) -> Refusal:

@@ -31,7 +31,6 @@ from ..._webhook.call_faults import (
     UNREAD,
 )
 from ..._webhook.served_chains import ServedChain
-from ..._x509 import certificate_facts
 from ..facts.cluster_data import (
     CERTIFICATES,
     DEFINITIONS,
@@ -170,7 +169,7 @@ def _with_reasons(finding: AuditFinding, data: ClusterData, point: CallPoint) ->
     """Return a fault of the bundle with the reason why cert-manager does not write it."""
     is_fault = finding.status == FAIL and finding.check in (*BUNDLES, CA_MISMATCH)
     is_issued = point.certificate is None or point.certificate in data.certificates
-    if is_issued or not is_fault or {CERTIFICATES, DEFINITIONS} & data.unread:
+    if is_issued or not is_fault or any(gap.source in (CERTIFICATES, DEFINITIONS) for gap in data.gaps):
         return finding
     issued_none = "has issued no certificate, or does not exist"
     is_installed = CERT_MANAGER in data.definition_named
@@ -201,15 +200,11 @@ def _resources(rule: Object) -> Iterator[str]:
 
 
 def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
-    name = "/".join(point.config.service or (point.config.server_name,))
-    if point.config.service is None or backend.is_external:
-        words = f"{point.object} calls {_address(point)}, which is outside of the cluster"
-        yield AuditFinding("endpoint-external", FAIL, point.object, words, severity=INFO)
     if point.config.service is None:
         yield from _all(SKIP, REFERENCES, point, "It calls a URL.")
+    if point.config.service is None or not backend.is_known:
         return
-    if not backend.is_known:
-        return
+    name = "/".join(point.config.service)
     if point.caller != AGGREGATION:  # the condition of an aggregated API shows it
         words = f"{point.object} calls the Service {name}, which has no cluster IP"
         yield judged("service-headless", point.object, words if backend.is_headless else "", certainty=LIKELY)
@@ -221,22 +216,13 @@ def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterat
         if backend.ready or backend.is_external
         else f"no endpoint of the Service {name} is ready",
     }
-    is_broken = False
-    for check, fault in faults.items():
-        if is_broken:
-            yield AuditFinding(check, SKIP, point.object)
-        elif fault:
-            is_broken = True
-            words = f"{point.object} cannot be called, because {fault}"
-            yield AuditFinding(check, FAIL, point.object, words, breaks_at=data.now)
-        else:
-            yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
-
-
-def _address(point: CallPoint) -> str:
-    if point.config.service is None:
-        return f"{point.config.server_name}:{point.config.port}"
-    return f"the Service {'/'.join(point.config.service)} of type ExternalName"
+    first = next((check for check, fault in faults.items() if fault), "")
+    place = REFERENCES.index(first) if first else len(REFERENCES)
+    yield from _all(PASS, REFERENCES[:place], point, BLIND_SPOT)
+    if first:
+        words = f"{point.object} cannot be called, because {faults[first]}"
+        yield AuditFinding(first, FAIL, point.object, words, breaks_at=data.now)
+    yield from _all(SKIP, REFERENCES[place + 1 :], point)
 
 
 def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
@@ -248,22 +234,22 @@ def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[
         reason = "A URL without a caBundle uses the system's roots of the API server."
         yield from _all(SKIP, BUNDLES, point, reason)
         return
-    if state == BUNDLE_EMPTY:
+    faults = {
         # The API server then uses its system roots, and a private CA among them is unusual.
-        words = f"The caBundle of {point.object} is empty, so the API server does not trust a private CA"
-        yield AuditFinding(BUNDLE_EMPTY, FAIL, point.object, words, certainty=LIKELY, breaks_at=data.now)
-    elif state == BUNDLE_BROKEN:
-        words = f"The caBundle of {point.object} contains no certificate"
-        yield AuditFinding(BUNDLE_BROKEN, FAIL, point.object, words, breaks_at=data.now)
+        BUNDLE_EMPTY: (LIKELY, "is empty, so the API server does not trust a private CA"),
+        BUNDLE_BROKEN: (PROVEN, "contains no certificate"),
+    }
+    if state:
+        certainty, fault = faults[state]
+        words = f"The caBundle of {point.object} {fault}"
+        yield AuditFinding(state, FAIL, point.object, words, certainty=certainty, breaks_at=data.now)
     yield from _all(PASS, [check for check in BUNDLES if check != state], point)
 
 
 def _serves_cluster_ca(data: ClusterData, backend: Backend) -> bool:
     """Return True if a CA of the cluster signed what an endpoint serves. The roots of a machine have no such CA."""
     return any(
-        signer_of(data.published, *certificate_facts.load_leaf_and_chain(chain.chain_pem)) is not None
-        for chain in backend.chains
-        if chain.certificate
+        signer_of(data.published, *chain.parsed) is not None for chain in backend.chains if chain.certificate
     )
 
 

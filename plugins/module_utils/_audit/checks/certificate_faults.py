@@ -75,7 +75,9 @@ def find_chain_faults(
 ) -> tuple[CertificateFault, ...]:
     """Return the faults of the chain that one endpoint serves, for the bundle and the name of a client configuration."""
     if served.life:
-        return tuple(_life_faults(*served.life, now))
+        begin, end = served.life
+        words = f"the certificate is valid from {format_time(begin)} to {format_time(end)}"
+        return tuple(_dated(words, "", begin, end, now, is_start=now < begin))
     return _chain_faults(served.chain_pem, config.ca_bundle, config.server_name, now)
 
 
@@ -115,27 +117,20 @@ def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ..
 def _date_faults(breaks: Iterable[ChainBreak], now: datetime) -> Iterator[CertificateFault]:
     """Yield the dates that leave no chain. The share of the lifetime is that of the certificate that ends."""
     for entry in breaks:
-        words, prefix = entry.in_words(now), "ca-" if entry.place == ANCHOR else ""
-        severity = expiry_severity(entry.certificate.not_before, entry.at, now)
-        if entry.is_start:
-            yield CertificateFault("not-yet-valid", words, now)
-        elif entry.at < now:
-            yield CertificateFault(f"{prefix}expired", words, entry.at)
-        elif severity:
-            yield CertificateFault(f"{prefix}expiring", words, entry.at, severity)
+        prefix, begin = "ca-" if entry.place == ANCHOR else "", entry.certificate.not_before
+        yield from _dated(entry.in_words(now), prefix, begin, entry.at, now, is_start=entry.is_start)
 
 
-def _life_faults(begin: datetime, end: datetime, now: datetime) -> Iterator[CertificateFault]:
-    """Yield the fault of the dates of a certificate that only Go reads."""
-    severity = expiry_severity(begin, end, now)
-    if now < begin:
-        yield CertificateFault(
-            "not-yet-valid", f"the certificate is valid only from {format_time(begin)}", now
-        )
-    elif end < now:
-        yield CertificateFault("expired", f"the certificate has expired at {format_time(end)}", end)
+def _dated(
+    words: str, prefix: str, begin: datetime, at: datetime, now: datetime, *, is_start: bool
+) -> Iterator[CertificateFault]:
+    severity = expiry_severity(begin, at, now)
+    if is_start:
+        yield CertificateFault("not-yet-valid", words, now)
+    elif at < now:
+        yield CertificateFault(f"{prefix}expired", words, at)
     elif severity:
-        yield CertificateFault("expiring", f"the certificate expires at {format_time(end)}", end, severity)
+        yield CertificateFault(f"{prefix}expiring", words, at, severity)
 
 
 def _name_faults(

@@ -40,7 +40,6 @@ SNAPSHOT_CONTROLLER = AuditedObject("SnapshotController", "external-snapshotter"
 CLUSTER_CA_OBJECT = AuditedObject("ConfigMap", ROOT_CA[1], "v1", namespace=ROOT_CA[0])
 #: To replace the CA of a cluster takes weeks (gardener, the condition CACertificateValiditiesAcceptable).
 CA_WITHIN = timedelta(days=365)
-CLOCK_SECONDS = 60
 #: The counter of failed conversions has no name of a CustomResourceDefinition.
 CONVERSIONS = "conversions"
 #: The counter of the matchConditions of a webhook that could not be evaluated.
@@ -133,11 +132,10 @@ def _counter_lines(data: ClusterData, name: str) -> Iterator[str]:
 
 def check_file_webhooks(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the finding about webhooks that are not in the API."""
-    if data.file_webhooks:
+    if data.file_webhooks is not None:
         words = "The API server reads webhooks from files, and the audit cannot check their CA bundles"
-        yield AuditFinding("webhook-in-file", FAIL, API_SERVER, words, data.file_webhooks[:MOST_LINES])
-    elif data.file_webhooks is not None:
-        yield AuditFinding("webhook-in-file", PASS, API_SERVER, evidence=(_ONE_SERVER,))
+        lines = data.file_webhooks[:MOST_LINES]
+        yield judged("webhook-in-file", API_SERVER, words if lines else "", lines)
 
 
 def check_requests(data: ClusterData) -> Iterator[AuditFinding]:
@@ -182,14 +180,10 @@ def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
         return
     facts = first.certificate
     severity = expiry_severity(facts.not_before, first.at, data.now)
-    line = f"subject {facts.subject}, issuer {facts.issuer}, SHA-256 {facts.fingerprint}"
-    if not severity:
-        yield AuditFinding("apiserver-expiring", PASS, API_SERVER, evidence=(line,))
-        return
+    lines = (f"subject {facts.subject}, issuer {facts.issuer}, SHA-256 {facts.fingerprint}",)
     words = f"{first.name[:1].upper()}{first.name[1:]} of the API server expires at {format_time(first.at)}"
-    yield AuditFinding(
-        "apiserver-expiring", FAIL, API_SERVER, words, (line,), severity=severity, breaks_at=first.at
-    )
+    fault = words if severity else ""
+    yield judged("apiserver-expiring", API_SERVER, fault, lines, severity=severity, breaks_at=first.at)
 
 
 def _api_server_breaks(data: ClusterData) -> tuple[ChainBreak, ...]:
@@ -245,13 +239,3 @@ def check_cluster_ca(data: ClusterData) -> Iterator[AuditFinding]:
         severity=expiry_severity(facts.not_before, facts.not_after, data.now) or WARNING,
         breaks_at=facts.not_after,
     )
-
-
-def check_clock(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the finding about the difference of the clocks of the API server and of this machine."""
-    if data.clock_offset is None:
-        return
-    seconds = data.clock_offset.total_seconds()
-    direction = "ahead of" if seconds > 0 else "behind"
-    words = f"The clock of the API server is {abs(seconds):.0f} s {direction} the clock of the machine that runs this task"
-    yield judged("clock", API_SERVER, words if abs(seconds) > CLOCK_SECONDS else "")

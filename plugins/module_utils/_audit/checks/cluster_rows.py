@@ -212,17 +212,6 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         cluster_checks.check_cluster_ca,
     ),
     Check(
-        "clock",
-        "The clocks of the API server and of this machine differ",
-        CLUSTER,
-        WARNING,
-        (),
-        "New certificates are not valid yet for some programs, and tokens are refused. The times of this report are those of the API server.",
-        "Synchronize the clock of the machine that runs the task, and those of the control plane nodes.",
-        "kubernetes/kubectl#1307",
-        cluster_checks.check_clock,
-    ),
-    Check(
         "snapshot-hazard",
         "A hazard of the upgrade of the snapshot controller",
         CLUSTER,

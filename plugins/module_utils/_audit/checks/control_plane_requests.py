@@ -176,7 +176,8 @@ def find_matches(
     for_any_labels = {**point.webhook, "objectSelector": {}}
     for row in rows:
         sets = (own or {}).get(row.labelled) or object_labels(data, row.labelled)
-        is_read = are_labels_read(point, row, own or data.object_labels)
+        # The webhook does not compare the labels of the objects of the row, or they were read.
+        is_read = not (selector and row.labelled) or row.labelled in (own or data.object_labels)
         partial = unread if row.labelled in (own or ()) else data.truncated
         for place in (namespace,) if namespace else row.namespaces or ("",):
             requests = [
@@ -196,11 +197,6 @@ def find_matches(
                 undecided.update(row.labelled for answer in others if answer.is_asked is not False)
             undecided.update(answer.source for answer in answers if answer.is_asked is None)
     return matched, tuple(sorted(undecided))
-
-
-def are_labels_read(point: CallPoint, row: ControlPlaneRequest, read: Iterable[str]) -> bool:
-    """Return True if the webhook does not compare the labels of the objects of the row, or if they were read."""
-    return not point.webhook.get("objectSelector") or not row.labelled or row.labelled in read
 
 
 def _distinct(sets: Iterable[Labels], selector: Object) -> list[Labels]:

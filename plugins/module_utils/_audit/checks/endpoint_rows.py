@@ -131,17 +131,6 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
     _of_fault("service-headless", REACH, _REACH),
     _of_fault("no-endpoints", REACH, _REACH),
     Check(
-        "endpoint-external",
-        "The webhook is outside of the cluster",
-        REACH,
-        INFO,
-        _REACH,
-        "A machine outside of the cluster decides about requests. The audit connects to it only with probe_urls.",
-        "Make sure that you know who runs this address.",
-        "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
-        call_checks.check_points,
-    ),
-    Check(
         "calls-fail",
         "The API server reports failed calls",
         REACH,

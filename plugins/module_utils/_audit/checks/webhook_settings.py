@@ -28,35 +28,29 @@ _VIRTUAL = tuple(row for row in REQUESTS if row.is_virtual)
 
 def check_settings(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about the settings of each admission webhook."""
+    minor = re.match(r"v?1\.(\d+)", data.version)
+    has_virtual = minor is None or int(minor[1]) < VIRTUAL_UNTIL_MINOR
     for point in admission_points(data):
-        yield from _slow_leases(data, point)
-        yield from _virtual(data, point)
         seconds = seconds_of(point)
+        if point.is_strict:
+            reason = ("control-plane-blocked covers it.",)
+            yield AuditFinding("slow-leases", SKIP, point.object, evidence=reason)
+        else:
+            rows = _RENEWALS if seconds > LEASE_SECONDS else ()
+            words = f"{point.object} may delay each renewal of a Lease by {seconds} s, although it has failurePolicy Ignore"
+            yield from _matching(data, point, "slow-leases", rows, words)
+        if has_virtual:
+            rows = _VIRTUAL if point.is_strict else ()
+            words = (
+                f"If {point.object} does not answer, the API server refuses reviews of tokens and permissions"
+            )
+            yield from _matching(data, point, "virtual-resources", rows, words)
+        else:
+            yield AuditFinding("virtual-resources", SKIP, point.object)
         words = f"{point.object} may delay each request that it matches by {seconds} s"
         lines = (f"timeoutSeconds {seconds}",)
         yield judged("timeout-long", point.object, words if seconds > LONG_SECONDS else "", lines)
         yield _everything(point)
-
-
-def _slow_leases(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
-    """With failurePolicy Fail the check of the control plane reports Leases."""
-    seconds = seconds_of(point)
-    words = f"{point.object} may delay each renewal of a Lease by {seconds} s, although it has failurePolicy Ignore"
-    if point.is_strict:
-        yield AuditFinding("slow-leases", SKIP, point.object, evidence=("control-plane-blocked covers it.",))
-    else:
-        rows = _RENEWALS if seconds > LEASE_SECONDS else ()
-        yield from _matching(data, point, "slow-leases", rows, words)
-
-
-def _virtual(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
-    minor = re.match(r"v?1\.(\d+)", data.version)
-    words = f"If {point.object} does not answer, the API server refuses reviews of tokens and permissions"
-    if minor and int(minor[1]) >= VIRTUAL_UNTIL_MINOR:
-        yield AuditFinding("virtual-resources", SKIP, point.object)
-    else:
-        rows = _VIRTUAL if point.is_strict else ()
-        yield from _matching(data, point, "virtual-resources", rows, words)
 
 
 def _matching(
@@ -112,13 +106,13 @@ def _stored(definition: DefinitionState) -> AuditFinding:
         f"status.storedVersions: {', '.join(definition.stored)}",
         f"served: {', '.join(definition.served)}",
     )
+    severity, fault = INFO, ""
     if unserved:
-        words = f"Objects of {name} may be stored in {', '.join(unserved)}, which is not served"
-        return AuditFinding(check, FAIL, definition.object, words, lines, severity=WARNING)
-    if definition.has_webhook and len(definition.stored) > 1:
-        words = f"Objects of {name} may be stored in {len(definition.stored)} versions, which the conversion webhook must convert"
-        return AuditFinding(check, FAIL, definition.object, words, lines, severity=INFO)
-    return AuditFinding(check, PASS, definition.object)
+        severity, fault = WARNING, f"{', '.join(unserved)}, which is not served"
+    elif definition.has_webhook and len(definition.stored) > 1:
+        fault = f"{len(definition.stored)} versions, which the conversion webhook must convert"
+    words = f"Objects of {name} may be stored in {fault}" if fault else ""
+    return judged(check, definition.object, words, lines, severity=severity)
 
 
 def _state(data: ClusterData, definition: DefinitionState) -> AuditFinding:

@@ -320,18 +320,6 @@ class IssuedCertificate:
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """The cost of an audit."""
-
-    #: Sent requests, repeated ones included.
-    requests: int = 0
-    #: Bytes of the answers, without those of TLS handshakes with endpoints.
-    bytes_received: int = 0
-    #: TLS handshakes with endpoints.
-    handshakes: int = 0
-
-
-@dataclass(frozen=True)
 class StuckRequest:
     """A CSR or a PodCertificateRequest that is not issued."""
 
@@ -406,8 +394,6 @@ class ClusterData:
     ca_break_within: timedelta = timedelta(days=30)
     #: When the API server started whose counters were read, None if it is not known.
     api_server_start: datetime | None = None
-    #: How far the API server's clock is ahead of the clock of this machine. None if it is not known.
-    clock_offset: timedelta | None = None
     login: Login = Login("none")
     #: None if no release is wanted, or no snapshot controller is installed.
     snapshot_hazards: tuple[DetectedHazard, ...] | None = None
@@ -418,7 +404,8 @@ class ClusterData:
     lacking: tuple[Permission, ...] = ()
     #: The number of endpoints that the limit left out.
     endpoints_left_out: int = 0
-    traffic: Traffic = Traffic()
+    #: The numbers of requests, of received bytes and of TLS handshakes with endpoints.
+    traffic: Mapping[str, int] = field(default_factory=dict)
     #: Returns True when the time for comparisons is over.
     is_over: Callable[[], bool] = field(default=lambda: False, compare=False)
 
@@ -426,11 +413,6 @@ class ClusterData:
     def rotation(self) -> CaData | None:
         """Return the CAs if there is more than one, None otherwise."""
         return self.ca if self.ca and self.ca.cas.is_rotating else None
-
-    @property
-    def unread(self) -> frozenset[str]:
-        """Return the sources of which something could not be read."""
-        return frozenset(gap.source for gap in self.gaps)
 
     @functools.cached_property
     def shared_webhooks(self) -> frozenset[str]:

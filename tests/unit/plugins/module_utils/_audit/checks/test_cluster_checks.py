@@ -312,14 +312,6 @@ def test_an_intermediate_certificate_of_the_api_server_that_ends_is_named() -> N
     assert failures(cluster_checks.check_cluster_ca(data)) == []
 
 
-@pytest.mark.parametrize(
-    ("seconds", "statuses"), [(0, ["pass"]), (60, ["pass"]), (61, ["fail"]), (-61, ["fail"]), (None, [])]
-)
-def test_the_clock_of_the_api_server(seconds: float | None, statuses: list[str]) -> None:
-    offset = None if seconds is None else timedelta(seconds=seconds)
-    assert [one.status for one in cluster_checks.check_clock(cluster(clock_offset=offset))] == statuses
-
-
 HAZARD_ROWS = {row.id: row for row in HAZARD_TABLE}
 HAZARD = DetectedHazard(HAZARD_ROWS["two-controllers"], Finding(("a", "b"), "Remove one."))
 HAZARDS: list[tuple[Any, list[str], list[str]]] = [
