@@ -61,14 +61,14 @@ MENDS = (
     Mend(
         "the audit alarms when no chain is left",
         "module_utils/_audit/checks/certificate_faults.py",
-        "        elif entry.at < now:\n            yield CertificateFault(f",
-        "        elif entry.at < now:\n            continue\n            yield CertificateFault(f",
+        "    elif at < now:\n        yield CertificateFault(f",
+        "    elif at < now:\n        return\n        yield CertificateFault(f",
     ),
     Mend(
         "an expiry is named before it comes",
         "module_utils/_audit/checks/certificate_faults.py",
-        "        elif severity:\n            yield CertificateFault(f",
-        "        elif False:\n            yield CertificateFault(f",
+        "    elif severity:\n        yield CertificateFault(f",
+        "    elif False:\n        yield CertificateFault(f",
     ),
     Mend(
         "a chain is judged by the caBundle",

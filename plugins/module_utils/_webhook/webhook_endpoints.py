@@ -38,7 +38,6 @@ class Endpoint:
     state: READY, NOT_READY, TERMINATING.
     is_outside: True for the address of a URL or of a Service of type ExternalName. This process may connect to it, and it
       may lead each connection to another machine. Here an address of the cluster's network may belong to another machine.
-    node: the name of its node, "" if it is not known.
     """
 
     host: str
@@ -46,7 +45,6 @@ class Endpoint:
     pod: tuple[str, str] | None = None
     state: str = READY
     is_outside: bool = False
-    node: str = ""
 
     def __str__(self) -> str:
         name = f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
@@ -164,8 +162,7 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: s
             is_pod = target.get("kind") == "Pod" and target.get("namespace") == namespace
             name = str(target.get("name") or "")
             pod = (namespace, name) if is_pod and _POD_NAME.fullmatch(name) else None
-            state, node = _state(entry.get("conditions") or {}), str(entry.get("nodeName") or "")
-            yield Endpoint(entry["addresses"][0], ports[0], pod, state, node=node)
+            yield Endpoint(entry["addresses"][0], ports[0], pod, _state(entry.get("conditions") or {}))
 
 
 def _state(conditions: Mapping[str, Any]) -> str:

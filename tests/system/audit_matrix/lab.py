@@ -316,7 +316,8 @@ def plain(message: str, namespace: str) -> str:
     text = message.rpartition('": ')[2] if is_call else message
     text = re.sub(r": current time \S+ is (after|before) \S+", "", text)
     text = text.replace(namespace, "NAMESPACE")
-    return re.sub(r"127\.96\.\d+\.\d+:\d+", "ADDRESS", text)
+    text = re.sub(r"message of length \d+ bytes", "message of length LENGTH bytes", text)
+    return re.sub(r"127\.(96|0)\.\d+\.\d+:\d+", "ADDRESS", text)
 
 
 @contextlib.contextmanager

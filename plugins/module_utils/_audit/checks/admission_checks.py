@@ -37,8 +37,6 @@ from .control_plane_requests import (
     may_match,
 )
 
-#: A create, update or patch ends after this time (k8s.io/apiserver endpoints/handlers requestTimeoutUpperBound).
-REQUEST_SECONDS = 34
 #: A slower webhook on objects of the control plane is a hazard even if its failures are ignored
 #: (gardener pkg/gardenlet/controller/shoot/care/constraints.go).
 SLOW_SECONDS = 15
