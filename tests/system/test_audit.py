@@ -193,8 +193,8 @@ def test_calls_that_fail_although_the_certificate_is_good(rig: AuditRig) -> None
     )
     findings = failed(rig.audit(previous_counters=earlier), name, with_info=True)
     (finding,) = [one for one in findings if one["check"] == "calls-fail"]
-    assert "failed calls since the API server started" in finding["evidence"][0]
-    assert "failed calls since the previous audit" in finding["evidence"][1]
+    assert "failures since the API server started at " in finding["evidence"][0]
+    assert "failures since the previous audit" in finding["evidence"][1]
     assert not finding["evidence"][1].startswith("0 ")
 
 

@@ -214,27 +214,11 @@ def prints(result: dict[str, Any], status: str) -> set[str]:
 
 
 @pytest.mark.usefixtures("pages_of_one")
-@pytest.mark.parametrize("times", [1, 2])
-def test_pages_that_expire_are_read_once_more(spoilt: Spoilt, complete: dict[str, Any], times: int) -> None:
-    expired: list[str] = []
-
-    def act(exchange: Exchange) -> None:
-        if exchange.path.startswith(DEFINITIONS) and "continue=" in exchange.path and len(expired) < times:
-            expired.append(exchange.path)
-            exchange.say(410, EXPIRED)
-        else:
-            exchange.pass_on()
-
-    result = spoilt.audit(act)
-    assert len(expired) == times
-    assert len(unknown(result)) == len(unknown(complete)) + (times - 1)
-
-
-@pytest.mark.usefixtures("pages_of_one")
-def test_a_page_that_fails_in_the_middle_is_unknown(spoilt: Spoilt) -> None:
+@pytest.mark.parametrize("answer", [(422, {**BROKEN, "code": 422}), (410, EXPIRED)])
+def test_a_page_that_fails_in_the_middle_is_unknown(spoilt: Spoilt, answer: tuple[int, Any]) -> None:
     def act(exchange: Exchange) -> None:
         if exchange.path.startswith(DEFINITIONS) and "continue=" in exchange.path:
-            exchange.say(422, {**BROKEN, "code": 422})
+            exchange.say(*answer)
         else:
             exchange.pass_on()
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.years.power import MENDS, Mend
 
-PLUGINS = Path(__file__).parents[2] / "plugins"
+PLUGINS = Path(__file__).parents[3] / "plugins"
 
 
 @pytest.mark.parametrize("mend", MENDS, ids=lambda mend: mend.name)
