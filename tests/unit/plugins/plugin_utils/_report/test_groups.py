@@ -202,7 +202,6 @@ def _worlds() -> Any:
             "empty": (point(config("", name=name), name=name), Backend(ready=1)),
             "silent": (point(given, name=name), Backend(ready=1, chains=(silent("refused", fault="refused"),) * at)),
             "slow": (point(given, name=name, webhook=slow), Backend(ready=1)),
-            "url": (point(config(name=name, url=f"{name}.example.com"), name=name), Backend(is_external=True)),
         }  # fmt: skip
 
 
