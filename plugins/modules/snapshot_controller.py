@@ -323,7 +323,6 @@ plan:
     reason: {description: "Why the step is needed, and why at this place.", type: str, returned: success}
     action: {description: The kind of step., type: str, returned: success, sample: apply}
     parameters: {description: The parameters of the action., type: dict, returned: success}
-    hazards: {description: Ids of the hazards that the step handles., type: list, elements: str, returned: success}
 due:
   description: Ids of the steps that would write, according to the dry runs at the beginning.
   returned: success

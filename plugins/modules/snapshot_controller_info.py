@@ -147,7 +147,6 @@ plan:
     reason: {description: "Why it is needed, and why at this place.", type: str, returned: success}
     action: {description: The kind of step., type: str, returned: success, sample: apply}
     parameters: {description: The parameters of the action., type: dict, returned: success}
-    hazards: {description: Ids of the hazards that it handles., type: list, elements: str, returned: success}
 lines:
   description:
     - The plan as text. The first line is the way. Then each line has a sign, a verb and an object. C(+) creates, C(~) changes, C(-) deletes,

@@ -86,14 +86,10 @@ def hazards(result: dict[str, Any]) -> set[str]:
 
 # Hazards between 4.2.1 and 8.7.0, and with group snapshots between 6.2.2 and 8.7.0.
 MET_ON_THE_WAY = {
-    "v1beta1-unserved", "webhook-first", "secret-type", "no-drain", "webhook-port",
-    "rights-first", "webhook-selector", "volume-mode",
-    "controller-selector", "rules-first", "dangling-configuration",
-    "webhook-left",
+    "v1beta1-unserved", "volume-mode", "rules-first",
 }  # fmt: skip
 
 
 MET_BY_GROUPS = {
-    "group-crds-first", "alpha-lists", "alpha-dropped", "conversion-needed", "conversion-left", "stored-at-v1beta1",
-    "arguments-ended", "no-way-back",
+    "alpha-lists", "alpha-dropped", "conversion-left", "stored-at-v1beta1", "no-way-back",
 }  # fmt: skip

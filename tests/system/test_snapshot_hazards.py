@@ -144,7 +144,6 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
     "newer-than-known": ("8.7.0", image(f"{lab.REGISTRY}/snapshot-controller:v9.1.0"), "8.7.0", NO),
     "version-unknown": ("7.0.2", image("mirror.example/snapshot-controller:ours"), "8.7.0", NO),
     "two-controllers": ("7.0.2", create(workload("Deployment", "default", "another", OLD_CONTROLLER.replace("4.0.0", "7.0.2"))), "8.7.0", NO),
-    "leftover-statefulset": ("4.2.1", create(workload("StatefulSet", "default", "snapshot-controller", OLD_CONTROLLER)), "6.2.2", NO),
     "another-name": ("7.0.2", lambda cluster: (
         kubectl("delete", *CONTROLLER)(cluster),
         create(workload("Deployment", "kube-system", "rke2-snapshot-controller", OLD_CONTROLLER.replace("4.0.0", "7.0.2")))(cluster),
@@ -202,7 +201,6 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
     ),
     "conversion-unsupported": ("8.1.0", nothing, "8.7.0", {"conversion_webhook": True}),
     "sidecars-at-v1beta1": ("8.4.0", lambda cluster: (groups("8.2.0", group_content("v1beta1"))(cluster), create(sidecar("8.2.0", GATE))(cluster)), "8.7.0", NO),
-    "sidecars-before-crds": ("8.1.0", lambda cluster: (groups("8.2.0")(cluster), create(sidecar("8.4.0", GATE))(cluster)), "8.4.0", NO),
     "back-without-lists": ("8.7.0", groups("8.7.0", group_content("v1")), "8.2.1", {"group_snapshots": True}),
     "back-to-alpha": ("8.7.0", groups("8.7.0", group_content("v1")), "8.1.1", {"group_snapshots": True}),
     "groups-unattended": (
@@ -213,20 +211,6 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         "7.0.2", patch(WEBHOOK, {"op": "add", "path": "/spec/template/spec/hostNetwork", "value": True}), "8.1.1",
         {"webhook_host_network": True, "webhook_port": 443},
     ),
-    "groups-path": (
-        "7.0.2",
-        create({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-            "metadata": {"name": "validation-webhook.groupsnapshot.storage.k8s.io"},
-            "webhooks": [{
-                "name": "validation-webhook.groupsnapshot.storage.k8s.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-                "clientConfig": {"service": {"namespace": "default", "name": "snapshot-validation-service", "path": "/volumegroupsnapshot"}},
-                "rules": [{"apiGroups": [GROUP], "apiVersions": ["v1alpha1"], "operations": ["CREATE"], "resources": list(GROUP_KINDS)}],
-            }],
-        }),
-        "8.1.1", NO,
-    ),
-    "no-endpoints": ("7.0.2", kubectl("delete", *WEBHOOK), "8.1.1", NO),
     "controllers-removed": (
         "7.0.2", create(workload("Deployment", "default", "second", "registry.k8s.io/sig-storage/snapshot-controller:v7.0.2")),
         "8.1.1", {"remove_controllers": ["default/second"]},
@@ -238,7 +222,7 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
 }  # fmt: skip
 
 
-OF_OTHERS = ("foreign-configuration", "names-elsewhere", "other-containers", "secret-kept", "webhook-shared")
+OF_OTHERS = ("foreign-configuration", "other-containers", "secret-kept", "webhook-shared")
 # Hazards of other tests, with the name of the test.
 ELSEWHERE = {
     **dict.fromkeys(MET_ON_THE_WAY, "test_snapshot_upgrade, from release to release"),

@@ -56,18 +56,15 @@ def test_a_plan_for_an_empty_cluster_installs(cluster: Cluster) -> None:
     assert (result["refusal"], bool(result["lines"])) == ("", True)
 
 
-GONE = {"dangling-configuration", "webhook-left"}
 # Release, its CRDs as they are recognised, True if it has a validation webhook, hazards up to 8.7.0.
 RELEASES = [
-    ("4.2.1", "4.1 to 5.0", True, {"v1beta1-unserved", "controller-selector", "rights-first", *GONE}),
-    pytest.param(
-        "6.2.2", "6.0.1 to 6.2", True, {"controller-selector", "rights-first", *GONE}, marks=pytest.mark.full
-    ),
-    ("7.0.2", "7.0", True, {"rights-first", *GONE}),
-    pytest.param("8.1.0", "8.0 to 8.7", True, {"rights-first", *GONE}, marks=pytest.mark.full),
+    ("4.2.1", "4.1 to 5.0", True, {"v1beta1-unserved", "volume-mode"}),
+    pytest.param("6.2.2", "6.0.1 to 6.2", True, {"volume-mode"}, marks=pytest.mark.full),
+    ("7.0.2", "7.0", True, set()),
+    pytest.param("8.1.0", "8.0 to 8.7", True, set(), marks=pytest.mark.full),
     pytest.param("8.7.0", "8.0 to 8.7", False, set(), marks=pytest.mark.full),
 ]
-LOOKED_FOR = {"v1beta1-unserved", "controller-selector", "rights-first", *GONE}
+LOOKED_FOR = {"v1beta1-unserved", "volume-mode"}
 
 
 @pytest.mark.parametrize(("release", "crds", "webhook", "expected"), RELEASES)
@@ -110,7 +107,7 @@ def test_an_audit_finds_the_hazards_of_the_way_to_a_release(cluster: Cluster) ->
         row["id"]: row["handling"] in ("refuse", "ask")
         for row in plan(cluster, "8.7.0", accept=[])["hazards"]
     }
-    assert {"v1beta1-unserved", "controller-selector"} <= set(expected)
+    assert {"v1beta1-unserved", "volume-mode"} <= set(expected)
     assert audited(snapshot_version="8.7.0") == {
         name: "warning" if stops else "info" for name, stops in expected.items()
     }

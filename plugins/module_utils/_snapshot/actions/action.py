@@ -138,8 +138,6 @@ class Step:
     #: Sentences that say why the step is needed, and why at this place.
     reason: str
     action: Action
-    #: The ids of the hazards that the step handles.
-    hazards: tuple[str, ...] = ()
 
     def as_result(self, hop: str) -> dict[str, Any]:
         """Return the step as results carry it. hop: the release that its hop leads to."""
@@ -149,7 +147,6 @@ class Step:
             "reason": self.reason,
             "action": self.action.action_name,
             "parameters": self.action.parameters(),
-            "hazards": list(self.hazards),
             "hop": hop,
         }
 

@@ -122,16 +122,6 @@ class WebhookContext:
         objects = [row for kind in kinds for row in (*self.services(kind), *self.candidates(kind))]
         return [*map(str, objects), *(_name(row) for kind in kinds for row in self.leftovers(kind))]
 
-    def elsewhere(self) -> list[str]:
-        """Return the objects with upstream's names outside the webhook's namespace."""
-        hooks = [known_webhook(kind) for kind in (VALIDATION, CONVERSION)]
-        known = {name for hook in hooks for name in (hook.service, hook.secret, hook.old_secret)}
-        services = [service for service in self.hop.installed.services if service.name in known]
-        secrets = [secret for secret in self.hop.installed.secrets if secret.name in known]
-        objects = (*self.hop.installed.strangers, *services, *secrets)
-        named = [*map(str, objects), *map(_name, self.hop.installed.leftovers)]
-        return [name for name in named if name not in self.own_names]
-
     def why_kept(self, kind: str, secret: Secret) -> str:
         """Return the reason to keep a Secret when the webhook is deleted, "" if it may be deleted."""
         known = known_webhook(kind)

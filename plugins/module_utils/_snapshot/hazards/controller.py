@@ -8,23 +8,9 @@
 from __future__ import annotations
 
 from ..context.upgrade_context import UpgradeContext
-from ..kinds import CONTROLLER, CONTROLLER_NAME, SIDECAR
+from ..kinds import CONTROLLER, SIDECAR
 from ..release import flags
-from .finding import Finding, finding_of, labels
-
-
-def find_rights_first(context: UpgradeContext) -> Finding | None:
-    """Find a role of another release. The RBAC objects are applied in any case."""
-    if context.is_first or context.version == context.release.version:
-        return None
-    return Finding((f"ClusterRole {CONTROLLER_NAME}-runner gets the permissions of {context.release}",))
-
-
-def find_controller_selector(context: UpgradeContext) -> Finding | None:
-    live = context.controller
-    if live is None or not context.orphans_controller or dict(live.selector) == dict(context.selector):
-        return None
-    return Finding((f"{live}: selector {labels(live.selector)}, required {labels(context.selector)}",))
+from .finding import Finding, finding_of
 
 
 def find_arguments_unknown(context: UpgradeContext) -> Finding | None:
@@ -44,13 +30,6 @@ def _instead(arguments: list[str]) -> str:
         "; ".join(dict.fromkeys(flag.instead for _one, flag in rows if flag.instead))
         or "no argument replaces it"
     )
-
-
-def find_arguments_ended(context: UpgradeContext) -> Finding | None:
-    """Find arguments of the running controller that the release does not know."""
-    live = context.controller
-    wrong = flags.unknown(CONTROLLER, live.arguments, context.release) if live else []
-    return finding_of(f"{live}: {argument}" for argument in wrong)
 
 
 def find_arguments_dropped(context: UpgradeContext) -> Finding | None:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MOST = 10
@@ -36,7 +36,3 @@ def finding_of(evidence: Iterable[str], remedy: str = "") -> Finding | None:
     """Return the finding with this evidence, None without evidence."""
     lines = listed(evidence)
     return Finding(lines, remedy) if lines else None
-
-
-def labels(selector: Mapping[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in selector.items()) or "nothing"

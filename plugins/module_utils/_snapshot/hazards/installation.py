@@ -167,11 +167,6 @@ def find_controllers_removed(context: UpgradeContext) -> Finding | None:
     )
 
 
-def find_leftover_statefulset(context: UpgradeContext) -> Finding | None:
-    found = [workload for workload in context.removed if context.is_leftover(workload)]
-    return finding_of(f"{workload}: {workload.image}" for workload in found)
-
-
 def find_another_name(context: UpgradeContext) -> Finding | None:
     controller = context.controller
     known = {("Deployment", CONTROLLER_NAME)}

@@ -14,7 +14,6 @@ from ..context.hop_context import RATCHETS_SINCE, Undo
 from ..context.state_after import state_after
 from ..context.upgrade_context import UpgradeContext
 from ..installed.installers import OURS
-from ..kinds import SIDECAR
 from ..release import crd_sets, release_table
 from ..release.crd_sets import SERVED, Crd
 from ..release.release_table import (
@@ -23,7 +22,6 @@ from ..release.release_table import (
     GROUP,
     GROUP_CONTENTS,
     GROUP_CRDS,
-    NEW_LISTS_SINCE,
     OLD_LISTS,
     SNAPSHOT,
     SNAPSHOT_CRDS,
@@ -187,24 +185,6 @@ def _alpha(context: UpgradeContext) -> Finding | None:
     )
 
 
-def find_conversion_needed(context: UpgradeContext) -> Finding | None:
-    if not context.webhooks.wants("conversion"):
-        return None
-    groups = context.installed.groups
-    unread = context.installed.unreadable.get("group_contents", "")
-    reasons = (
-        (
-            context.groups.stores_v1beta1,
-            f"{groups.contents} VolumeGroupSnapshotContents stored at v1beta1 or before",
-        ),
-        *((True, f"{workload} uses v1beta1: {workload.image}") for workload in context.groups.old_sidecars),
-        (context.options.conversion_webhook, "conversion_webhook is true"),
-        (context.groups.conversion_works, "a conversion webhook is installed and answers"),
-        ("group_contents" in context.installed.unreadable, unread),
-    )
-    return Finding(listed(words for applies, words in reasons if applies))
-
-
 def find_conversion_refused(context: UpgradeContext) -> Finding | None:
     asked = context.options.conversion_webhook
     if (
@@ -270,22 +250,6 @@ def find_sidecars_at_v1beta1(context: UpgradeContext) -> Finding | None:
         (f"{workload}: {workload.image}" for workload in context.groups.old_sidecars),
         f"Upgrade to {CONVERTS} first. Then upgrade these sidecars to csi-snapshotter 8.4 or newer, and continue. At 8.6 old "
         "sidecars read the contents without their lists of handles, and write them back without the lists.",
-    )
-
-
-def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
-    crd = context.groups.contents
-    new = [
-        workload
-        for workload in context.installed.running(SIDECAR)
-        if is_at_least(workload.version, NEW_LISTS_SINCE)
-    ]
-    if crd is None or "v1beta2" in crd.versions or not new:
-        return None
-    return finding_of(
-        (f"{workload}: {workload.image}" for workload in new),
-        "With group snapshots on, these sidecars wait for v1beta2 of the CRDs. Ordinary snapshots stop (#1385) until the CRDs of "
-        "8.4 are installed.",
     )
 
 
@@ -376,20 +340,6 @@ def find_crds_stay(context: UpgradeContext) -> Finding | None:
 
 def _has(context: UpgradeContext, group: str) -> bool:
     return bool(context.release.crds if group == SNAPSHOT else context.release.group_crds)
-
-
-def find_group_crds_first(context: UpgradeContext) -> Finding | None:
-    """Find group CRDs that do not exist or lack the controller's version, while group snapshots are on."""
-    groups = context.release.groups
-    if groups is None or not context.groups.wanted or context.is_downgrade:
-        return None
-    crd = context.groups.contents
-    if crd is not None and groups.version in crd.versions:
-        return None
-    versions = ", ".join(crd.versions) if crd else "none"
-    return Finding(
-        (f"{context.release} needs {groups.version} of the group CRDs, and the cluster has {versions}",)
-    )
 
 
 def find_foreign_crds(context: UpgradeContext) -> Finding | None:

@@ -104,12 +104,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "The upgrade deletes them. The backup keeps their manifests.", "roles/snapshot_controller", installation.find_controllers_removed,
     ),
     Hazard(
-        "leftover-statefulset", "StatefulSet default/snapshot-controller of a release before 4.1 still runs",
-        STEP,
-        "It is deleted before the new controller starts, because it works without leader election (--leader-election=false).",
-        "v4.0.1 and v4.2.1:deploy/kubernetes/snapshot-controller", installation.find_leftover_statefulset,
-    ),
-    Hazard(
         "another-name", "The controller is not called Deployment snapshot-controller", REFUSE,
         "The plan is refused unless remove_controllers names it. Then the new controller is created, and the old one is deleted.",
         "rke2-snapshot-controller, csi-snapshot-controller, volume-snapshot-controller", installation.find_another_name,
@@ -153,12 +147,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "The upgrade keeps the Secret. It deletes only a Secret that holds only a certificate and its key, and that "
         "has upstream's name or the name that this collection gives it. No other workload, pod or Ingress of its namespace may name it.",
         "https://kubernetes.io/docs/concepts/configuration/secret/", webhook.find_secret_kept,
-    ),
-    Hazard(
-        "names-elsewhere", "Objects with upstream's names exist outside the webhook's namespace", REPORT,
-        "The upgrade keeps them. It recognises objects by name only in the namespace of the webhook that is called. A Deployment with "
-        "another name belongs to the webhook only if the called Service selects its pods.",
-        "v8.1.0:deploy/kubernetes/webhook-example", webhook.find_names_elsewhere,
     ),
     # CRDs and stored objects.
     Hazard(
@@ -231,13 +219,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "#1307; rancher/rke2#8576; rook/rook#15234", stored.find_alpha_dropped,
     ),
     Hazard(
-        "conversion-needed", "VolumeGroupSnapshotContents at v1beta1 need the conversion webhook", STEP,
-        "The certificate and the conversion webhook come first. Then spec.conversion is set together with the caBundle, and then "
-        "the CRDs with v1beta2 are applied. Upstream's manifests name a Service in namespace default that does not exist, and "
-        "an image that was never published.",
-        "client/v8.4.0:config/crd; #1358; piraeusdatastore/helm-charts#74", stored.find_conversion_needed,
-    ),
-    Hazard(
         "conversion-refused", "The conversion webhook is needed, but conversion_webhook is false", REFUSE,
         "The plan is refused. Without the webhook, the next write drops the lists of handles.", "v8.4.0:pkg/webhook/convert.go",
         stored.find_conversion_refused,
@@ -270,16 +251,6 @@ HAZARDS: tuple[Hazard, ...] = (
         stored.find_sidecars_at_v1beta1,
     ),
     Hazard(
-        "sidecars-before-crds", "csi-snapshotter 8.4 or newer runs with CRDs older than 8.4", REPORT,
-        "The upgrade continues and names these sidecars. Upgrade the CRDs before the sidecars.", "#1385; rook/rook#17043; rancher/rke2#10467",
-        stored.find_sidecars_before_crds,
-    ),
-    Hazard(
-        "group-crds-first", "The group CRDs do not have the version that the controller uses",
-        STEP, "The CRDs are applied before the controller. Without them a controller up to 8.6 exits after 30 s, repeatedly.",
-        "v8.6.0:cmd/snapshot-controller/main.go", stored.find_group_crds_first,
-    ),
-    Hazard(
         "back-to-alpha", "The CRDs no longer have the version or the schema of group snapshots that the older release uses",
         REFUSE, "The plan is refused, because CRDs are never downgraded.", "#629; client/v7.0.0 and client/v8.0.0:config/crd",
         stored.find_back_to_alpha, True,
@@ -308,33 +279,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "#1136; kubermatic/kubeone#3273", webhook.find_rules_first,
     ),
     Hazard(
-        "webhook-first", "The old webhook denies kinds that the new rules send", STEP,
-        "The new webhook is installed before the new rules. The manifests of 6.0 have the reverse order, so every class is denied.",
-        "v6.0.1:deploy/kubernetes/webhook-example", webhook.find_webhook_first,
-    ),
-    Hazard(
-        "secret-type", "The Secret's type and keys change, and a type is immutable", STEP,
-        "A new Secret with another name is created. The old one is deleted when no pod mounts it any more.",
-        "#793, #796", webhook.find_secret_type,
-    ),
-    Hazard(
-        "webhook-selector", "The webhook Deployment's selector changes, and a selector is immutable", STEP,
-        "The old Deployment is deleted without its pods, and the new one is created. The Service is switched when the new pods "
-        "answer. kubectl apply -f switches it at once, before a new pod is ready.",
-        "#844, #1017", webhook.find_webhook_selector,
-    ),
-    Hazard(
-        "no-drain", "Pods of the old webhook end during calls, and the API server does not repeat a call", STEP,
-        "The pods are removed from the Service first. Then the API servers are made to reconnect. Then the pods are deleted.",
-        "v8.1.0:deploy/kubernetes/webhook-example; KEP-3960", webhook.find_no_drain,
-    ),
-    Hazard(
-        "webhook-port", "The old and the new webhook listen on different ports, and a Service has one target port", STEP,
-        "While both run, the Service selects only the old pods. One write changes its selector and its port. This collection's "
-        "pods do not run as root, so they listen above 1024. Upstream's pods listen on 443.",
-        "v8.1.0:deploy/kubernetes/webhook-example/webhook.yaml", webhook.find_webhook_port,
-    ),
-    Hazard(
         "host-port", "The old and the new webhook need the same port of a node", REPORT,
         "The upgrade continues and reports it. New pods wait for another node.",
         "https://kubernetes.io/docs/concepts/configuration/overview/#services", webhook.find_host_port,
@@ -344,53 +288,16 @@ HAZARDS: tuple[Hazard, ...] = (
         "The upgrade continues and reports it. A change of release uses the steps of no-drain.", "KEP-3960", webhook.find_no_drain_here,
     ),
     Hazard(
-        "groups-path", "The webhook configuration for groups calls a path that answers 404", STEP,
-        "The configuration is not installed, and an existing one is deleted. If group snapshots are on, it is installed, and an "
-        "argument makes the webhook serve the path.",
-        "v7.0.2:deploy/kubernetes/webhook-example/admission-configuration-template", webhook.find_groups_path,
-    ),
-    Hazard(
-        "dangling-configuration", "A webhook configuration outlives its webhook", STEP,
-        "Both configurations are deleted after the CRDs have their own rules, and before the webhook's other objects. With "
-        "failurePolicy Fail, every write of a class would fail.",
-        "kubermatic/kubeone#3181; #939", webhook.find_dangling_configuration,
-    ),
-    Hazard(
-        "webhook-left", "The API server no longer calls the webhook", STEP,
-        "Its Deployment, Service, RBAC objects, Secret and certificate request are deleted at the end.", "CHANGELOG-8.2", webhook.find_webhook_left,
-    ),
-    Hazard(
-        "no-endpoints", "A webhook configuration exists, but no webhook answers", STEP,
-        "Webhook and Service are created again. With failurePolicy Fail, every write that matches the rules fails until then.",
-        "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/", webhook.find_nobody_behind,
-    ),
-    Hazard(
         "volume-mode", "prevent-volume-mode-conversion becomes true", REPORT,
         "The upgrade continues and reports it. controller_arguments can set it to false.", "CHANGELOG-7.0 (#916); vmware-tanzu/velero#8259",
         webhook.find_volume_mode,
     ),
     # The controller.
     Hazard(
-        "rights-first", "New controllers need permissions that old ones did not", STEP,
-        "The RBAC objects are applied before the controller. They also contain the permissions of older controllers. With the "
-        "permissions of 4.2, 8.7 starts but binds no snapshot.",
-        "#526; rbac-snapshot-controller.yaml at each tag", controller.find_rights_first,
-    ),
-    Hazard(
-        "controller-selector", "The controller's selector changes, and it is immutable", STEP,
-        "The old Deployment is deleted without its pods. They work until the new pods run, and are deleted then.",
-        "#844, #1017", controller.find_controller_selector,
-    ),
-    Hazard(
         "arguments-unknown", "The release does not know some of the given arguments", REFUSE,
         "The plan is refused. A program exits at an argument that it does not know (exit code 2), so its pods restart repeatedly.",
         "v8.2.1 and v8.3.0:cmd/snapshot-controller/main.go",
         controller.find_arguments_unknown,
-    ),
-    Hazard(
-        "arguments-ended", "The release does not know some arguments of the running controller",
-        STEP, "The upgrade omits them. --enable-volume-group-snapshots became a feature gate, and klog's flags were removed (#1256).",
-        "rook/rook#15219; rancher/rke2#7467; #1256", controller.find_arguments_ended,
     ),
     Hazard(
         "arguments-dropped", "The installed controller has arguments that controller_arguments does not contain", ASK,

@@ -12,15 +12,12 @@ from ..installed.state import Hook, InstalledWorkload
 from ..kinds import CONVERSION, VALIDATION
 from ..release.pod_templates import DRAINS_SINCE
 from ..release.release_table import (
-    CLASSES_SINCE,
     CONFIGURATION_NAMES,
-    GROUP,
     VOLUME_MODE_SINCE,
     WebhookRules,
     is_at_least,
-    text,
 )
-from .finding import Finding, finding_of, labels
+from .finding import Finding, finding_of
 
 
 def _pairs(context: UpgradeContext) -> list[tuple[WebhookRules, Hook]]:
@@ -37,69 +34,6 @@ def find_rules_first(context: UpgradeContext) -> Finding | None:
         if hook.resources() - set(rules.resources)
     ]
     return finding_of(wide)
-
-
-def find_webhook_first(context: UpgradeContext) -> Finding | None:
-    """Find kinds of the new rules that the old webhook denies."""
-    if not context.webhooks.wants(VALIDATION):
-        return None
-    live = context.installed.webhook(VALIDATION)
-    wider = [rules.name for rules, hook in _pairs(context) if set(rules.resources) - hook.resources()]
-    denied = [
-        f"{live} {text(live.version)} denies every class, and the configuration has a rule for classes"
-        for rules, hook in _pairs(context)
-        if live
-        and live.version
-        and not is_at_least(live.version, CLASSES_SINCE)
-        and "volumesnapshotclasses" in hook.resources()
-    ]
-    return finding_of(
-        [*denied, *(f"ValidatingWebhookConfiguration {name} gets more kinds" for name in wider)]
-    )
-
-
-def find_secret_type(context: UpgradeContext) -> Finding | None:
-    if not context.webhooks.wants(VALIDATION):
-        return None
-    namespace = context.webhooks.namespace(VALIDATION)
-    found = [context.installed.secret(namespace, name) for name in context.webhooks.mounted(VALIDATION)]
-    wrong = [secret for secret in found if secret and secret.type != "kubernetes.io/tls"]
-    return finding_of(
-        f"Secret {secret.namespace}/{secret.name}: type {secret.type}, keys {', '.join(secret.keys)}"
-        for secret in wrong
-    )
-
-
-def find_webhook_selector(context: UpgradeContext) -> Finding | None:
-    live = context.installed.webhook(VALIDATION)
-    if (
-        live is None
-        or not context.webhooks.wants(VALIDATION)
-        or dict(live.selector) == dict(context.webhooks.hook(VALIDATION).selector)
-    ):
-        return None
-    return Finding(
-        (
-            f"{live}: selector {labels(live.selector)}, required {labels(context.webhooks.hook(VALIDATION).selector)}",
-        )
-    )
-
-
-def find_no_drain(context: UpgradeContext) -> Finding | None:
-    kinds = [kind for kind in context.webhooks.wanted if context.webhooks.hands_over(kind)]
-    live = [webhook for kind in kinds if (webhook := context.installed.webhook(kind)) and not webhook.drains]
-    return finding_of(f"{workload}: no preStop sleep" for workload in live)
-
-
-def find_webhook_port(context: UpgradeContext) -> Finding | None:
-    port = context.options.webhook_port
-    live = _live(context)
-    moving = [
-        f"{workload} listens on port {workload.port}, and the new pods on {port}"
-        for workload in live
-        if workload.port != port
-    ]
-    return finding_of(moving)
 
 
 def find_host_port(context: UpgradeContext) -> Finding | None:
@@ -134,36 +68,6 @@ def find_no_drain_here(context: UpgradeContext) -> Finding | None:
         "If only options change, the webhook's old pods end during calls. With failurePolicy Fail, change options together with "
         "the release, or set failure_policy: Ignore for that run.",
     )
-
-
-def find_groups_path(context: UpgradeContext) -> Finding | None:
-    found = [
-        configuration
-        for configuration in context.webhooks.surplus
-        if configuration.groups == (GROUP,) and context.webhooks.wants(VALIDATION)
-    ]
-    return finding_of(f"ValidatingWebhookConfiguration {configuration.name}" for configuration in found)
-
-
-def find_dangling_configuration(context: UpgradeContext) -> Finding | None:
-    """Find configurations whose webhook is removed or does not exist."""
-    if context.webhooks.wants(VALIDATION) or not context.installed.configurations:
-        return None
-    return finding_of(
-        f"ValidatingWebhookConfiguration {configuration.name}: {hook.failure_policy}"
-        for configuration in context.installed.configurations
-        for hook in configuration.hooks
-    )
-
-
-def find_webhook_left(context: UpgradeContext) -> Finding | None:
-    kinds = [
-        kind
-        for kind in (VALIDATION, CONVERSION)
-        if not context.webhooks.wants(kind) and not context.webhooks.callers(kind)
-    ]
-    found = [str(workload) for kind in kinds for workload in context.installed.running(kind)]
-    return finding_of(found)
 
 
 def find_mixed_object(context: UpgradeContext) -> Finding | None:
@@ -225,34 +129,6 @@ def find_secret_kept(context: UpgradeContext) -> Finding | None:
         and (why := context.webhooks.why_kept(kind, secret))
     ]
     return finding_of(found, "Delete it yourself if no program needs it.")
-
-
-def find_names_elsewhere(context: UpgradeContext) -> Finding | None:
-    """Find objects with upstream's names outside of the webhook's namespace."""
-    found = context.webhooks.elsewhere()
-    return finding_of(
-        found,
-        "The upgrade does not change them. If they are left from an earlier installation, delete them yourself.",
-    )
-
-
-def find_nobody_behind(context: UpgradeContext) -> Finding | None:
-    """Find configurations without a working webhook, which a repair corrects."""
-    if not context.webhooks.wants(VALIDATION) or not context.installed.configurations:
-        return None
-    live = context.installed.webhook(VALIDATION)
-    detached = context.installed.orphans(VALIDATION)
-    services = {(service.namespace, service.name) for service in context.installed.services}
-    gone = [
-        f"Service {place}/{name} does not exist"
-        for place, name in context.webhooks.called(VALIDATION)
-        if (place, name) not in services
-    ]
-    if live is None and not detached:
-        gone.append("no Deployment runs the webhook")
-    elif live is not None and not live.available:
-        gone.append(f"{live}: no pod is available")
-    return finding_of(gone)
 
 
 def find_volume_mode(context: UpgradeContext) -> Finding | None:

@@ -48,19 +48,17 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
         hook.service for configuration in configurations for hook in configuration.hooks if hook.service
     }
     converts = {crd.conversion.service for crd in crds if crd.conversion.service}
-    workloads, strangers = _split_workloads(reading, {VALIDATION: called, CONVERSION: converts})
     role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
     return InstalledState(
         kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
         kubernetes_version=reading.kubernetes,
         crds={crd.name: crd for crd in crds},
         crd_origins={_name(obj): installers.find_origin(obj, apis=reading.apis) for obj in reading["crds"]},
-        workloads=tuple(workloads),
+        workloads=tuple(_own_workloads(reading, {VALIDATION: called, CONVERSION: converts})),
         orphan_sets=tuple(_orphan_sets(reading)),
         configurations=tuple(configurations),
         foreign=tuple(foreign),
         mixed=mixed,
-        strangers=tuple(strangers),
         services=tuple(
             Service(*place_of(obj), obj["spec"].get("selector") or {}, installers.find_origin(obj))
             for obj in reading["services"]
@@ -88,10 +86,10 @@ def _mixed(reading: ClusterObjects) -> Iterator[tuple[str, str]]:
                 yield str(Reference(kind, name, namespace)), reason
 
 
-def _split_workloads(
+def _own_workloads(
     reading: ClusterObjects, called: Mapping[str, set[tuple[str, str]]]
-) -> tuple[list[InstalledWorkload], list[InstalledWorkload]]:
-    """Return the workloads of the snapshot controller, and the webhooks that are not proven to be the called ones.
+) -> list[InstalledWorkload]:
+    """Return the workloads of the snapshot controller, without webhooks that are not proven to be the called ones.
 
     called: the called Services, by program. A proven webhook in one of their namespaces is the called one if it has upstream's
     name or if such a Service selects its pods. If no Service is called, a killed run may have deleted the configuration. The
@@ -105,7 +103,6 @@ def _split_workloads(
         for workload, _program in marks.workloads_behind(service, reading)
     ]
     own: list[InstalledWorkload] = []
-    others: list[InstalledWorkload] = []
     for what, kind in WORKLOADS.items():
         for obj in reading[what]:
             proven = own_program(obj, reading.registry) and (
@@ -113,19 +110,15 @@ def _split_workloads(
             )
             for container in containers(obj):
                 program = program_of(container.get("image", ""))
-                if program:
-                    is_own = program not in called or proven or len(containers(obj)) > 1
-                    (own if is_own else others).append(_workload(kind, obj, container, program, reading.apis))
+                if program and (program not in called or proven or len(containers(obj)) > 1):
+                    own.append(_workload(kind, obj, container, program, reading.apis))
     for program, services in called.items():
         namespaces = {namespace for namespace, _name in services}
         places = {workload.namespace for workload in own if workload.program == program}
         only = places if len(places) == 1 and (program == CONVERSION or not namespaces) else set()
         sure = (places & namespaces) or only
-        others += [
-            workload for workload in own if workload.program == program and workload.namespace not in sure
-        ]
-        own = [workload for workload in own if workload not in others]
-    return own, others
+        own = [workload for workload in own if workload.program != program or workload.namespace in sure]
+    return own
 
 
 def _workload(

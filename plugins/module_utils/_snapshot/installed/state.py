@@ -206,8 +206,6 @@ class InstalledState:
     foreign: tuple[WebhookConfiguration, ...] = ()
     #: "Kind namespace/name" of objects that hold something of another owner, with the reasons, whatever their names are.
     mixed: Mapping[str, str] = field(default_factory=dict)
-    #: Workloads with a webhook's program in a namespace that no configuration calls. An upgrade does not change them.
-    strangers: tuple[InstalledWorkload, ...] = ()
     services: tuple[Service, ...] = ()
     secrets: tuple[Secret, ...] = ()
     controller_role: Origin | None = None

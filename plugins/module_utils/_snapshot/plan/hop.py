@@ -96,7 +96,7 @@ def _calling_objects(context: UpgradeContext, kind: str) -> list[Reference]:
 # CRDs.
 
 
-def _crds_of_snapshots(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _crds_of_snapshots(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     if context.keeps(SNAPSHOT):
         return
     yield Step(
@@ -105,15 +105,10 @@ def _crds_of_snapshots(context: UpgradeContext, hazards: HazardIds) -> Iterator[
         "The controller and the webhook use the CRDs, so the CRDs come first. Older controllers and webhooks work with newer "
         "CRDs. The CRDs keep every version that was stored, so every object stays readable.",
         ApplyRelease(str(context.release), ["crds"]),
-        hazards=_of(hazards, "v1beta1-unserved", "invalid-objects-kept", "foreign-crds"),
     )
 
 
-def _of(hazards: HazardIds, *ids: str) -> tuple[str, ...]:
-    return tuple(hazard_id for hazard_id in ids if hazard_id in hazards)
-
-
-def _delete_configurations(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _delete_configurations(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     """Delete the configurations whose webhook is removed. The CRDs have rules of their own by now."""
     if not context.webhooks.surplus:
         return
@@ -122,7 +117,6 @@ def _delete_configurations(context: UpgradeContext, hazards: HazardIds) -> Itera
         "Delete the webhook configurations whose backend is removed",
         _why_deleted(context),
         DeleteObjects([DeletedObject(CONFIGURATION, name=row.name) for row in context.webhooks.surplus]),
-        hazards=_of(hazards, "dangling-configuration", "groups-path"),
     )
 
 
@@ -152,7 +146,6 @@ def _narrow_rules(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
                 "failurePolicy Ignore. The API server must stop sending it the other resources before it starts. The old webhook "
                 "accepts the resources that are left.",
                 NarrowRules(rules.name, {hook.name: _both(rules, hook) for hook in live.hooks}),
-                hazards=("rules-first",),
             )
 
 
@@ -173,7 +166,6 @@ def _alpha(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             f"They once stored v1alpha1. Release {context.release} does not list v1alpha1, so the API server would refuse its CRDs. "
             "The step fails if an object exists by then. It does not touch the VolumeSnapshot CRDs.",
             DeleteObjects([DeletedObject(CRD, name=name, only_if_empty=True) for name in GROUP_CRDS]),
-            hazards=("alpha-dropped-empty",),
         )
     if "alpha-dropped" in hazards:
         yield from _bridge(context)
@@ -187,20 +179,18 @@ def _bridge(context: UpgradeContext) -> Iterator[Step]:
             f"Objects are stored at v1alpha1, which {context.release} does not list. The version must stay listed until every object "
             f"is stored at v1beta1. The CRDs of {BRIDGE} have v1beta1, and the cluster's own v1alpha1 is added, not served.",
             ApplyRelease(BRIDGE, ["group_crds"], keep_unserved=["v1alpha1"]),
-            hazards=("alpha-dropped",),
         )
     for crd in context.groups.alpha:
-        yield _migrate(crd.name, "v1beta1", "alpha-dropped")
+        yield _migrate(crd.name, "v1beta1")
 
 
-def _migrate(crd: str, version: str, hazard: str) -> Step:
+def _migrate(crd: str, version: str) -> Step:
     return Step(
         f"rewrite-{crd.partition('.')[0]}-{version}",
         f"Store every object of {crd.partition('.')[0]} at {version}",
         f"The field status.storedVersions may name only {version} after the last object at another version is gone. Otherwise "
         "no object could be read. The step writes each object back, and stops if the API server refuses one.",
         MigrateStorage(crd, version),
-        hazards=(hazard,),
     )
 
 
@@ -208,7 +198,7 @@ def _beta2_by_webhook(context: UpgradeContext, hazards: HazardIds) -> Iterator[S
     """Migrate while the conversion webhook still answers."""
     if "stored-at-v1beta1" in hazards and context.groups.conversion_works:
         for name in _stored_at_v1beta1(context):
-            yield _migrate(name, "v1beta2", "stored-at-v1beta1")
+            yield _migrate(name, "v1beta2")
 
 
 def _stored_at_v1beta1(context: UpgradeContext) -> list[str]:
@@ -230,11 +220,10 @@ def _conversion_none(_context: UpgradeContext, hazards: HazardIds) -> Iterator[S
             "The webhook does not know v1 and would break every group snapshot. An apply of the new CRD keeps the webhook or is "
             "refused, depending on the field manager. A JSON patch sets the strategy, and the step reads it back.",
             DisableConversion(GROUP_CONTENTS),
-            hazards=("conversion-left",),
         )
 
 
-def _groups_apply(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _groups_apply(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     wanted = context.present(GROUP) or context.groups.wanted or context.webhooks.wants(CONVERSION)
     if not wanted or context.keeps(GROUP) or context.release.groups is None:
         return
@@ -245,7 +234,6 @@ def _groups_apply(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
         if context.present(GROUP)
         else "Group snapshots are requested. The controller looks for the CRDs when it starts, so they come first.",
         ApplyRelease(str(context.release), ["group_crds"]),
-        hazards=_of(hazards, "group-crds-first", "alpha-dropped", "alpha-dropped-empty"),
     )
 
 
@@ -254,28 +242,26 @@ def _beta2_plain(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     if "stored-at-v1beta1" in hazards and not context.groups.conversion_works:
         for name in _stored_at_v1beta1(context):
             storage = crd_sets.row(context.release.group_crds, GROUP).storage
-            yield _migrate(name, storage, "stored-at-v1beta1")
+            yield _migrate(name, storage)
 
 
 # The conversion webhook.
 
 
-def _conversion(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _conversion(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     if not context.webhooks.wants(CONVERSION):
         return
     calls = _is_called(context)
     targets = _calling_objects(context, CONVERSION)
     pods = _pods_of(context, CONVERSION)
-    proof = _verify_conversion("conversion-verify-first", hazards, PROVEN_SECONDS, pods) if calls else None
+    proof = _verify_conversion("conversion-verify-first", PROVEN_SECONDS, pods) if calls else None
     yield _certificate(context, CONVERSION, targets)
-    yield from plan_rollout(
-        context, WebhookRollout(CONVERSION, tuple(targets), proof, ("conversion-needed",))
-    )
+    yield from plan_rollout(context, WebhookRollout(CONVERSION, tuple(targets), proof))
     if context.present(GROUP) and not calls:
-        yield _enable_conversion(context, hazards)
+        yield _enable_conversion(context)
 
 
-def _enable_conversion(context: UpgradeContext, hazards: HazardIds) -> Step:
+def _enable_conversion(context: UpgradeContext) -> Step:
     namespace, hook = context.webhooks.namespace(CONVERSION), context.webhooks.hook(CONVERSION)
     return Step(
         "conversion-webhook",
@@ -287,18 +273,17 @@ def _enable_conversion(context: UpgradeContext, hazards: HazardIds) -> Step:
             CalledService(namespace, hook.service, "/convert", 443),
             Place(namespace, context.webhooks.secret(CONVERSION)),
         ),
-        hazards=_of(hazards, "conversion-needed"),
     )
 
 
-def _conversion_trust(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _conversion_trust(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     if not context.webhooks.wants(CONVERSION):
         return
     if not context.present(GROUP):
-        yield _enable_conversion(context, hazards)
+        yield _enable_conversion(context)
     if not _is_called(context):
         yield _trust(context, CONVERSION, _targets([GROUP_CONTENTS], CRD))
-    yield _verify_conversion("verify-conversion", hazards)
+    yield _verify_conversion("verify-conversion")
 
 
 def _is_called(context: UpgradeContext) -> bool:
@@ -307,13 +292,12 @@ def _is_called(context: UpgradeContext) -> bool:
     return context.groups.contents is not None and context.groups.contents.conversion.service == place
 
 
-def _verify_conversion(name: str, hazards: HazardIds, timeout: int = 0, pods_of: Place | None = None) -> Step:
+def _verify_conversion(name: str, timeout: int = 0, pods_of: Place | None = None) -> Step:
     return Step(
         name,
         "Verify that the webhook converts a VolumeGroupSnapshotContent at v1beta1",
         "A read may come from a cache. A dry run with an object at the version that is not stored calls the webhook.",
         VerifyConversion(GROUP_CONTENTS, "v1beta1", timeout, pods_of),
-        hazards=_of(hazards, "conversion-needed"),
     )
 
 
@@ -332,7 +316,6 @@ def _certificate(context: UpgradeContext, kind: str, targets: list[Reference]) -
         if moves
         else "The pods mount this Secret, so it must exist first. A valid certificate is kept.",
         _certificate_of(context, kind, targets),
-        hazards=("secret-type",) if moves and kind == VALIDATION else (),
     )
 
 
@@ -377,14 +360,13 @@ def _rights(context: UpgradeContext, hazards: HazardIds, reason: str) -> Step:
         f"Apply the controller's permissions of {context.release}",
         reason,
         ApplyRelease(str(context.release), ["controller_rbac"], context.namespace, nodes="nodes" in hazards),
-        hazards=_of(hazards, "rights-first", "nodes"),
     )
 
 
 # The validation webhook.
 
 
-def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _validation(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     if not context.webhooks.wants(VALIDATION):
         return
     hook, namespace = context.webhooks.hook(VALIDATION), context.webhooks.namespace(VALIDATION)
@@ -401,13 +383,11 @@ def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     pods = _pods_of(context, VALIDATION)
     proofs = _verify_webhook(context, "webhook-verify-first", PROVEN_SECONDS, pods)
     proof = next(proofs, None) if _can_ask(context) else None
-    yield from plan_rollout(
-        context, WebhookRollout(VALIDATION, tuple(targets), proof, _of(hazards, "no-endpoints"))
-    )
-    yield from _configure(context, hazards)
+    yield from plan_rollout(context, WebhookRollout(VALIDATION, tuple(targets), proof))
+    yield from _configure(context)
 
 
-def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _configure(context: UpgradeContext) -> Iterator[Step]:
     wanted = {rules.name: context.webhooks.failure_policy(rules) for rules in context.webhooks.configurations}
     # A failurePolicy that changes is Ignore until the webhook is verified.
     first = {
@@ -427,7 +407,6 @@ def _configure(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             context.webhooks.namespace(VALIDATION),
             failure_policies=first,
         ),
-        hazards=_of(hazards, "webhook-first"),
     )
     if not all(context.webhooks.live(rules) for rules in context.webhooks.configurations):
         yield _trust(context, VALIDATION, _targets(first))
@@ -481,7 +460,7 @@ def _can_ask(context: UpgradeContext) -> bool:
 # The controller.
 
 
-def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _controller(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     later = [
         workload
         for workload in context.removed
@@ -490,10 +469,9 @@ def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     earlier = [workload for workload in context.removed if workload not in later]
     yield from _remove(
         earlier,
-        hazards,
         "This controller does not use the Lease of the new one, so both would lead. It must stop first.",
     )
-    yield from _orphan(context, hazards)
+    yield from _orphan(context)
     yield Step(
         "controller",
         f"Apply the controller's Deployment of {context.release}",
@@ -502,7 +480,6 @@ def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         ApplyRelease(
             str(context.release), ["controller"], context.namespace, arguments=context.controller_arguments
         ),
-        hazards=_of(hazards, "arguments-ended", "arguments-taken-back"),
     )
     yield Step(
         "controller-wait",
@@ -517,13 +494,12 @@ def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         )
     yield from _remove(
         later,
-        hazards,
         "The new controller runs and waits for the Lease, which the old one holds.",
         "controllers-remove",
     )
 
 
-def _orphan(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _orphan(context: UpgradeContext) -> Iterator[Step]:
     if not context.orphans_controller:
         return
     yield Step(
@@ -532,12 +508,11 @@ def _orphan(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
         "The new release has another selector, which is immutable, so the Deployment must be created again. The old pods keep "
         "the Lease until the new ones run.",
         OrphanDeployment(context.namespace, CONTROLLER_NAME),
-        hazards=_of(hazards, "controller-selector"),
     )
 
 
 def _remove(
-    gone: list[InstalledWorkload], hazards: HazardIds, reason: str, name: str = "controllers-remove-first"
+    gone: list[InstalledWorkload], reason: str, name: str = "controllers-remove-first"
 ) -> Iterator[Step]:
     if gone:
         yield Step(
@@ -545,11 +520,10 @@ def _remove(
             "Delete the other controllers",
             reason,
             DeleteObjects([_workload(workload) for workload in gone]),
-            hazards=_of(hazards, "leftover-statefulset"),
         )
 
 
-def _prove(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _prove(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     if crd_sets.row(context.release.crds, SNAPSHOT).rules:
         yield Step(
             "verify-rules",
@@ -577,14 +551,13 @@ def _prove(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             "Verify that the controller processes a VolumeGroupSnapshot",
             "Since 8.7 a controller that does not find the group CRDs runs without them and reports that only in its log.",
             VerifyGroups(context.namespace, str(context.release)),
-            hazards=_of(hazards, "group-crds-first"),
         )
 
 
 # The objects of a removed webhook.
 
 
-def _clean(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
+def _clean(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     for kind in (VALIDATION, CONVERSION):
         if context.webhooks.wants(kind):
             # The Secrets that are no longer mounted, also those that a killed run left, and the old requests.
@@ -601,9 +574,6 @@ def _clean(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
                 if context.webhooks.wants(kind)
                 else "No webhook configuration and no CRD calls the webhook now.",
                 DeleteObjects(gone),
-                hazards=_of(
-                    hazards, *(("secret-type",) if context.webhooks.wants(kind) else ("webhook-left",))
-                ),
             )
 
 

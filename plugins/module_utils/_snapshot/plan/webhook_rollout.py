@@ -55,8 +55,6 @@ class WebhookRollout:
     targets: tuple[Reference, ...]
     #: The step that verifies the new pods, None if they cannot be verified yet.
     proof: Step | None = None
-    #: The ids of the hazards that the new Deployment handles.
-    hazards: tuple[str, ...] = ()
 
 
 def plan_settlement(context: UpgradeContext, kind: str, targets: tuple[Reference, ...]) -> Iterator[Step]:
@@ -221,20 +219,16 @@ def _orphan(context: UpgradeContext, kind: str) -> Step:
         context.webhooks.hook(kind),
         context.options.webhook_port,
     )
-    hazards = ["no-drain"] if live and not live.drains else []
     why = "They do not wait before they end, so a rolling update would end them in the middle of calls."
     if live and live.port != port:
-        hazards.append("webhook-port")
         why = f"The new pods listen on port {port}, and a Service has one target port."
     if live and dict(live.selector) != dict(hook.selector):
-        hazards.append("webhook-selector")
         why = "The new Deployment has another selector, which is immutable, so the Deployment must be created again."
     return Step(
         f"{_prefix(kind)}-detach",
         "Delete the webhook's Deployment and keep its pods",
         f"The old pods keep answering. {why}",
         OrphanDeployment(context.webhooks.namespace(kind), hook.deployment),
-        hazards=tuple(hazards),
     )
 
 
@@ -264,7 +258,6 @@ def _deployment(context: UpgradeContext, rollout: WebhookRollout) -> Step:
             context.webhooks.secret(kind),
             context.webhooks.arguments(kind) or None,
         ),
-        hazards=rollout.hazards,
     )
 
 

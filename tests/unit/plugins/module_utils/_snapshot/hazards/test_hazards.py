@@ -21,7 +21,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     InstalledState,
     InstalledWorkload,
     InvalidObject,
-    Service,
     StoredGroupSnapshots,
     StoredSnapshots,
     WebhookConfiguration,
@@ -203,7 +202,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (RENAMED, "7.0.2", {"remove_controllers": ("kube-system/rke2-snapshot-controller",)}),
         ],
     ),
-    "leftover-statefulset": ([(with_workload(V622, LEFTOVER), "7.0.2", NO)], [(V622, "7.0.2", NO)]),
     "another-name": (
         [(RENAMED, "7.0.2", NO)],
         [(RENAMED, "7.0.2", {"remove_controllers": ("kube-system/rke2-snapshot-controller",)}), (V622, "7.0.2", NO)],
@@ -254,15 +252,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (replace(V702, unreadable=UNREAD), "8.1.1", NO),
         ],
     ),
-    "names-elsewhere": (
-        [
-            (replace(V811, services=(*V811.services, Service("team", "snapshot-validation-service", {}))), "8.2.1", NO),
-            (replace(V811, secrets=(*V811.secrets, replace(V811.secrets[0], namespace="team"))), "8.2.1", NO),
-            (replace(V811, leftovers=(("ServiceAccount", "team", "snapshot-webhook"),)), "8.2.1", NO),
-            (replace(V811, strangers=(replace(V811.running(VALIDATION)[0], namespace="team"),)), "8.2.1", NO),
-        ],
-        [(replace(V811, leftovers=(("ServiceAccount", "kube-system", "snapshot-webhook"),)), "8.2.1", NO)],
-    ),
     "crd-deleted": ([(crd(V622, SNAPSHOT_CRDS[0], terminating=True), "7.0.2", NO)], [(V622, "7.0.2", NO)]),
     "kubernetes-too-old": (
         [(kubernetes(V702, 24), "8.1.1", NO), (kubernetes(V702, 24), "8.7.0", NO)],
@@ -306,14 +295,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(with_groups(V1ALPHA1), "8.2.1", NO), (with_groups(V1ALPHA1), "8.7.0", NO)],
         [(V1ALPHA1, "8.2.1", NO), (V1BETA1, "8.4.0", NO)],
     ),
-    "conversion-needed": (
-        [
-            (V1BETA1, "8.4.0", NO),
-            (NO_GROUPS, "8.4.0", {"conversion_webhook": True}),
-            (with_workload(upstream("8.3.0", groups=True), OLD_SIDECAR), "8.5.0", NO),
-        ],
-        [(NO_GROUPS, "8.4.0", NO), (upstream("8.3.0", groups=True), "8.4.0", NO)],
-    ),
     "conversion-refused": (
         [(V1BETA1, "8.4.0", {"conversion_webhook": False})],
         [(with_groups(upstream("8.3.0", groups=True)), "8.4.0", {"conversion_webhook": False}), (V1BETA1, "8.4.0", NO)],
@@ -339,11 +320,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (with_workload(V1BETA2, PLAIN_SIDECAR), "8.7.0", NO),
         ],
     ),
-    "sidecars-before-crds": (
-        [(with_workload(V1BETA1, PLAIN_SIDECAR), "8.4.0", NO)],
-        [(with_workload(V1BETA2, PLAIN_SIDECAR), "8.7.0", NO), (with_workload(NO_GROUPS, PLAIN_SIDECAR), "8.4.0", NO)],
-    ),
-    "group-crds-first": ([(V702, "8.1.1", {"group_snapshots": True}), (V1BETA2, "8.7.0", NO)], [(V702, "8.1.1", NO), (V1, "8.7.0", NO)]),
     "back-to-alpha": (
         [(V1, "8.1.1", NO), (V1ALPHA1, "7.0.2", NO)],
         [
@@ -392,30 +368,11 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(V1, "8.6.0", NO), (upstream("7.0.2", groups=True), "6.3.4", NO), (with_groups(V702), "6.3.4", NO)],
     ),
     "rules-first": ([(V702, "8.1.1", NO), (V622, "5.0.1", NO)], [(V622, "7.0.2", NO), (V702, "8.2.1", NO)]),
-    "webhook-first": (
-        [(V421, "6.2.2", NO), (changed(asked(V622, *ALL), VALIDATION, version=(5, 0, 1)), "6.2.2", NO)],
-        [(V622, "7.0.2", NO), (V421, "8.7.0", NO)],
-    ),
-    "secret-type": ([(V421, "6.2.2", NO)], [(V622, "7.0.2", NO), (V421, "8.7.0", NO)]),
-    "webhook-selector": ([(V622, "7.0.2", NO)], [(V702, "8.1.1", NO), (V421, "6.2.2", NO), (V622, "8.2.1", NO)]),
-    "no-drain": ([(V421, "6.2.2", NO)], [(ours("6.2.2"), "6.2.3", NO), (V622, "8.2.1", NO)]),
-    "webhook-port": ([(V622, "7.0.2", NO), (ours("7.0.2"), "7.0.2", {"webhook_port": 9443})], [(ours("7.0.2"), "8.1.1", NO), (V811, "8.2.1", NO)]),
     "host-port": (
         [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_port": 443, "webhook_host_network": True})],
         [(changed(V622, VALIDATION, host_network=True), "7.0.2", given) for given in ({"webhook_host_network": True}, {"webhook_port": 443})],
     ),
     "no-drain-here": ([(kubernetes(V622, 29), "7.0.2", NO)], [(V622, "7.0.2", NO), (kubernetes(V811, 29), "8.2.1", NO)]),
-    "groups-path": ([(changed(V1ALPHA1, CONTROLLER, arguments=()), "8.1.1", NO)], [(V1ALPHA1, "8.1.1", NO), (V1ALPHA1, "8.2.1", NO)]),
-    "dangling-configuration": ([(V811, "8.2.1", NO), (replace(V820, configurations=V811.configurations), "8.7.0", NO)], [(V702, "8.1.1", NO)]),
-    "webhook-left": ([(V811, "8.2.1", NO), (V1BETA2, "8.6.0", NO)], [(V702, "8.1.1", NO), (V1, "8.7.0", NO)]),
-    "no-endpoints": (
-        [
-            (replace(V702, workloads=V702.running(CONTROLLER)), "7.0.2", NO),
-            (changed(V702, VALIDATION, available=0), "7.0.2", NO),
-            (replace(V702, services=()), "7.0.2", NO),
-        ],
-        [(V702, "8.1.1", NO)],
-    ),
     "volume-mode": (
         [(V622, "7.0.2", NO), (V421, "8.7.0", NO)],
         [
@@ -424,8 +381,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (NOTHING, "7.0.2", NO),
         ],
     ),
-    "rights-first": ([(V421, "6.2.2", NO)], [(ours("8.7.0"), "8.7.0", NO), (NOTHING, "8.7.0", NO)]),
-    "controller-selector": ([(V622, "7.0.2", NO), (V421, "8.7.0", NO)], [(V702, "8.1.1", NO)]),
     "arguments-unknown": (
         [
             (V811, "8.2.1", {"controller_arguments": ("--enable-volume-group-snapshots",)}),
@@ -437,13 +392,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (V811, "8.3.0", {"controller_arguments": ("--kube-api-qps=20", "--v", "6")}),
             (V811, "8.2.1", {"webhook_arguments": ("--http-endpoint=:8080",)}),
         ],
-    ),
-    "arguments-ended": (
-        [
-            (changed(V811, CONTROLLER, arguments=("--enable-volume-group-snapshots=false",)), "8.2.1", NO),
-            (changed(V811, CONTROLLER, arguments=("--feature-gates=X=true",)), "8.1.1", NO),
-        ],
-        [(V702, "8.1.1", NO)],
     ),
     "arguments-dropped": (
         [(EXTRA, "8.1.1", NO)],
