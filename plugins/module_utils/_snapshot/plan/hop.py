@@ -534,8 +534,7 @@ def _prove(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     yield Step(
         "verify-version",
         f"Verify that the controller pods run {context.release}",
-        "An image tag does not prove a release. The step reads the version from the pods' logs and waits until one of them holds "
-        "the Lease.",
+        "An image tag does not prove a release. The step reads the version from the pods' logs.",
         VerifyVersion(context.namespace, CONTROLLER_NAME, str(context.release)),
     )
     yield Step(

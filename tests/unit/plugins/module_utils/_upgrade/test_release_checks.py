@@ -24,7 +24,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import VALIDATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
+    VALIDATION,
+    Reference,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import verify_installed
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
@@ -36,10 +39,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.relea
     OK,
     UNPROVEN,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.rollout_report import (
+    DeploymentPods,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.verify_version import (
     ControllerPod,
-    ControllerPods,
-    LeaderState,
 )
 
 from tests.unit.plugins.module_utils._snapshot.world import (
@@ -159,50 +163,94 @@ def test_the_release_in_an_image_tag(image: str, version: release_table.Version 
 
 
 NEW, OLD = (8, 7, 0), (8, 4, 0)
-GOOD = (
-    ControllerPod("a", "c:v8.7.0", tag=NEW, logged=NEW, host="a"),
-    ControllerPod("b", "c:v8.7.0", tag=NEW, logged=NEW, host="b"),
-)
-LEADS = LeaderState(holder="a", seconds_expired=-10.0)
-
-
-def seen(*pods: ControllerPod, leader: LeaderState = LEADS, replicas: int = 2) -> ControllerPods:
-    return ControllerPods("Deployment kube-system/snapshot-controller", NEW, replicas, pods, leader)
+TARGET = Reference("Deployment", "snapshot-controller", "kube-system")
+GOOD = (ControllerPod("a", "c:v8.7.0", NEW), ControllerPod("b", "c:v8.7.0", NEW))
 
 
 def with_first(**fields: Any) -> tuple[ControllerPod, ...]:
     return (replace(GOOD[0], **fields), GOOD[1])
 
 
-# (the pods, the verdict, words of the summary, True if waiting does not help)
-VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
-    (seen(*GOOD), OK, "all 2 pods .* run 8.7.0, according to their logs, and a leads", False),
-    (seen(*GOOD, leader=LeaderState(is_elected=False)), OK, "according to their logs$", False),
-    (seen(*with_first(logged=None)), OK, "for some of them only according to the image tag", False),
-    (seen(*with_first(tag=None)), OK, "according to their logs", False),
-    (seen(*with_first(tag=None, logged=None, log_problem="forbidden")), UNPROVEN, "pod a .*forbidden", True),
-    (seen(*with_first(logged=OLD)), FAILED, "pod a .* logs the release 8.4.0, not 8.7.0", True),
-    (seen(*with_first(logged=None, tag=OLD)), FAILED, "pod a .* has an image of release 8.4.0, not 8.7.0", True),
+# (the pods, the verdict, words of the summary)
+RELEASES: list[tuple[tuple[ControllerPod, ...], str, str]] = [
+    (GOOD, OK, "all 2 pods .* run 8.7.0, according to their logs$"),
+    (with_first(logged=None), OK, "for some of them only according to the image tag"),
+    (with_first(image="c:latest"), OK, "according to their logs"),
+    (with_first(image="c:latest", logged=None, log_problem="forbidden"), UNPROVEN, "pod a .*forbidden"),
+    (with_first(logged=OLD), FAILED, "pod a .* logs the release 8.4.0, not 8.7.0"),
+    (with_first(logged=None, image="c:v8.4.0"), FAILED, "pod a .* has an image of release 8.4.0, not 8.7.0"),
     # The tag of a digest may be wrong. The log is right.
-    (seen(*with_first(tag=OLD)), OK, "according to their logs", False),
-    (seen(*with_first(is_ready=False)), FAILED, "1 of 2 pods", False),
-    (seen(GOOD[0]), FAILED, "1 of 2 pods", False),
-    (seen(), FAILED, "0 of 2 pods", False),
-    (seen(replicas=0), FAILED, "0 of 0 pods", False),
-    (seen(*GOOD, replace(GOOD[0], name="old", is_newest=False)), FAILED, "other pods than those of .*: old", False),
-    (seen(*GOOD, replace(GOOD[0], name="old", is_ending=True)), FAILED, "other pods than those of .*: old", False),
-    (seen(*GOOD, leader=LeaderState(problem="forbidden")), UNPROVEN, "the Lease of the controller cannot be read", True),
-    (seen(*GOOD, leader=LeaderState()), FAILED, "no pod of .* holds the Lease", False),
-    (seen(*GOOD, leader=LeaderState(holder="a", seconds_expired=9.0)), FAILED, "a held it until 9 s ago", False),
-    (seen(*GOOD, leader=LeaderState(holder="z", seconds_expired=-9.0)), FAILED, "held by z, which is not a pod", False),
+    (with_first(image="c:v8.4.0"), OK, "according to their logs"),
+]
+
+
+@pytest.mark.parametrize(("pods", "verdict", "words"), RELEASES)
+def test_the_judgement_of_the_releases(pods: tuple[ControllerPod, ...], verdict: str, words: str) -> None:
+    found = verify_version.judge_releases(TARGET, NEW, pods)
+    assert (found.verdict, found.is_lasting) == (verdict, verdict != OK), found
+    assert re.search(words, found.summary), found.summary
+    assert len(found.evidence) == len(pods)
+
+
+def owned(name: str, owner: str, **metadata: Any) -> dict[str, Any]:
+    references = [{"uid": owner, "controller": True}] if owner else []
+    return {"name": name, "uid": name, "ownerReferences": references, **metadata}
+
+
+def pod(name: str, owner: str = "new-set", *, ready: bool = True, **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": owned(name, owner, **metadata),
+        "spec": {"containers": [{"name": "c", "image": "snapshot-controller:v8.7.0"}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]},
+    }
+
+
+def rollout(*pods: dict[str, Any], replicas: int = 2) -> DeploymentPods:
+    """Return a Deployment with these pods. Its status counts those of the newest template, and of them the ready ones."""
+    revision = {"deployment.kubernetes.io/revision": "2"}
+    newest = [
+        entry
+        for entry in pods
+        if entry["metadata"]["ownerReferences"][:1] == [{"uid": "new-set", "controller": True}]
+    ]
+    ready = [entry for entry in newest if entry["status"]["conditions"][0]["status"] == "True"]
+    deployment = {
+        "metadata": {"name": "d", "uid": "d", "generation": 1, "annotations": revision},
+        "spec": {"replicas": replicas},
+        "status": {
+            "observedGeneration": 1,
+            "updatedReplicas": len(newest),
+            "availableReplicas": len(ready),
+            "replicas": len(newest),
+        },
+    }
+    sets = [
+        {"metadata": owned("new-set", "d", annotations=revision)},
+        {"metadata": owned("old-set", "d", annotations={"deployment.kubernetes.io/revision": "1"})},
+    ]
+    return DeploymentPods(deployment, sets, pods)
+
+
+# (the rollout, words of the summary, "" if it is complete)
+ROLLOUTS: list[tuple[DeploymentPods, str]] = [
+    (rollout(pod("a"), pod("b")), ""),
+    (rollout(pod("a", ready=False), pod("b")), "1 of 2 pods"),
+    (rollout(pod("a")), "1 of 2 pods"),
+    (rollout(), "0 of 2 pods"),
+    (rollout(replicas=0), "0 of 0 pods"),
+    (rollout(pod("a"), pod("b"), pod("old", "old-set")), "2 of 2 pods"),
+    (rollout(pod("a"), pod("b"), pod("other", "")), "other pods than those of .*: other"),
+    (rollout(pod("a"), pod("b"), pod("old", "old-set", deletionTimestamp="x")), "other pods than those of .*: old"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("running", "verdict", "words", "lasting"), VERSIONS)
-def test_the_judgement_of_the_pods(running: ControllerPods, verdict: str, words: str, lasting: bool) -> None:
-    found = verify_version.judge_pods(running)
-    assert (found.verdict, found.is_lasting) == (verdict, lasting), found
-    assert re.search(words, found.summary), found.summary
+@pytest.mark.parametrize(("seen", "words"), ROLLOUTS)
+def test_the_judgement_of_the_rollout(seen: DeploymentPods, words: str) -> None:
+    found = verify_version.judge_rollout(TARGET, seen)
+    assert (found is None) == (words == ""), found
+    if found:
+        assert (found.verdict, found.is_lasting) == (FAILED, False)
+        assert re.search(words, found.summary), found.summary
 
 
 def answers(**other: str) -> list[tuple[str, str]]:
