@@ -55,6 +55,7 @@ GO_FLAGS = (
 )
 MAIN_MODULE = "certflow.invalid/clusters"
 REPORT_EVERY = 15.0
+LOWEST_PRIORITY = 19
 
 
 def say(message: str) -> None:
@@ -386,7 +387,8 @@ def _run_with_progress(
             env=os.environ | GO_ENV | {"GOTMPDIR": str(directory.parent)},
             stdout=out,
             stderr=out,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing has started a thread yet
+            preexec_fn=_begin_build,  # noqa: PLW1509 - nothing has started a thread yet
+            start_new_session=True,  # the kernel shares the processors between sessions
         )
         try:
             while True:
@@ -402,10 +404,17 @@ def _run_with_progress(
         raise ClusterError(f"building the test clusters' programs failed; the whole log is {log}{tail(log)}")
 
 
-def _end_with_parent() -> None:
-    """Let the kernel stop the build when its parent is killed (prctl(2)). Runs in the child."""
+def _begin_build() -> None:
+    """Prepare the process of a build. Runs in the child.
+
+    The kernel stops it when its parent is killed (prctl(2)). It has the lowest priority, also between sessions (sched(7)), because
+    other tests may wait for pods, and control planes renew Leases, while it uses every processor for minutes.
+    """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    os.nice(LOWEST_PRIORITY)
+    with contextlib.suppress(OSError):  # a kernel without groups of sessions
+        Path("/proc/self/autogroup").write_text(str(LOWEST_PRIORITY))
 
 
 def _verify(binary: Path, pin: Pin) -> None:
