@@ -259,8 +259,8 @@ installed:
       description:
         - The ValidatingWebhookConfigurations of the validation webhook. The module recognises them by upstream's name. It also recognises
           them if every webhook in them has rules only for snapshots and calls a Service whose pods run the webhook's program.
-        - Each has C(name) and C(webhooks). Each webhook has C(name), C(service), C(path), C(failure_policy), C(resources) and
-          C(versions).
+        - Each has C(name) and C(webhooks). Each webhook has C(name), C(service), C(path), C(failure_policy) and
+          C(resources).
         - Other configurations that name snapshots or call the webhook are in RV(hazards). The upgrade does not change them.
       type: list
       elements: dict
@@ -278,7 +278,6 @@ installed:
       returned: success
     default_classes: {description: Names of the default classes by driver., type: dict, returned: success}
     group_objects: {description: "The numbers of stored group snapshots: C(classes), C(snapshots), C(contents).", type: dict, returned: success}
-    leases: {description: "The leading controller in each namespace.", type: list, elements: dict, returned: success}
     unreadable: {description: "The lists that could not be read, with the reason.", type: dict, returned: success}
 managers:
   description:

@@ -207,10 +207,6 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         "8.7.0", lambda cluster: (argument(CONTROLLER, GATE)(cluster), groups("8.7.0", group_content("v1"))(cluster)),
         "8.7.0", {"group_snapshots": False},
     ),
-    "host-port": (
-        "7.0.2", patch(WEBHOOK, {"op": "add", "path": "/spec/template/spec/hostNetwork", "value": True}), "8.1.1",
-        {"webhook_host_network": True, "webhook_port": 443},
-    ),
     "controllers-removed": (
         "7.0.2", create(workload("Deployment", "default", "second", "registry.k8s.io/sig-storage/snapshot-controller:v7.0.2")),
         "8.1.1", {"remove_controllers": ["default/second"]},
@@ -236,7 +232,6 @@ ELSEWHERE = {
     "lists-at-v1beta1": "test_snapshot_plan",
     "kubernetes-too-old": "on the plan alone: it needs Kubernetes before 1.25",
     "invalid-objects": "on the plan alone: it needs Kubernetes before 1.30",
-    "no-drain-here": "on the plan alone: it needs Kubernetes before 1.30",
     "arguments-taken-back": "on the plan alone: it needs two runs of this collection",
 }
 

@@ -465,7 +465,7 @@ REFUSED: dict[str, tuple[str, Object, str, str]] = {
         "delete", {"objects": [{"kind": CRD, "name": SNAPSHOT_CRDS[0]}]}, "invalid-step", SNAPSHOT_CRDS[0],
     ),
     "nor those of group snapshots while they have objects": (
-        "delete", {"objects": [{"kind": CRD, "name": GROUP_CRDS[0], "only_if_empty": True}]}, "invalid-step", GROUP_CRDS[0],
+        "delete", {"objects": [{"kind": CRD, "name": GROUP_CRDS[0]}]}, "invalid-step", GROUP_CRDS[0],
     ),
     "a kind that is not in the table": ("delete", {"objects": [{"kind": "Namespaces", "name": "default"}]}, "invalid-step", "Namespaces"),
     "a part that the release does not have": ("apply", {"release": "4.2.1", "parts": ["webhook_rbac"]}, "invalid-step", "4.2.1"),

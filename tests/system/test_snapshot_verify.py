@@ -272,13 +272,14 @@ def test_no_configuration_asks_it(cluster: Cluster, steps: Steps) -> None:
 def test_a_controller_without_pods(cluster: Cluster, steps: Steps) -> None:
     with without_pods(cluster, lab.CONTROLLER):
         before = prove(cluster, steps["verify-controller"], "failed", wait_timeout=5)
-        assert "no pod of a snapshot controller" in before["summary"]
+        assert "no controller processes a VolumeSnapshot" in before["summary"]
         after = prove(cluster, steps["verify-controller"], "failed", before=before, wait_timeout=5)
         assert after["was_broken_before"] is True
         version = prove(cluster, steps["verify-version"], "failed", wait_timeout=5)
         assert "0 of 0 pods" in version["summary"]
-    # The Lease of the deleted pod must expire first.
     prove(cluster, steps["verify-version"], "ok", wait_timeout=120)
+    # The Lease of the deleted pod must expire first.
+    prove(cluster, steps["verify-controller"], "ok", wait_timeout=120)
 
 
 def test_a_tag_with_another_release_is_detected(cluster: Cluster, steps: Steps) -> None:

@@ -78,8 +78,6 @@ BETWEEN: dict[str, str] = {
     "no-way-back": "8.3 to 8.4 and before",
     "groups-unattended": "7.0 to 6.3, any way back",
     "rules-first": "7.0 to 8.0",
-    "host-port": "any",
-    "no-drain-here": "any",
     "volume-mode": "6.3 to 7.0",
     "arguments-unknown": "any",
     "arguments-dropped": "any",

@@ -120,7 +120,8 @@ class Upgrade:
         except interrupt.RunInterrupted as signal:
             if isinstance(signal.__context__, UpgradeError):  # the signal came during the release
                 raise signal.__context__ from None
-            raise self._failure(signal.error(), self._interrupted_undo()) from None
+            undone = UndoResult("", False, self._put_back(), undo.LEFT["interrupted"])
+            raise self._failure(signal.error(), undone) from None
         except UpgradeError:
             raise
         except Exception as exc:
@@ -313,14 +314,6 @@ class Upgrade:
     def _put_back(self) -> tuple[str, ...]:
         """Return the titles of the steps of the way back that changed something."""
         return tuple(record.title for record in self._steps.records if record.undoes and record.changed)
-
-    def _interrupted_undo(self) -> UndoResult:
-        """Return the way back of an interrupted run: none, or the part that was carried out."""
-        back = [record for record in self._steps.records if record.undoes]
-        if not back:
-            return UndoResult("", False, problem=undo.LEFT["interrupted"])
-        problem = f"The run was interrupted in the step {back[-1].id} of the way back"
-        return UndoResult("", False, self._put_back(), problem)
 
     # The end.
 

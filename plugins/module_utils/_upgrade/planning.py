@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._snapshot.context.hop_context import UpgradeOptions
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.errors import UpgradeRefused
+from .._snapshot.hazards.finding import listed
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import plan_report, planner
 from .._snapshot.plan.planner import Plan
@@ -52,7 +52,8 @@ class ClusterPlan:
         if not refused:
             return None
         causes = [
-            f"{hazard.reason.rstrip('.')} ({'; '.join(_shorten(hazard.evidence))})" for hazard in refused
+            f"{hazard.reason.rstrip('.')} ({'; '.join(listed(hazard.evidence, MOST_EVIDENCE))})"
+            for hazard in refused
         ]
         error = UpgradeRefused(
             f"{lead}: {'. '.join(causes)}",
@@ -69,9 +70,3 @@ def read(client: Client, release: Release, options: UpgradeOptions) -> ClusterPl
     reading = replace(fetch_objects.observe(client, needs_rules=rules), registry=options.image_registry)
     installed = parse_objects.installed(reading, release)
     return ClusterPlan(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
-
-
-def _shorten(evidence: Sequence[str]) -> list[str]:
-    """Return the first lines. Evidence may have a line for each object."""
-    more = len(evidence) - MOST_EVIDENCE
-    return [*evidence[:MOST_EVIDENCE], *([f"and {more} more"] if more > 0 else [])]

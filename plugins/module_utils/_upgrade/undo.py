@@ -23,7 +23,7 @@ from .step_runner import StepRecord
 
 # Failures after which nothing is put back, with the reason.
 LEFT: dict[str, str] = {
-    "interrupted": "The run was interrupted, so nothing was put back",
+    "interrupted": "The run was interrupted, so the previous release was not put back",
     "lease-lost": "Nothing was put back, because another run may have changed the same objects",
 }
 

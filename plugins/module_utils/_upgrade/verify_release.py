@@ -16,13 +16,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._base.times import format_time
-from .._kube import object_state
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
 from .._snapshot.actions import verifications
 from .._snapshot.actions.action import CONFIGURATION, CRD, Place
 from .._snapshot.errors import UnprovenError
-from .._snapshot.kinds import KINDS, Reference
+from .._snapshot.kinds import Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
 from .._webhook import call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject
@@ -30,7 +29,7 @@ from .._webhook.bundle_targets import Target
 from .._webhook.errors import ProbeError, ProofError, TargetError
 from .._webhook.probe_webhook import ProbeRequest
 from . import release_checks, verify_version
-from .release_checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult, ControllerTest
+from .release_checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult
 from .steps.waits import PodWatch
 
 if TYPE_CHECKING:
@@ -184,8 +183,7 @@ def check_controller(run: CheckRun, _action: verifications.VerifyController) -> 
     """Check that a controller processes a VolumeSnapshot. Raises ApiError if it cannot be created."""
     if run.check_mode:
         return _not_created("a VolumeSnapshot")
-    objects = run.objects
-    return _check_status(run, release_checks.snapshot_test(run.namespace, objects.token, objects.metadata))
+    return _check_status(run, "VolumeSnapshot", f"{SNAPSHOT}/v1")
 
 
 def check_groups(run: CheckRun, _action: verifications.VerifyGroups) -> CheckResult:
@@ -201,9 +199,7 @@ def check_groups(run: CheckRun, _action: verifications.VerifyGroups) -> CheckRes
             is_lasting=True,
         )
     version = next(entry["name"] for entry in crd["spec"]["versions"] if entry["storage"])
-    return _check_status(
-        run, release_checks.group_test(run.namespace, version, run.objects.token, run.objects.metadata)
-    )
+    return _check_status(run, "VolumeGroupSnapshot", f"{GROUP}/{version}")
 
 
 def check_release(run: CheckRun, action: verifications.VerifyVersion) -> CheckResult:
@@ -297,30 +293,18 @@ def _refusal_of(client: Client, manifest: Mapping[str, Any]) -> str:
     return ""
 
 
-def _check_status(run: CheckRun, test: ControllerTest) -> CheckResult:
-    """Create the test object, and wait until the controller reports the missing class in its status."""
-    client, path = run.client, run.objects.create(test.collection, test.manifest)
+def _check_status(run: CheckRun, kind: str, api: str) -> CheckResult:
+    """Create a test object, and wait until the controller reports the missing class in its status."""
+    objects = run.objects
+    test = release_checks.controller_test(kind, api, run.namespace, objects.token, objects.metadata)
+    client, path = run.client, objects.create(test.collection, test.manifest)
     message = ""
     while not message:
         message = release_checks.status_error(client.find(path), test.absent)
         if message or time.monotonic() + PAUSE_SECONDS > client.deadline:
             break
         time.sleep(PAUSE_SECONDS)
-    return release_checks.judge_status(
-        test, message, [] if message else _list_controllers(client, run.namespace)
-    )
-
-
-def _list_controllers(client: Client, namespace: str) -> list[str]:
-    """Return a line for each controller pod of a namespace."""
-    try:
-        pods = client.list_all(KINDS["Pod"].collection(namespace))["items"]
-    except KubeError as error:
-        return [f"the pods of the namespace {namespace} cannot be read: {error.cause}"]
-    return [
-        f"pod {pod['metadata']['name']} {'ready' if object_state.is_true(pod, 'Ready') else 'not ready'}"
-        for pod in verify_version.controller_pods(pods)
-    ]
+    return release_checks.judge_status(test, message)
 
 
 # Test objects.

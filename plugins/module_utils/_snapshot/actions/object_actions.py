@@ -43,8 +43,6 @@ class DeletedObject:
     name: str = ""
     #: Instead of a name.
     label_selector: str = ""
-    #: True to refuse a CustomResourceDefinition that has objects.
-    only_if_empty: bool = False
     #: A program. The object is kept if pods of another program use it.
     only_used_by: str = ""
     #: The object is kept if it has another version.
@@ -59,7 +57,7 @@ class DeletedObject:
         """The condition of the deletion in words."""
         if self.only_used_by:
             return ", if nothing else uses it"
-        return ", if no object of it exists" if self.only_if_empty else ""
+        return ", if no object of it exists" if self.kind == CRD else ""
 
 
 @dataclass(frozen=True)

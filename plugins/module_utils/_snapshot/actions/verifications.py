@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,6 +26,17 @@ REFUSALS = {
     SECOND_DEFAULT: ("volumesnapshotclasses", "a second default VolumeSnapshotClass of a driver"),
     EMPTY_REFERENCE: ("volumesnapshotcontents", "a VolumeSnapshotContent with an empty reference"),
 }
+
+
+def find_refusal(judged: Collection[str], *, has_rules: bool) -> str:
+    """Return the check that shows an answer of the webhook, a key of REFUSALS, "" if there is none.
+
+    judged: the resources that the webhook judges.
+    has_rules: True if the CRDs have rules. The rules come before the webhook. They refuse an empty class, but no second default class
+        and no empty reference.
+    """
+    order = (SECOND_DEFAULT, EMPTY_REFERENCE) if has_rules else (EMPTY_CLASS, SECOND_DEFAULT)
+    return next((check for check in order if REFUSALS[check][0] in judged), "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,6 @@ class VerifyWebhook(Verify):
     name: str
     #: A key of REFUSALS.
     check: str
-    release: str = ""
     #: The longest time in seconds, 0 for the time of every step.
     timeout: int = 0
     #: The Deployment whose pods must stay up meanwhile.
@@ -120,7 +130,6 @@ class VerifySchema(Verify):
 
     subject = "schema"
     summary = "the CRDs refuse invalid objects"
-    release: str = ""
 
     @property
     def proof(self) -> str:
@@ -177,4 +186,3 @@ class VerifyGroups(VerifyController):
     subject = "groups"
     summary = "the controller processes a VolumeGroupSnapshot"
     resource = (GROUP, "volumegroupsnapshots", "VolumeGroupSnapshot")
-    release: str = ""

@@ -18,17 +18,11 @@ def find_arguments_unknown(context: UpgradeContext) -> Finding | None:
     wrong = flags.unknown(CONTROLLER, context.options.controller_arguments, context.release)
     for kind in context.webhooks.wanted:
         wrong += flags.unknown(kind, context.options.webhook_arguments, context.release)
+    rows = [flag.instead for _argument, flag in flags.lost(CONTROLLER, wrong) if flag.instead]
+    instead = "; ".join(dict.fromkeys(rows)) or "no argument replaces it"
     return finding_of(
         (f"{argument}: {context.release} does not know it" for argument in wrong),
-        f"Remove the argument, or replace it: {_instead(wrong)}. A program exits at a flag that it does not know.",
-    )
-
-
-def _instead(arguments: list[str]) -> str:
-    rows = flags.lost(CONTROLLER, arguments)
-    return (
-        "; ".join(dict.fromkeys(flag.instead for _one, flag in rows if flag.instead))
-        or "no argument replaces it"
+        f"Remove the argument, or replace it: {instead}. A program exits at a flag that it does not know.",
     )
 
 

@@ -25,11 +25,11 @@ class Finding:
     via: str = ""
 
 
-def listed(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the first MOST texts, and the number of the rest."""
+def listed(texts: Iterable[str], most: int = MOST) -> tuple[str, ...]:
+    """Return the first texts, and the number of the rest."""
     every = tuple(dict.fromkeys(texts))
-    more = len(every) - MOST
-    return (*every[:MOST], f"and {more} more") if more > 0 else every
+    more = len(every) - most
+    return (*every[:most], f"and {more} more") if more > 0 else every
 
 
 def finding_of(evidence: Iterable[str], remedy: str = "") -> Finding | None:

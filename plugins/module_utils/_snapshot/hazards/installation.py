@@ -53,12 +53,8 @@ def find_unreadable(context: UpgradeContext) -> Finding | None:
 def find_hosted(context: UpgradeContext) -> Finding | None:
     if not context.is_hosted:
         return None
-    leases = [
-        f"Lease {lease.namespace}: held by {lease.holder}, renewed {lease.renewed}"
-        for lease in context.installed.leases
-    ]
     return finding_of(
-        [*(f"CustomResourceDefinition {name}" for name in context.installed.crds), *leases],
+        (f"CustomResourceDefinition {name}" for name in context.installed.crds),
         "If the provider of the control plane runs the controller, upgrade it there. Create a VolumeSnapshot that names a missing "
         "class. Without a controller it has no status.error after a minute. If no controller runs, set accept: [hosted] to "
         "install one.",

@@ -279,15 +279,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "#1136; kubermatic/kubeone#3273", webhook.find_rules_first,
     ),
     Hazard(
-        "host-port", "The old and the new webhook need the same port of a node", REPORT,
-        "The upgrade continues and reports it. New pods wait for another node.",
-        "https://kubernetes.io/docs/concepts/configuration/overview/#services", webhook.find_host_port,
-    ),
-    Hazard(
-        "no-drain-here", "Before Kubernetes 1.30 a pod cannot sleep before it ends", REPORT,
-        "The upgrade continues and reports it. A change of release uses the steps of no-drain.", "KEP-3960", webhook.find_no_drain_here,
-    ),
-    Hazard(
         "volume-mode", "prevent-volume-mode-conversion becomes true", REPORT,
         "The upgrade continues and reports it. controller_arguments can set it to false.", "CHANGELOG-7.0 (#916); vmware-tanzu/velero#8259",
         webhook.find_volume_mode,
@@ -328,6 +319,9 @@ class DetectedHazard:
 
     hazard: Hazard
     finding: Finding
+
+    def __str__(self) -> str:
+        return f"{self.hazard.title}: {'; '.join(self.finding.evidence)}. {self.finding.remedy}".strip()
 
     def stops(self, options: UpgradeOptions) -> bool:
         """Return True if the hazard refuses the plan."""

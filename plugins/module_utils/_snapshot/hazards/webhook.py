@@ -8,14 +8,12 @@
 from __future__ import annotations
 
 from ..context.upgrade_context import UpgradeContext
-from ..installed.state import Hook, InstalledWorkload
+from ..installed.state import Hook
 from ..kinds import CONVERSION, VALIDATION
-from ..release.pod_templates import DRAINS_SINCE
 from ..release.release_table import (
     CONFIGURATION_NAMES,
     VOLUME_MODE_SINCE,
     WebhookRules,
-    is_at_least,
 )
 from .finding import Finding, finding_of
 
@@ -34,40 +32,6 @@ def find_rules_first(context: UpgradeContext) -> Finding | None:
         if hook.resources() - set(rules.resources)
     ]
     return finding_of(wide)
-
-
-def find_host_port(context: UpgradeContext) -> Finding | None:
-    port = context.options.webhook_port
-    live = [
-        workload
-        for workload in _live(context)
-        if workload.host_network and workload.port == port and context.webhooks.hands_over(workload.program)
-    ]
-    if not (live and context.options.webhook_host_network):
-        return None
-    return finding_of(
-        (f"{workload} uses port {port} of its nodes" for workload in live),
-        "Set another webhook_port, or provide more nodes. New pods cannot be scheduled on these nodes until the old pods end, and "
-        "the old pods end only when the new pods are ready.",
-    )
-
-
-def _live(context: UpgradeContext) -> list[InstalledWorkload]:
-    """Return the installed webhooks that are kept."""
-    found = [context.installed.webhook(kind) for kind in context.webhooks.wanted]
-    return [workload for workload in found if workload]
-
-
-def find_no_drain_here(context: UpgradeContext) -> Finding | None:
-    """Find new pods that cannot sleep before they end, so a later change of options interrupts calls."""
-    kubernetes = context.installed.kubernetes
-    if not context.webhooks.wanted or kubernetes == (0, 0) or is_at_least(kubernetes, DRAINS_SINCE):
-        return None
-    return Finding(
-        (f"Kubernetes {context.installed.kubernetes_version}",),
-        "If only options change, the webhook's old pods end during calls. With failurePolicy Fail, change options together with "
-        "the release, or set failure_policy: Ignore for that run.",
-    )
 
 
 def find_mixed_object(context: UpgradeContext) -> Finding | None:

@@ -28,7 +28,6 @@ from ..release.release_table import (
 from .marks import ClusterObjects, called, place_of
 from .parse_objects import CONTROLLER_ROLE
 from .pod_specs import USERS, WORKLOADS, containers, program_of
-from .state import LEASE
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -113,8 +112,6 @@ def _read_places(reader: _Reader) -> None:
         reader.keep(kind, lambda obj: obj["metadata"]["namespace"] in places or bool(_programs(obj)))
     for namespace in sorted(places):
         reader.list("replicasets", KINDS["ReplicaSet"].collection(namespace))
-    for namespace in sorted(controllers):
-        reader.get("leases", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
     for namespace in sorted(places):
         _read_webhooks(reader, namespace)
 

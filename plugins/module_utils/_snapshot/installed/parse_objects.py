@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..._base import owners
-from ..._base.times import format_time
-from ..._kube.lease_state import read_lease
 from ..kinds import CONVERSION, ORPHAN_LABEL, RELEASE_LABEL, SIDECAR, VALIDATION, Reference
 from ..release import crd_sets, flags
 from ..release.release_table import CONFIGURATION_NAMES, GROUP, SNAPSHOT, Release, parse
@@ -20,11 +18,9 @@ from . import installers, marks, pod_specs, validity
 from .marks import ClusterObjects, place_of
 from .pod_specs import DEPLOYMENTS, WORKLOADS, containers, deployment_of, own_program, program_of
 from .state import (
-    LEASE,
     Hook,
     InstalledState,
     InstalledWorkload,
-    LeaderLease,
     OrphanReplicaSet,
     Secret,
     Service,
@@ -69,7 +65,6 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
         default_classes=_defaults(reading["classes"]),
         objects=_objects(reading, release),
         groups=_groups(reading, release),
-        leases=tuple(_lease(obj) for obj in reading["leases"] if _name(obj) == LEASE),
         leftovers=tuple(_leftovers(reading)),
         unreadable=reading.unreadable,
     )
@@ -277,11 +272,6 @@ def _groups(reading: ClusterObjects, release: Release) -> StoredGroupSnapshots:
 
 def _lists(content: Mapping[str, Any]) -> bool:
     return any((content.get("status") or {}).get(key) for key in LISTS)
-
-
-def _lease(obj: Mapping[str, Any]) -> LeaderLease:
-    state = read_lease(obj)
-    return LeaderLease(place_of(obj)[0], state.holder, format_time(state.renewed) if state.renewed else "")
 
 
 _LEFTOVERS = (

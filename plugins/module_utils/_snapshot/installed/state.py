@@ -16,8 +16,6 @@ from ..release.crd_sets import Crd
 from ..release.release_table import Version
 from .installers import OURS, Origin
 
-LEASE = "snapshot-controller-leader"
-
 
 @dataclass(frozen=True)
 class InstalledWorkload:
@@ -83,9 +81,6 @@ class Hook:
 
     def resources(self) -> set[str]:
         return {resource for rule in self.rules for resource in rule.get("resources") or ()}
-
-    def versions(self) -> set[str]:
-        return {version for rule in self.rules for version in rule.get("apiVersions") or ()}
 
 
 @dataclass(frozen=True)
@@ -178,16 +173,6 @@ class StoredGroupSnapshots:
 
 
 @dataclass(frozen=True)
-class LeaderLease:
-    """The Lease of the leading controller."""
-
-    namespace: str
-    holder: str
-    #: The time of the last renewal, in RFC 3339.
-    renewed: str
-
-
-@dataclass(frozen=True)
 class InstalledState:
     """The whole installed state."""
 
@@ -215,7 +200,6 @@ class InstalledState:
     default_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     objects: StoredSnapshots = StoredSnapshots()
     groups: StoredGroupSnapshots = StoredGroupSnapshots()
-    leases: tuple[LeaderLease, ...] = ()
     #: Kind, namespace and name of the webhooks' other objects.
     leftovers: tuple[tuple[str, str, str], ...] = ()
     #: The reasons of the API server by the name of the list that could not be read.

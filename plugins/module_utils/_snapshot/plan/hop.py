@@ -24,19 +24,16 @@ from ..actions.object_actions import (
     WaitAvailable,
 )
 from ..actions.verifications import (
-    EMPTY_CLASS,
-    EMPTY_REFERENCE,
     REFUSALS,
-    SECOND_DEFAULT,
     VerifyController,
     VerifyConversion,
     VerifyGroups,
     VerifySchema,
     VerifyVersion,
     VerifyWebhook,
+    find_refusal,
 )
 from ..actions.webhook_actions import (
-    CalledService,
     DisableConversion,
     EnableConversion,
     IssueCertificate,
@@ -49,13 +46,12 @@ from ..kinds import CONTROLLER_NAME, CONVERSION, VALIDATION, Reference
 from ..release import crd_sets
 from ..release.release_table import (
     BRIDGE,
-    CLASSES_SINCE,
     GROUP,
     GROUP_CONTENTS,
     GROUP_CRDS,
     SNAPSHOT,
     WebhookRules,
-    is_at_least,
+    judged_by_webhook,
 )
 from .webhook_rollout import PROVEN_SECONDS, WebhookRollout, delete_orphans, plan_rollout, plan_settlement
 
@@ -165,7 +161,7 @@ def _alpha(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             "Delete the VolumeGroupSnapshot CRDs, which have no objects",
             f"They once stored v1alpha1. Release {context.release} does not list v1alpha1, so the API server would refuse its CRDs. "
             "The step fails if an object exists by then. It does not touch the VolumeSnapshot CRDs.",
-            DeleteObjects([DeletedObject(CRD, name=name, only_if_empty=True) for name in GROUP_CRDS]),
+            DeleteObjects([DeletedObject(CRD, name=name) for name in GROUP_CRDS]),
         )
     if "alpha-dropped" in hazards:
         yield from _bridge(context)
@@ -270,7 +266,7 @@ def _enable_conversion(context: UpgradeContext) -> Step:
         "v1beta1 could be read. The step comes before the CRDs with v1beta2, so no object is read without a conversion.",
         EnableConversion(
             GROUP_CONTENTS,
-            CalledService(namespace, hook.service, "/convert", 443),
+            Place(namespace, hook.service),
             Place(namespace, context.webhooks.secret(CONVERSION)),
         ),
     )
@@ -431,20 +427,15 @@ def _verify_webhook(
                 "Verify that the webhook refuses an invalid object",
                 "With failurePolicy Ignore, no write fails if the webhook does not answer. An available Deployment does not show "
                 "that it answers. Only a refusal with the webhook's own message shows it.",
-                VerifyWebhook(rules.name, refusal(context), str(context.release), timeout, pods_of),
+                VerifyWebhook(rules.name, refusal(context), timeout, pods_of),
             )
 
 
 def refusal(context: UpgradeContext) -> str:
-    """Return the check that shows an answer of the webhook, a key of REFUSALS.
-
-    The rules of the CRDs come before the webhook. They refuse an empty class, but no second default class and no empty
-    reference.
-    """
+    """Return the check that shows an answer of the release's webhook, a key of REFUSALS."""
     kept = context.keeps(SNAPSHOT) and context.has_rules
-    if not (kept or crd_sets.row(context.release.crds, SNAPSHOT).rules):
-        return EMPTY_CLASS
-    return SECOND_DEFAULT if is_at_least(context.release.version, CLASSES_SINCE) else EMPTY_REFERENCE
+    has_rules = kept or crd_sets.row(context.release.crds, SNAPSHOT).rules
+    return find_refusal(judged_by_webhook(context.release.version), has_rules=has_rules)
 
 
 def _can_ask(context: UpgradeContext) -> bool:
@@ -529,7 +520,7 @@ def _prove(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
             "verify-rules",
             "Verify that the CRDs refuse invalid objects",
             "Since 8.0 the rules of the CRDs validate objects in place of the webhook.",
-            VerifySchema(str(context.release)),
+            VerifySchema(),
         )
     yield Step(
         "verify-version",
@@ -549,7 +540,7 @@ def _prove(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
             "verify-groups",
             "Verify that the controller processes a VolumeGroupSnapshot",
             "Since 8.7 a controller that does not find the group CRDs runs without them and reports that only in its log.",
-            VerifyGroups(context.namespace, str(context.release)),
+            VerifyGroups(context.namespace),
         )
 
 

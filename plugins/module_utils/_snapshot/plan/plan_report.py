@@ -50,7 +50,6 @@ def installed(context: UpgradeContext) -> dict[str, Any]:
             "snapshots": state.groups.snapshots,
             "contents": state.groups.contents,
         },
-        "leases": [asdict(lease) for lease in state.leases],
         "unreadable": dict(state.unreadable),
     }
 
@@ -89,7 +88,6 @@ def _configuration(configuration: WebhookConfiguration) -> dict[str, Any]:
                 "path": hook.path,
                 "failure_policy": hook.failure_policy,
                 "resources": sorted(hook.resources()),
-                "versions": sorted(hook.versions()),
             }
             for hook in configuration.hooks
         ],
@@ -116,7 +114,7 @@ def plan(plan_: Plan) -> dict[str, Any]:
     return {
         "refused": [{**asdict(row), "evidence": list(row.evidence)} for row in plan_.refused],
         "hazards": [_hazard(found) for found in plan_.hazards],
-        "reports": [_said(found) for found in plan_.hazards if found.hazard.handling == table.REPORT],
+        "reports": [str(found) for found in plan_.hazards if found.hazard.handling == table.REPORT],
         "hops": [
             {
                 "start": hop.start,
@@ -141,8 +139,3 @@ def _hazard(found: table.DetectedHazard) -> dict[str, Any]:
         "remedy": finding.remedy,
         "source": row.source,
     }
-
-
-def _said(found: table.DetectedHazard) -> str:
-    """Return a hazard as one line."""
-    return f"{found.hazard.title}: {'; '.join(found.finding.evidence)}. {found.finding.remedy}".strip()

@@ -82,7 +82,4 @@ def _sentence(text: str) -> str:
 def _notes(plan: Plan) -> Iterator[str]:
     for detected in plan.hazards:
         if detected.hazard.handling == table.REPORT:
-            evidence = "; ".join(detected.finding.evidence)
-            yield _line(
-                NOTE, f"{detected.hazard.id}: {detected.hazard.title}: {evidence}. {detected.finding.remedy}"
-            )
+            yield _line(NOTE, f"{detected.hazard.id}: {detected}")

@@ -30,13 +30,13 @@ def _checks(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify
     yield from _webhook(context)
     yield from _conversion(context)
     if context.has_rules:
-        yield "verify-rules", verifications.VerifySchema(release)
+        yield "verify-rules", verifications.VerifySchema()
     if live and live.kind == "Deployment" and release:
         yield "verify-version", verifications.VerifyVersion(live.namespace, live.name, release)
     if live:
         yield "verify-controller", verifications.VerifyController(live.namespace)
     if live and context.groups.is_on and context.present(GROUP):
-        yield "verify-groups", verifications.VerifyGroups(live.namespace, release)
+        yield "verify-groups", verifications.VerifyGroups(live.namespace)
 
 
 def _webhook(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:
@@ -44,8 +44,7 @@ def _webhook(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verif
         if SNAPSHOT in configuration.groups:
             check = _refusal(context, configuration)
             if check:
-                action = verifications.VerifyWebhook(configuration.name, check, context.version_text)
-                yield "verify-webhook", action
+                yield "verify-webhook", verifications.VerifyWebhook(configuration.name, check)
                 return
 
 
@@ -57,13 +56,9 @@ def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> st
     asked = {resource for hook in configuration.hooks for resource in hook.resources()}
     live = context.installed.webhook(VALIDATION)
     version = (live.version if live else None) or context.version
-    judged = asked.intersection(judged_by_webhook(version))
-    order = (
-        (verifications.SECOND_DEFAULT, verifications.EMPTY_REFERENCE)
-        if context.has_rules
-        else (verifications.EMPTY_CLASS, verifications.SECOND_DEFAULT)
+    return verifications.find_refusal(
+        asked.intersection(judged_by_webhook(version)), has_rules=context.has_rules
     )
-    return next((check for check in order if verifications.REFUSALS[check][0] in judged), "")
 
 
 def _conversion(context: UpgradeContext) -> Iterator[tuple[str, verifications.Verify]]:

@@ -142,7 +142,7 @@ def merged(option: str, base: Object, partial: Object) -> dict[str, Any]:
     An entry of ``containers`` without a name is the container of the release, because its name differs between webhooks.
     """
     partial = _typed(partial)
-    template = _at(partial, "spec.template") or {}
+    template = (partial.get("spec") or {}).get("template") or {}
     pods, labels = template.get("spec") or {}, (template.get("metadata") or {}).get("labels") or {}
     selected = sorted(labels.keys() & base["spec"]["selector"]["matchLabels"].keys())
     if selected:
@@ -239,13 +239,6 @@ def _below(path: str, key: object) -> str:
 
 def _is_list_of_mappings(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(item, Mapping) for item in value))
-
-
-def _at(obj: Object, path: str) -> Any:
-    value: Any = obj
-    for word in path.split("."):
-        value = (value or {}).get(word)
-    return value
 
 
 def _refusal(option: str, problem: str, remedy: str) -> CertflowError:

@@ -273,8 +273,6 @@ def _first(fits: Callable[[Release], bool]) -> Version:
     return next(release.version for release in RELEASES if fits(release))
 
 
-# The first release whose webhook validates classes. From it on the webhook denies requests at v1beta1.
-CLASSES_SINCE = _first(lambda release: "volumesnapshotclasses" in judged_by_webhook(release.version))
 # The first release with other lists of handles than v1alpha1 and v1beta1 of group snapshots.
 OLD_LISTS = ("v1alpha1", "v1beta1")
 NEW_LISTS_SINCE = _first(
@@ -318,20 +316,13 @@ def usable_after(release: Release) -> Release:
 _USABLE = [row for row in RELEASES if not row.never]
 
 
-def _close_releases(words: str) -> str:
-    """Return a question with the newest release of a version without patch number, such as "8.7", or ""."""
-    match = re.fullmatch(r"v?(\d+)\.(\d+)", words.strip())
-    close = [row for row in _USABLE if match and row.version[:2] == (int(match[1]), int(match[2]))]
-    return f"Did you mean {close[-1]}? " if close else ""
-
-
 def target(words: str) -> Release:
     """Return the requested release. Raises ReleaseError if it does not exist or must not be installed."""
     release = find(parse(words)) if _EXACT.match(words) else None
     if release is None:
         raise ReleaseError(
             f"this collection does not know the release {words} of external-snapshotter",
-            remedy=f"{_close_releases(words)}Set one of these releases: {', '.join(map(str, _USABLE))}",
+            remedy=f"Set one of these releases: {', '.join(map(str, _USABLE))}",
         )
     if release.never:
         raise ReleaseError(

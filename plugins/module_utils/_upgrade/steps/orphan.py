@@ -22,9 +22,8 @@ ownerless ReplicaSet without the mark and repeats the steps. Completed steps cha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +47,7 @@ Object = Mapping[str, Any]
 def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[ObjectOutcome]:
     """Delete the Deployment and keep its pods, under ownerless ReplicaSets. Label all of them with the Deployment's name.
 
-    After an interruption, continue from the current state. Return one outcome per changed object.
+    After an interruption, continue from the current state. Return one outcome per write.
 
     Raises:
         OwnedObjectError: another manager owns an object, or the Deployment has other containers.
@@ -62,48 +61,27 @@ def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[
         for replica_set in _list_objects(client, "ReplicaSet", target)
         if _belongs_to(replica_set, deployment, target.name)
     ]
+    uids = {replica_set["metadata"]["uid"] for replica_set in sets}
+    places = [Reference("ReplicaSet", obj["metadata"]["name"], target.namespace) for obj in sets]
     gone = []
     if deployment is not None:
         uid = deployment["metadata"]["uid"]
         gone = [delete(context, target, uid=uid, propagation="Orphan")]
         if not context.check_mode:
             waits.until_gone(client, target, uid)
-    places = [_reference("ReplicaSet", replica_set, target) for replica_set in sets]
     renewed = [patch_object(context, place, partial(_label_template, target.name)) for place in places]
     if not context.check_mode:
         for place in places:
             waits.until_observed(client, place)
     marked = []
-    for pod in _pods(client, sets, target):
+    for pod in _list_objects(client, "Pod", target):
+        if uids.isdisjoint(owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()):
+            continue
         with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
-            place = _reference("Pod", pod, target)
+            place = Reference("Pod", pod["metadata"]["name"], target.namespace)
             marked.append(patch_object(context, place, partial(_label_pod, target.name)))
     freed = [patch_object(context, place, partial(_remove_labels, target.name)) for place in places]
-    return _merge((*renewed, *freed, *marked, *gone))
-
-
-def _pods(client: Client, sets: Sequence[Object], target: Reference) -> list[Object]:
-    uids = {replica_set["metadata"]["uid"] for replica_set in sets}
-    return [
-        pod
-        for pod in _list_objects(client, "Pod", target)
-        if uids & {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
-    ]
-
-
-def _reference(kind: str, obj: Object, target: Reference) -> Reference:
-    return Reference(kind, obj["metadata"]["name"], target.namespace)
-
-
-def _merge(outcomes: Sequence[ObjectOutcome]) -> list[ObjectOutcome]:
-    """Return one outcome per changed object."""
-    merged: dict[Reference, ObjectOutcome] = {}
-    for outcome in (outcome for outcome in outcomes if outcome.is_changed):
-        before = merged.get(outcome.reference)
-        merged[outcome.reference] = (
-            replace(outcome, changes=(*before.changes, *outcome.changes)) if before else outcome
-        )
-    return list(merged.values())
+    return [outcome for outcome in (*renewed, *freed, *marked, *gone) if outcome.is_changed]
 
 
 def _belongs_to(replica_set: Object, deployment: Object | None, name: str) -> bool:

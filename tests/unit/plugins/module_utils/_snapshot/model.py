@@ -277,7 +277,7 @@ class ModelCluster:
         elif kind == "Secret":
             self._set(secrets=tuple(one for one in here.secrets if (one.namespace, one.name) != place))
         elif kind == "CustomResourceDefinition":
-            assert place[1].endswith(GROUP) and entry["only_if_empty"] and not here.groups.total
+            assert place[1].endswith(GROUP) and not here.groups.total
             self._set(crds={name: crd for name, crd in here.crds.items() if name != place[1]})
         elif kind == "ServiceAccount":
             self._set(webhook_account=False)

@@ -368,11 +368,6 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(V1, "8.6.0", NO), (upstream("7.0.2", groups=True), "6.3.4", NO), (with_groups(V702), "6.3.4", NO)],
     ),
     "rules-first": ([(V702, "8.1.1", NO), (V622, "5.0.1", NO)], [(V622, "7.0.2", NO), (V702, "8.2.1", NO)]),
-    "host-port": (
-        [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_port": 443, "webhook_host_network": True})],
-        [(changed(V622, VALIDATION, host_network=True), "7.0.2", given) for given in ({"webhook_host_network": True}, {"webhook_port": 443})],
-    ),
-    "no-drain-here": ([(kubernetes(V622, 29), "7.0.2", NO)], [(V622, "7.0.2", NO), (kubernetes(V811, 29), "8.2.1", NO)]),
     "volume-mode": (
         [(V622, "7.0.2", NO), (V421, "8.7.0", NO)],
         [

@@ -331,13 +331,3 @@ def test_a_cluster_of_kubespray() -> None:
     assert found.workloads[0].origin.key == "kubespray"
     unread = installed({**given, path: objects.forbidden("clusterrolebindings")})
     assert (unread.workloads[0].origin.key, list(unread.unreadable)) == ("kubectl", [name])
-
-
-def test_leases() -> None:
-    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/snapshot-controller-leader"
-    lease = {
-        "metadata": {"namespace": "kube-system", "name": "snapshot-controller-leader"},
-        "spec": {"holderIdentity": "pod", "renewTime": "2026-09-01T00:00:00Z"},
-    }
-    (found,) = installed({path: lease}).leases
-    assert (found.namespace, found.holder) == ("kube-system", "pod")

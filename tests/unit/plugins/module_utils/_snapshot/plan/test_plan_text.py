@@ -25,7 +25,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
-    LeaderLease,
     OrphanReplicaSet,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import CONTROLLER, Reference
@@ -220,7 +219,6 @@ def _hostile() -> Plan:
     here = replace(
         here,
         unreadable={"deployments": HOSTILE},
-        leases=(LeaderLease(HOSTILE, HOSTILE, HOSTILE),),
         default_classes={HOSTILE: (HOSTILE, "b")},
         leftovers=(("ServiceAccount", "kube-system", HOSTILE),),
     )

@@ -533,7 +533,7 @@ def test_the_predicted_state_equals_the_state_that_is_read() -> None:
 def test_the_installed_objects_in_the_result() -> None:
     installed = plan_report.installed(UpgradeContext(ours("7.0.2"), release_table.get("8.1.1"), options()))
     assert set(installed) == set(
-        "version kubernetes crds controllers webhooks configurations secrets sidecars default_classes group_objects leases unreadable".split()
+        "version kubernetes crds controllers webhooks configurations secrets sidecars default_classes group_objects unreadable".split()
     )
     assert installed["version"] == "7.0.2"
     assert {row["namespace"] for row in installed["controllers"]} == {"kube-system"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import ReleaseError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import (
     installers,
     validity,
@@ -82,13 +81,6 @@ def test_targets() -> None:
             release_table.target(unknown)
 
 
-@pytest.mark.parametrize(("words", "meant"), [("8.7", "8.7.0"), ("v6.2", "6.2.3"), ("8.9", ""), ("8", "")])
-def test_a_version_without_patch_number_gets_a_question(words: str, meant: str) -> None:
-    with pytest.raises(ReleaseError) as caught:
-        release_table.target(words)
-    assert caught.value.remedy.startswith(f"Did you mean {meant}? Set one of" if meant else "Set one of")
-
-
 def test_the_webhook_of_each_era() -> None:
     def era(version: str) -> tuple[Any, ...]:
         hook = release_table.get(version).webhook
@@ -113,6 +105,43 @@ def test_fingerprint_of_every_set(row: crd_sets.CrdSet) -> None:
         crd = crd_sets.parse(objects.crd(name, row))
         assert crd.set == row, name
         assert dict(crd.versions) == dict(row.versions)
+
+
+#: Key of a set -> the version of its generator. Older sets name none, and newer ones all have the same.
+GENERATORS = {"6.0.1": "v0.8.0", "6.3": "v0.11.3", "7.0": "v0.12.0"}
+#: The versions that are stored and served, by set.
+VERSIONS = {
+    SNAPSHOT: {"3.0": "v1beta1", "4.0": "v1beta1 v1", "4.1": "v1 v1beta1"},
+    GROUP: {
+        "6.3": "v1alpha1",
+        "7.0": "v1alpha1",
+        "8.0": "v1alpha1",
+        "8.2": "v1beta1",
+        "8.4": "v1beta2 v1beta1",
+        "8.6": "v1beta2 v1 v1beta1",
+    },
+}
+
+
+@pytest.mark.parametrize("row", crd_sets.SETS, ids=[f"{row.group} {row.key}" for row in crd_sets.SETS])
+def test_the_facts_of_every_set(row: crd_sets.CrdSet) -> None:
+    newest = crd_sets.rank(row) >= (8, 0)
+    assert row.rules is newest
+    assert row.generator == GENERATORS.get(row.key, "v0.15.0" if newest else "")
+    served = [name for name, state in row.versions.items() if state == crd_sets.SERVED]
+    assert " ".join([row.storage, *served]) == VERSIONS[row.group].get(row.key, "v1")
+    listed = {name for name, state in row.versions.items() if state == crd_sets.LISTED}
+    assert listed == ({"v1beta1"} if row.group == SNAPSHOT and crd_sets.rank(row) >= (6, 0, 1) else set())
+
+
+def test_every_release_has_a_set_that_names_it() -> None:
+    for release in (row for row in release_table.RELEASES if not row.never):
+        for key, group in ((release.crds, SNAPSHOT), (release.group_crds, GROUP)):
+            words = crd_sets.row(key, group).releases.replace(" and ", " to ").split(" to ") if key else []
+            first, last = (
+                tuple(map(int, word.split("."))) for word in (words[:1] + words[-1:] or ["0", "99"])
+            )
+            assert first <= release.version[: len(first)] and release.version[: len(last)] <= last
 
 
 def test_fingerprint_without_the_generator_is_the_oldest_that_fits() -> None:
