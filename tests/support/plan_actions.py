@@ -17,6 +17,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
     DeletedObject,
     DeleteObjects,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.webhook_actions import (
+    CalledService,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ACTIONS
 
@@ -30,7 +33,7 @@ def parse_action(name: str, parameters: Mapping[str, Any]) -> Action:
     for key, kind in {"objects": row, "targets": Reference, "reconnect": Reference}.items():
         if key in values:
             values[key] = [kind(**entry) for entry in values[key]]
-    for key in ("service", "secret"):
+    for key, single in {"service": CalledService, "secret": Place}.items():
         if isinstance(values.get(key), Mapping):
-            values[key] = Place(**values[key])
+            values[key] = single(**values[key])
     return CLASSES[name](**values)

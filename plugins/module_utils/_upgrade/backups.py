@@ -91,7 +91,7 @@ def _is_public(key: str, value: str) -> bool:
 
 
 def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Object]) -> Path:
-    """Write the objects to a new file that only its owner can read. Raises StepError if that fails.
+    """Write the objects as YAML to a new file that only its owner can read, with instructions and no private key. Raises StepError if that fails.
 
     Several clusters may have one address, behind different proxies. So the name ends in random digits.
     """
@@ -100,17 +100,13 @@ def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Obje
     try:
         path = Path(paths.resolve(str(path)))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        paths.write(str(path), _render(host, now, objects).encode(), 0o600)
+        text = HOW_TO.format(host=host, when=f"{now:%Y-%m-%d %H:%M:%S} UTC")
+        kept = [strip(reference(obj), obj) for obj in objects]
+        text += yaml.safe_dump_all(kept, sort_keys=False, explicit_start=True)
+        paths.write(str(path), text.encode(), 0o600)
     except OSError as exc:
         raise StepError(
             f"the backup cannot be written to {path}: {exc.strerror}",
             remedy="Set backup to a directory that the task can write",
         ) from exc
     return path
-
-
-def _render(host: str, now: datetime, objects: Sequence[Object]) -> str:
-    """Return the backup as YAML, with the instructions first. No private key is in it."""
-    text = HOW_TO.format(host=host, when=f"{now:%Y-%m-%d %H:%M:%S} UTC")
-    kept = [strip(reference(obj), obj) for obj in objects]
-    return text + yaml.safe_dump_all(kept, sort_keys=False, explicit_start=True)

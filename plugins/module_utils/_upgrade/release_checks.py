@@ -51,22 +51,8 @@ class CheckResult:
 # Objects that only the webhook refuses.
 
 
-@dataclass(frozen=True)
-class RefusalTest:
-    """An object that the webhook must refuse. It is sent as a dry run.
-
-    resource: the plural of its kind.
-    manifest: the object.
-    message: a part of the message of the refusal.
-    """
-
-    resource: str
-    manifest: Mapping[str, Any]
-    message: str
-
-
-def refusal_test(check: str, namespace: str, driver: str = DRIVER) -> RefusalTest:
-    """Return the object that the webhook must refuse.
+def refused_object(check: str, namespace: str, driver: str = DRIVER) -> tuple[dict[str, Any], str]:
+    """Return an object that the webhook must refuse, and a part of the message of the refusal. It is sent as a dry run.
 
     Args:
         check: a key of REFUSALS in _snapshot/actions/verifications.py.
@@ -74,17 +60,17 @@ def refusal_test(check: str, namespace: str, driver: str = DRIVER) -> RefusalTes
 
     Source: pkg/validation-webhook/snapshot.go at v4.2.1 to v8.1.0.
     """
-    if check == EMPTY_CLASS:
-        manifest = snapshot(namespace, {"volumeSnapshotClassName": "", "source": _CLAIM})
-        return RefusalTest(
-            "volumesnapshots", manifest, "Spec.VolumeSnapshotClassName must not be the empty string"
-        )
-    if check == EMPTY_REFERENCE:
-        reference = {"volumeSnapshotRef": {"name": NAME, "namespace": ""}}
-        return RefusalTest("volumesnapshotcontents", content(reference), "Spec.VolumeSnapshotRef.Namespace")
-    if check == SECOND_DEFAULT:
-        return RefusalTest("volumesnapshotclasses", default_class(driver), "default snapshot class")
-    raise KeyError(check)
+    return {
+        EMPTY_CLASS: (
+            snapshot(namespace, {"volumeSnapshotClassName": "", "source": _CLAIM}),
+            "Spec.VolumeSnapshotClassName must not be the empty string",
+        ),
+        EMPTY_REFERENCE: (
+            content({"volumeSnapshotRef": {"name": NAME, "namespace": ""}}),
+            "Spec.VolumeSnapshotRef.Namespace",
+        ),
+        SECOND_DEFAULT: (default_class(driver), "default snapshot class"),
+    }[check]
 
 
 _CLAIM = {"persistentVolumeClaimName": NAME}
@@ -156,37 +142,23 @@ def unstored_content(version: str) -> dict[str, Any]:
 # Objects that the rules of the CustomResourceDefinitions refuse.
 
 
-@dataclass(frozen=True)
-class SchemaRule:
-    """A rule of the schema.
-
-    message: the message of the rule. API servers print the value in different ways, so the value is not compared.
-    manifest: returns an object of a namespace that violates the rule.
-    """
-
-    message: str
-    manifest: Callable[[str], dict[str, Any]]
-
-
+# The message of each rule of the schema -> a function that returns an object of a namespace that violates the rule. API servers print
+# the value in different ways, so the value is not compared.
 # client/config/crd of v8.0.0 to v8.7.0, which are one file.
-RULES: tuple[SchemaRule, ...] = (
-    SchemaRule(
-        "volumeSnapshotClassName must not be the empty string when set",
-        lambda namespace: snapshot(namespace, {"volumeSnapshotClassName": "", "source": _CLAIM}),
+RULES: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "volumeSnapshotClassName must not be the empty string when set": lambda namespace: snapshot(
+        namespace, {"volumeSnapshotClassName": "", "source": _CLAIM}
     ),
-    SchemaRule(
-        "exactly one of volumeSnapshotContentName and persistentVolumeClaimName must be set",
-        lambda namespace: snapshot(namespace, {"source": {**_CLAIM, "volumeSnapshotContentName": NAME}}),
+    "exactly one of volumeSnapshotContentName and persistentVolumeClaimName must be set": lambda namespace: (
+        snapshot(namespace, {"source": {**_CLAIM, "volumeSnapshotContentName": NAME}})
     ),
-    SchemaRule(
-        "exactly one of volumeHandle and snapshotHandle must be set",
-        lambda _namespace: content({"source": {"volumeHandle": NAME, "snapshotHandle": NAME}}),
+    "exactly one of volumeHandle and snapshotHandle must be set": lambda _namespace: content(
+        {"source": {"volumeHandle": NAME, "snapshotHandle": NAME}}
     ),
-    SchemaRule(
-        "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set",
-        lambda _namespace: content({"volumeSnapshotRef": {"name": NAME}}),
+    "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set": lambda _namespace: (
+        content({"volumeSnapshotRef": {"name": NAME}})
     ),
-)
+}
 
 
 def judge_rules(answers: Iterable[tuple[str, str]]) -> CheckResult:

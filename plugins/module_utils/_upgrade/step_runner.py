@@ -37,12 +37,6 @@ SHOWN_SECONDS = 1.0
 LEAST_SECONDS = 10
 
 
-class OutOfTime(CertflowError):
-    """The time of the task is too short for the next step, so the run ends before it."""
-
-    code = "interrupted"
-
-
 @dataclass
 class StepRecord:
     """The result of a step.
@@ -121,7 +115,7 @@ class StepRunner:
         return any(record.changed for record in self.records)
 
     def run(self, step: Step, context: ActionContext, position: StepPosition) -> None:
-        """Carry out the step. Raises OutOfTime before it, CertflowError, RunInterrupted.
+        """Carry out the step. Raises CertflowError, before it with the code "interrupted" if the time is too short, and RunInterrupted.
 
         The record also tells of a failure that is a defect of this collection.
         """
@@ -167,8 +161,9 @@ class StepRunner:
     def _check_time(self, step: Step, seconds: int) -> None:
         left = self.end - time.monotonic() - self.reserve
         if left < seconds:
-            raise OutOfTime(
+            raise CertflowError(
                 f"the step {step.id} needs up to {seconds} s, and {max(0, left):.0f} s of the task's time are left for it",
+                code="interrupted",
                 remedy="Run the task again to continue, with a longer wait_timeout or a shorter step_timeout",
             )
 

@@ -156,11 +156,11 @@ def check_webhook(run: CheckRun, action: verifications.VerifyWebhook) -> CheckRe
             return _not_created("a default class")
         if not driver:
             driver, notes = _make_default_class(run.objects)
-    test = release_checks.refusal_test(action.check, run.namespace or ANY_NAMESPACE, driver)
+    refused, message = release_checks.refused_object(action.check, run.namespace or ANY_NAMESPACE, driver)
     configuration = run.client.find(Reference("ValidatingWebhookConfiguration", action.name).path) or {}
-    webhook = release_checks.webhook_for(configuration, test.resource)
+    webhook = release_checks.webhook_for(configuration, verifications.REFUSALS[action.check][0])
     target = Target("ValidatingWebhookConfiguration", action.name, (webhook,) if webhook else ())
-    result = _probe(run, action, target, ProbeObject(test.manifest, "denied", test.message))
+    result = _probe(run, action, target, ProbeObject(refused, "denied", message))
     return replace(result, evidence=(*result.evidence, *notes))
 
 
@@ -174,7 +174,7 @@ def check_schema(run: CheckRun, _action: verifications.VerifySchema) -> CheckRes
     """Check that the rules of the CustomResourceDefinitions refuse invalid objects."""
     namespace = run.namespace or ANY_NAMESPACE
     answers = [
-        (rule.message, _refusal_of(run.client, rule.manifest(namespace))) for rule in release_checks.RULES
+        (message, _refusal_of(run.client, make(namespace))) for message, make in release_checks.RULES.items()
     ]
     return release_checks.judge_rules(answers)
 

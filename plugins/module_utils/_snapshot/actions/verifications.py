@@ -29,7 +29,7 @@ REFUSALS = {
 
 
 def find_refusal(judged: Collection[str], *, has_rules: bool) -> str:
-    """Return the check that shows an answer of the webhook, a key of REFUSALS, "" if there is none.
+    """Return the check that shows an answer of the webhook, a key of REFUSALS, "" if no check fits.
 
     judged: the resources that the webhook judges.
     has_rules: True if the CRDs have rules. The rules come before the webhook. They refuse an empty class, but no second default class

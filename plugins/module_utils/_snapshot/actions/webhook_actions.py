@@ -78,13 +78,21 @@ class DisableConversion(CrdAction):
 
 
 @dataclass(frozen=True)
+class CalledService(Place):
+    """The Service of a conversion webhook."""
+
+    path: str
+    port: int
+
+
+@dataclass(frozen=True)
 class EnableConversion(CrdAction):
     """Set spec.conversion to a webhook by a JSON patch, with its caBundle in the same write."""
 
     action_name = "conversion_webhook"
     is_short = True
     in_undo = RESTORE
-    service: Place
+    service: CalledService
     secret: Place
 
     def lines(self, _progress: HopProgress) -> Iterator[PlanLine]:

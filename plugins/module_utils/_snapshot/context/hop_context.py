@@ -131,20 +131,6 @@ class HopContext:
         return undo is not None and Reference(kind, name, namespace) in undo.originals - undo.changed
 
     @property
-    def is_first(self) -> bool:
-        """True if no controller runs in the cluster."""
-        return self.controller is None
-
-    @property
-    def is_hosted(self) -> bool:
-        """True if CRDs of another manager exist but no controller runs."""
-        return self.is_first and any(origin.key for origin in self.installed.crd_origins.values())
-
-    def passes_version(self, version: Version) -> bool:
-        """Return True if the hop is an upgrade from an older release to this version or a newer one."""
-        return is_at_least(self.release.version, version) and not is_at_least(self.version, version)
-
-    @property
     def namespace(self) -> str:
         installed = self.controller.namespace if self.controller else ""
         return installed or self.options.namespace or CONTROLLER_NAMESPACE

@@ -134,7 +134,3 @@ class UpgradeContext(HopContext):
         if installed.controller_role:
             named.append(("ClusterRole snapshot-controller-runner", installed.controller_role))
         return [(what, owner) for what, origin in named for owner in (origin, *origin.others)]
-
-    def accepts(self, origin: Origin, what: str) -> bool:
-        """Return True if the user accepts to change the object ``what`` of another manager."""
-        return origin.is_accepted(self.options.accept, what)

@@ -29,10 +29,6 @@ SECRET_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"})
 _OF_REQUESTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
 
-def _name(entry: tuple[str, str, str]) -> str:
-    return str(Reference(entry[0], entry[2], entry[1]))
-
-
 def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
     """Return True for an object of this kind of webhook. A namespaced object must be in the webhook's namespace."""
     what, namespace, name = entry
@@ -120,7 +116,12 @@ class WebhookContext:
         """Return the webhooks' Services, Secrets and other objects as "Kind namespace/name"."""
         kinds = (VALIDATION, CONVERSION)
         objects = [row for kind in kinds for row in (*self.services(kind), *self.candidates(kind))]
-        return [*map(str, objects), *(_name(row) for kind in kinds for row in self.leftovers(kind))]
+        rows = [
+            Reference(what, name, namespace)
+            for kind in kinds
+            for what, namespace, name in self.leftovers(kind)
+        ]
+        return [*map(str, objects), *map(str, rows)]
 
     def why_kept(self, kind: str, secret: Secret) -> str:
         """Return the reason to keep a Secret when the webhook is deleted, "" if it may be deleted."""
@@ -153,7 +154,11 @@ class WebhookContext:
             asked = self.hop.options.conversion_webhook
             return self.groups.conversion_needed if asked is None else asked
         asked = self.hop.options.validation_webhook
-        return self.has_validation or self.hop.is_first or self._lost_validation if asked is None else asked
+        return (
+            self.has_validation or self.hop.controller is None or self._lost_validation
+            if asked is None
+            else asked
+        )
 
     @property
     def has_validation(self) -> bool:

@@ -51,7 +51,9 @@ def find_unreadable(context: UpgradeContext) -> Finding | None:
 
 
 def find_hosted(context: UpgradeContext) -> Finding | None:
-    if not context.is_hosted:
+    """Find CRDs of another manager without a controller."""
+    origins = context.installed.crd_origins.values()
+    if context.controller or not any(origin.key for origin in origins):
         return None
     return finding_of(
         (f"CustomResourceDefinition {name}" for name in context.installed.crds),

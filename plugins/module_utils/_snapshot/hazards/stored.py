@@ -79,11 +79,6 @@ def _blocked(
     ]
 
 
-def _with_stored(context: UpgradeContext, names: Iterable[str], version: str) -> list[Crd]:
-    crds = (context.installed.crds.get(name) for name in names)
-    return [crd for crd in crds if crd and version in crd.stored_versions]
-
-
 def find_v1beta1_unserved(context: UpgradeContext) -> Finding | None:
     served = [crd.name for crd in _ends_serving(context)]
     if not served:
@@ -233,7 +228,8 @@ def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
 def find_stored_at_v1beta1(context: UpgradeContext) -> Finding | None:
     if not context.groups.ends_conversion or find_lists_at_v1beta1(context) or context.is_downgrade:
         return None
-    found = _with_stored(context, GROUP_CRDS, "v1beta1")
+    crds = context.installed.crds
+    found = [crds[name] for name in GROUP_CRDS if name in crds and "v1beta1" in crds[name].stored_versions]
     # The storage migration from v1alpha1 stores them at v1beta1.
     found += [crd for crd in context.groups.alpha if context.installed.groups.total and crd not in found]
     return finding_of(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found)
@@ -329,17 +325,15 @@ def find_crds_stay(context: UpgradeContext) -> Finding | None:
     newer = [
         group
         for group in (SNAPSHOT, GROUP)
-        if context.present(group) and context.keeps(group) and _has(context, group)
+        if context.present(group)
+        and context.keeps(group)
+        and (group == SNAPSHOT or context.release.group_crds)
     ]
     return finding_of(
         (f"the CRDs of {group} are newer than {context.release}'s" for group in newer),
         "The upgrade keeps these CRDs, because older controllers work with them. A downgrade of the CRDs would be refused, or "
         "would lose fields that only the newer CRDs have.",
     )
-
-
-def _has(context: UpgradeContext, group: str) -> bool:
-    return bool(context.release.crds if group == SNAPSHOT else context.release.group_crds)
 
 
 def find_foreign_crds(context: UpgradeContext) -> Finding | None:

@@ -13,25 +13,20 @@ from ..kinds import CONVERSION, VALIDATION
 from ..release.release_table import (
     CONFIGURATION_NAMES,
     VOLUME_MODE_SINCE,
-    WebhookRules,
+    is_at_least,
 )
 from .finding import Finding, finding_of
 
 
-def _pairs(context: UpgradeContext) -> list[tuple[WebhookRules, Hook]]:
-    """Return each configuration that is kept, with its webhooks."""
-    live = ((rules, context.webhooks.live(rules)) for rules in context.webhooks.configurations)
-    return [(rules, hook) for rules, configuration in live if configuration for hook in configuration.hooks]
-
-
 def find_rules_first(context: UpgradeContext) -> Finding | None:
     """Find kinds that the new webhook does not know and so denies. failurePolicy Ignore does not help."""
-    wide = [
+    live = {row.name: row.hooks for row in context.installed.configurations}
+    return finding_of(
         f"ValidatingWebhookConfiguration {rules.name}: {', '.join(sorted(hook.resources() - set(rules.resources)))}"
-        for rules, hook in _pairs(context)
+        for rules in context.webhooks.configurations
+        for hook in live.get(rules.name, ())
         if hook.resources() - set(rules.resources)
-    ]
-    return finding_of(wide)
+    )
 
 
 def find_mixed_object(context: UpgradeContext) -> Finding | None:
@@ -96,7 +91,8 @@ def find_secret_kept(context: UpgradeContext) -> Finding | None:
 
 
 def find_volume_mode(context: UpgradeContext) -> Finding | None:
-    if not context.passes_version(VOLUME_MODE_SINCE) or not context.version:
+    is_new = is_at_least(context.release.version, VOLUME_MODE_SINCE)
+    if not is_new or not context.version or is_at_least(context.version, VOLUME_MODE_SINCE):
         return None
     arguments = (*context.options.controller_arguments, *context.options.webhook_arguments)
     if any(argument.startswith("--prevent-volume-mode-conversion=false") for argument in arguments):

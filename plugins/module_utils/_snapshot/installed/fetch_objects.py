@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..._kube.errors import ApiError, NotFound
 from ..kinds import CONVERSION, KINDS, VALIDATION, Reference
 from ..release import crd_sets
-from ..release.crd_sets import SERVED, Crd
+from ..release.crd_sets import SERVED
 from ..release.release_table import (
     CONFIGURATION_NAMES,
     CONTROLLER_NAMESPACE,
@@ -165,14 +165,10 @@ def _read_stored(reader: _Reader, needs_rules: bool) -> None:
         converts = crd.conversion.strategy == "Webhook"
         if plural in wanted and crd.storage:
             reader.list(wanted[plural], f"/apis/{group}/{crd.storage}/{plural}", once=converts)
-        if name == GROUP_CONTENTS and not converts and _may_hide(crd):
+        # Objects may be stored at v1beta1, of which another version hides some fields.
+        hides = crd.versions.get("v1beta1") == SERVED and "v1beta1" in crd.stored_versions
+        if name == GROUP_CONTENTS and not converts and hides:
             reader.list("group_contents_v1beta1", f"/apis/{group}/v1beta1/{plural}")
-
-
-def _may_hide(crd: Crd) -> bool:
-    """Return True if objects may be stored at v1beta1 and another version hides some of their fields."""
-    served = crd.versions.get("v1beta1") == SERVED
-    return served and "v1beta1" in crd.stored_versions
 
 
 def _owners_objects(client: Client, reader: _Reader) -> tuple[str, ...]:

@@ -130,7 +130,9 @@ def _workload(
         version=pod_specs.version_of(image) or parse(labels.get(RELEASE_LABEL, "")),
         arguments=(*(container.get("command") or ())[1:], *(container.get("args") or ())),
         selector=(spec.get("selector") or {}).get("matchLabels") or {},
-        secrets=_mounted(pod),
+        secrets=tuple(
+            volume["secret"]["secretName"] for volume in pod.get("volumes") or () if "secret" in volume
+        ),
         service_account=pod.get("serviceAccountName") or pod.get("serviceAccount") or "",
         port=_port(container),
         host_network=bool(pod.get("hostNetwork")),
@@ -148,10 +150,6 @@ def _port(container: Mapping[str, Any]) -> int:
     port = flags.value(container.get("args") or (), "port") or ""
     declared = [int(port["containerPort"]) for port in container.get("ports") or ()]
     return int(port) if port.isdigit() else (declared or [443])[0]
-
-
-def _mounted(pod: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(volume["secret"]["secretName"] for volume in pod.get("volumes") or () if "secret" in volume)
 
 
 def _orphan_sets(reading: ClusterObjects) -> Iterator[OrphanReplicaSet]:

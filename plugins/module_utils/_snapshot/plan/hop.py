@@ -34,6 +34,7 @@ from ..actions.verifications import (
     find_refusal,
 )
 from ..actions.webhook_actions import (
+    CalledService,
     DisableConversion,
     EnableConversion,
     IssueCertificate,
@@ -266,7 +267,7 @@ def _enable_conversion(context: UpgradeContext) -> Step:
         "v1beta1 could be read. The step comes before the CRDs with v1beta2, so no object is read without a conversion.",
         EnableConversion(
             GROUP_CONTENTS,
-            Place(namespace, hook.service),
+            CalledService(namespace, hook.service, "/convert", 443),
             Place(namespace, context.webhooks.secret(CONVERSION)),
         ),
     )

@@ -102,7 +102,7 @@ def managers(context: UpgradeContext) -> list[dict[str, Any]]:
             "manager": origin.key,
             "name": INSTALLERS[origin.key].name,
             "evidence": list(origin.evidence),
-            "accepted": context.accepts(origin, what),
+            "accepted": origin.is_accepted(context.options.accept, what),
         }
         for what, origin in context.origins
         if origin.key

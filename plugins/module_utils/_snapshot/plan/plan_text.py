@@ -16,7 +16,7 @@ from ..._base.text import visible
 from ..actions.action import CHANGE, CREATE, DELETE, VERIFY
 from ..hazards import table
 from ..hazards.finding import listed
-from .planner import Hop, Plan
+from .planner import Plan
 
 NOTE, REFUSED = "note", "refused"
 SIGNS = {CREATE: "+", CHANGE: "~", DELETE: "-", VERIFY: "?", NOTE: "!", REFUSED: "x"}
@@ -59,12 +59,8 @@ def _line(verb: str, text: str) -> str:
 def _head(plan: Plan, index: int) -> str:
     hop = plan.hops[index]
     reason = {"": "", "repair": ", repair and verify"}.get(hop.reason, f". Reason: {hop.reason}")
-    return visible(f"Hop {index + 1} of {len(plan.hops)}: {_way(hop)}{reason}")
-
-
-def _way(hop: Hop) -> str:
-    unknown = "no release" if hop.context.controller is None else "an unknown release"
-    return f"{hop.start or unknown} to {hop.release}"
+    start = hop.start or ("no release" if hop.context.controller is None else "an unknown release")
+    return visible(f"Hop {index + 1} of {len(plan.hops)}: {start} to {hop.release}{reason}")
 
 
 def _refusals(plan: Plan) -> Iterator[str]:

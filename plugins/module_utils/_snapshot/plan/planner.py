@@ -147,7 +147,7 @@ def _owners(context: UpgradeContext) -> Iterable[PlanRefusal]:
     """Return one refusal for each other manager whose objects a plan may write."""
     found: dict[str, list[tuple[str, Origin]]] = {}
     for what, origin in context.origins:
-        if origin.key and not context.accepts(origin, what):
+        if origin.key and not origin.is_accepted(context.options.accept, what):
             found.setdefault(origin.key, []).append((what, origin))
     for key, objects in found.items():
         yield _owned(key, objects)

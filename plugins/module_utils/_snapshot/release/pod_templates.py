@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..kinds import PORT_LABEL, REGISTRY, RELEASE_LABEL
-from . import partial_deployment
+from . import flags, partial_deployment
 from .release_table import is_at_least
 
 WEBHOOK_PORT = 8443
@@ -99,8 +99,8 @@ def image(upstream: str, release: str, settings: ReleaseSettings) -> str:
 
 def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:
     """Return both lists of arguments. A flag in ``given`` replaces the same flag in ``own``."""
-    replaced = {_flag(argument) for argument in given}
-    return [*(argument for argument in own if _flag(argument) not in replaced), *given]
+    replaced = {flags.name(argument) for argument in given}
+    return [*(argument for argument in own if flags.name(argument) not in replaced), *given]
 
 
 def budget(webhook: Mapping[str, Any]) -> Object:
@@ -155,7 +155,3 @@ def _mount(pod: Object, container: Object, secret: str) -> None:
     names = {"cert.pem": "tls.crt", "key.pem": "tls.key"}
     for old, new in names.items():
         container["args"] = [argument.replace(f"/{old}", f"/{new}") for argument in container["args"]]
-
-
-def _flag(argument: str) -> str:
-    return argument.lstrip("-").partition("=")[0]

@@ -36,6 +36,7 @@ ATTEMPTS = 5
 # See https://github.com/kubernetes/apiserver pkg/endpoints/handlers/responsewriters/errors.go, and of kubernetes
 # pkg/registry/rbac/validation/rule.go.
 _ESCALATION = "is attempting to grant RBAC permissions"
+# Parts of the refusals by RBAC and by its escalation check.
 _LACKS_PERMISSION = re.compile(rf" cannot \w+ resource |{_ESCALATION}")
 
 
@@ -164,7 +165,8 @@ def preview(
                 raise
             previews.append(_preview_untried(client, manifest, consent, ""))
         except RefusedObjectError as exc:
-            if not lenient or _lacks_permission(exc):
+            # No earlier step changes the permissions of this identity.
+            if not lenient or _LACKS_PERMISSION.search(exc.cause):
                 raise
             previews.append(_preview_untried(client, manifest, consent, exc.cause))
     return previews
@@ -175,11 +177,6 @@ def _has_new_role(manifest: Object, previews: Sequence[Preview]) -> bool:
     role = manifest.get("roleRef") or {}
     new = [reference(preview.manifest) for preview in previews if preview.live is None]
     return any((place.kind, place.name) == (role.get("kind"), role.get("name")) for place in new)
-
-
-def _lacks_permission(error: RefusedObjectError) -> bool:
-    """Return True if RBAC or its escalation check refused it. No earlier step changes the permissions of this identity."""
-    return bool(_LACKS_PERMISSION.search(error.cause))
 
 
 def write(client: Client, preview: Preview, *, registry: str = REGISTRY) -> ObjectOutcome:

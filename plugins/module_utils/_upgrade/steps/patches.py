@@ -77,7 +77,7 @@ def disable_conversion(crd: Object) -> Operations:
 
 def call_webhook(crd: Object, service: Mapping[str, Any], bundle: str) -> Operations:
     """Make spec.conversion call the Service. The caBundle (base64) is in the same write."""
-    client_config = {"service": {"port": 443, "path": "/convert", **service}, "caBundle": bundle}
+    client_config = {"service": {"port": 443, **service}, "caBundle": bundle}
     wanted = {
         "strategy": "Webhook",
         "webhook": {"clientConfig": client_config, "conversionReviewVersions": ["v1"]},

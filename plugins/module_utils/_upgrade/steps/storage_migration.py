@@ -21,6 +21,7 @@ from ..._kube.errors import ApiError, Conflict, NotFound
 from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.object_actions import MigrateStorage
 from ..._snapshot.errors import NotYetError, RolloutError
+from ..._snapshot.installed.validity import place
 from ..._snapshot.kinds import Reference
 from . import waits
 from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
@@ -78,7 +79,7 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
                 if obj["metadata"]["uid"] not in done:
                     done.add(obj["metadata"]["uid"])
                     problem = _rewrite(client, _path_of(collection, obj), obj, check_mode=check_mode)
-                    refused += [f"{_name_of(obj)}: {problem}"] if problem else []
+                    refused += [f"{place(obj)}: {problem}"] if problem else []
         except ApiError as exc:
             if exc.status != GONE:
                 raise
@@ -191,7 +192,3 @@ def _path_of(collection: str, obj: Object) -> str:
         if namespace
         else f"{collection}/{obj['metadata']['name']}"
     )
-
-
-def _name_of(obj: Object) -> str:
-    return "/".join(filter(None, (obj["metadata"].get("namespace"), obj["metadata"]["name"])))
