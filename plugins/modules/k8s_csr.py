@@ -450,7 +450,7 @@ left:
   description:
     - What the task was asked for and did not do. It is the CSR that waits for the approval of another identity, or the proof that the
       webhook serves the new certificate. Without the permissions to see that, no proof is asked for. A target by URL is left only while
-      it keeps the CA of the old certificate.
+      it keeps the CA of the old certificate. A due renewal is left if the signer issues nothing that lasts longer.
   returned: success
   type: dict
   contains:

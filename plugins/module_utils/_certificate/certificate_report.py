@@ -69,15 +69,17 @@ def values(
     }
 
 
+def left_over(intent: Intent, code: str, reason: str, remedy: str) -> dict[str, Any]:
+    """Return what is left of a certificate. reason: a clause."""
+    secret = intent.secret
+    place = {"kind": "Secret", "namespace": secret.namespace, "name": secret.name}
+    return {"object": place, "code": code, "reason": reason, "remedy": remedy}
+
+
 def left_unproven(intent: Intent, why: str, remedy: str) -> dict[str, Any]:
     """Return what is left of a certificate without a proof that it is in use. why: a clause."""
-    secret = intent.secret
-    return {
-        "object": {"kind": "Secret", "namespace": secret.namespace, "name": secret.name},
-        "code": ProofError.code,
-        "reason": f"there is no proof that the certificate of {secret} is in use ({why})",
-        "remedy": remedy,
-    }
+    reason = f"there is no proof that the certificate of {intent.secret} is in use ({why})"
+    return left_over(intent, ProofError.code, reason, remedy)
 
 
 def _provider(host_name: str, signer: str) -> dict[str, str]:

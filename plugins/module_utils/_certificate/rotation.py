@@ -109,7 +109,7 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
 
     Raises StaleError if an endpoint still serves another certificate, ProofError, KubeError.
     """
-    values = {**result.values, "proof": None, "left": make_left(0, {})}
+    values = {"left": make_left(0, {}), **result.values, "proof": None}
     is_open = state.secret is not None and target_anchors.is_unproven(state.secret)
     if values["pending"] or not (is_open or result.changed):
         return replace(result, values=values)
@@ -123,7 +123,7 @@ def complete(run: CertificateRun, state: CertificateState, result: Result) -> Re
     if rotated.verdict != "ok":
         why = next(iter(rotated.evidence), "nothing was seen")
         unproven = certificate_report.left_unproven(run.intent, why, rotated.remedy)
-    left = make_left(int(bool(unproven) and rotated.is_left), unproven)
+    left = make_left(1, unproven) if unproven and rotated.is_left else values["left"]
     values = {**values, "proof": rotated.as_result(), "targets": targets, "left": left}
     if rotated.restarted:
         values["reason"] += (

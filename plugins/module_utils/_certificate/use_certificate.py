@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .._base.result import Result
+from .._base.result import Result, make_left
 from .._csr import certificate_rules, markers, secret_content, trust_anchors
 from .._csr.certificate_rules import IssueReason, judge_replacement
-from .._csr.errors import SecretError
+from .._csr.errors import IssueError, SecretError
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret, SecretContent
 from .._csr.trust_anchors import TrustAnchor
@@ -152,9 +152,12 @@ def use(
     request = AnotherRequest(issued.csr, is_new=True)
     held = secret.certificate if secret and reason.code == certificate_rules.RENEWAL_DUE else None
     if secret and held and facts.not_after <= held.not_after:
-        warnings += (_gains_no_lifetime(intent, facts, held),)
-        state = _read_again(run, state)
-        return keep(run, state, _in_use(run, state, secret), request=request, warnings=warnings)
+        state, why = _read_again(run, state), _gains_no_lifetime(intent, facts, held)
+        remedy = "Check whether the CA of the signer is about to expire"
+        in_use = _in_use(run, state, secret)
+        kept = keep(run, state, in_use, request=request, warnings=(*warnings, f"{why}. {remedy}"))
+        left = certificate_report.left_over(intent, IssueError.code, why, remedy)
+        return replace(kept, values={**kept.values, "left": make_left(1, left)})
     offered = trust_anchors.candidates(client, intent, issued.pem, own=issued.own_ca)
     anchor = trust_anchors.choose(intent, issued.pem, offered, now)
     warnings += _renews_every_run(intent, facts, now)
@@ -265,8 +268,7 @@ def _store(
 def _gains_no_lifetime(intent: Intent, offered: CertificateFacts, held: CertificateFacts) -> str:
     return (
         f"the signer {intent.signer.name} issued a certificate that is valid until {offered.not_after:%Y-%m-%d %H:%M} UTC, no "
-        f"longer than the certificate in {intent.secret} ({held.not_after:%Y-%m-%d %H:%M} UTC), which is kept. Check whether "
-        "the CA of the signer is about to expire"
+        f"longer than the certificate in {intent.secret} ({held.not_after:%Y-%m-%d %H:%M} UTC), which is kept"
     )
 
 

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
+    rotation,
     use_certificate,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
+    CertificateState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     certificate_rules,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import (
     ExistingSecret,
     SecretContent,
@@ -35,6 +38,7 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     newer,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
+    MARKED,
     SERVER_AND_CLIENT,
     ScriptedApi,
     api_error,
@@ -110,11 +114,24 @@ def test_a_secret_with_another_services_certificate_is_refused() -> None:
         store(api, None, leaf())
 
 
+def test_a_due_renewal_that_gains_no_lifetime_is_left() -> None:
+    """The CA of the signer ends with the certificate in use. A green run would hide that until both have expired."""
+    held, offered = leaf(), leaf()
+    api = ScriptedApi({PATH: secret_object(held, **MARKED)})
+    run = CertificateRun(api, intent(ca_bundle=ca().pem))  # type: ignore[arg-type]
+    state = CertificateState(found(held, **MARKED), (), NOW)
+    reason = IssueReason(certificate_rules.RENEWAL_DUE, "due")
+    issued = use_certificate.IssuedCertificate(offered.pem, offered.key, {"name": "csr"})
+    result = rotation.complete(run, state, use_certificate.use(run, state, reason, issued, ()))
+    assert result.values["certificate"]["serial"] == found(held).certificate.serial  # type: ignore[union-attr]
+    assert (result.values["left"]["count"], result.values["left"]["first"]["code"]) == (1, "not-issued")
+    assert not [entry for sent in api.sent for entry in sent if entry["path"].startswith("/data")]
+
+
 def test_warnings_about_the_lifetime() -> None:
     issued = leaf()
     facts = found(issued).certificate
     assert facts is not None
-    assert "is kept" in use_certificate._gains_no_lifetime(intent(), facts, facts)
     assert use_certificate._renews_every_run(intent(), facts, NOW) == ()
     assert use_certificate._renews_every_run(intent(renew_before="30d"), facts, NOW) == ()
     [warning] = use_certificate._renews_every_run(intent(renew_before="400d"), facts, NOW)
