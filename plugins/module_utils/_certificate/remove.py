@@ -32,7 +32,7 @@ from . import (
     certificate_run,
     discover_targets,
     gather,
-    request_certificate,
+    obtain,
     secret_store,
     target_anchors,
 )
@@ -196,8 +196,8 @@ def _own_requests(
     asked = [*unissued, waiting.csr] if waiting and waiting.csr else unissued
     # A request of another identity may be one that the API server refuses to this identity.
     own = next(filter(None, (csr_api.read_own_identity(client, csr) for csr in asked)), None)
-    requests, foreign = request_certificate.keep_foreign_requests(intent, unissued, own)
-    waiting, kept = request_certificate.keep_foreign_key(intent, waiting, fault, own)
+    requests, foreign = obtain.keep_foreign_requests(intent, unissued, own)
+    waiting, kept = obtain.keep_foreign_key(intent, waiting, fault, own)
     return requests, waiting.secret_uid if waiting else "", (unseen, *foreign, *kept)
 
 

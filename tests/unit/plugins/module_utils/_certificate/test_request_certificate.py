@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
-    request_certificate,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import obtain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.request_certificate import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import (
     SentRequest,
+    find_waiting,
+    obtain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import (
+    send as send_request,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     certificate_rules,
@@ -89,8 +90,8 @@ def test_another_object_with_the_name_of_the_waiting_key_is_refused(secret: dict
 
 def send(run: CertificateRun, held: ExistingSecret | None = None) -> SentRequest:
     state = state_of(run, held)
-    waiting = request_certificate.find_waiting(run, state)
-    return request_certificate.send(run, state, waiting, csr_api.list_requests(run.client, run.intent.secret))
+    waiting = find_waiting(run, state)
+    return send_request(run, state, waiting, csr_api.list_requests(run.client, run.intent.secret))
 
 
 def ask(api: ScriptedApi, held: ExistingSecret | None = None, **changed: Any) -> SentRequest:
