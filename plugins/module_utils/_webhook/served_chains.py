@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import re
 import socket
 import ssl
@@ -52,6 +53,10 @@ MOST_AT_ONCE = 10
 HOOK_SECONDS = 1.0
 # Go's TLS refuses a longer chain (crypto/tls maxHandshakeCertificateMsg), and so does every API server.
 HANDSHAKE_BYTES = 256 * 1024
+# The characters of the chains that one look keeps. A thousand pods with three certificates each serve 5 million.
+MOST_CHAIN_TEXT = 32 * 2**20
+# The judgements of chains that are kept. A chain has at most HANDSHAKE_BYTES.
+MOST_KEPT = 32
 # Older versions of the ssl module show only the leaf (bpo-18233).
 SHOWS_CHAINS = sys.version_info >= (3, 10)
 _DER = 2  # _ssl.ENCODING_DER
@@ -197,14 +202,14 @@ def read_chains(
     thread calls the hooks, so a Lease is kept, and the end of the parent ends the work.
     """
     chains, failures = [_unread(endpoint) for endpoint, _config in places], list[KubeError]()
-    waiting = collections.deque(enumerate(places))
+    waiting, sizes = collections.deque(enumerate(places)), list[int]()
 
     def work(own: Client) -> None:
         while waiting:
             try:
                 number, place = waiting.popleft()
                 if time.monotonic() < until:
-                    chains[number] = _read_safely(own, *place, until)
+                    chains[number] = _kept(_read_safely(own, *place, until), sizes)
             except IndexError:  # another thread was faster
                 return
             except KubeError as exc:  # raised again below, because a thread would print it
@@ -224,6 +229,14 @@ def read_chains(
     if failures:
         raise failures[0]
     return list(chains)
+
+
+def _kept(chain: ServedChain, sizes: list[int]) -> ServedChain:
+    """Return the chain, or an unread one if it and those of these sizes have more than MOST_CHAIN_TEXT characters."""
+    if sum(sizes) + len(chain.chain_pem) > MOST_CHAIN_TEXT:
+        return _unread(chain.endpoint, "the chains of the other endpoints are too large", may_pass=False)
+    sizes.append(len(chain.chain_pem))
+    return chain
 
 
 def _read_safely(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
@@ -251,8 +264,14 @@ def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: 
 
 def judge_served(served: ServedChain, config: ClientConfig, now: datetime) -> Judgement:
     """Judge a chain that was seen with the caBundle and the name of a client configuration."""
-    leaf, chain = served.parsed
-    return judge(leaf, config.ca_bundle, name=config.server_name, intermediates=chain, now=now)
+    return _judge(served.chain_pem, config.ca_bundle, config.server_name, now)
+
+
+@functools.lru_cache(maxsize=MOST_KEPT)
+def _judge(chain_pem: str, ca_bundle: str, server_name: str, now: datetime) -> Judgement:
+    """Judge a chain once. The pods of one workload serve equal chains, and a bundle of 300 CAs costs 0.4 seconds for each."""
+    leaf, chain = certificate_facts.load_leaf_and_chain(chain_pem)
+    return judge(leaf, ca_bundle, name=server_name, intermediates=chain, now=now)
 
 
 def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:

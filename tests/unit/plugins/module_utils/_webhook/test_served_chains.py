@@ -35,6 +35,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webho
     Endpoint,
     Endpoints,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
+    certificate_facts,
+    chain_judge,
+)
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.support import authority, https_webhook
@@ -287,6 +291,7 @@ class ManyEndpoints:
         self.readers: list[threading.Thread] = []
         self.hooks: list[threading.Thread] = []
         self._work = read
+        self.chain_pem = ""
         monkeypatch.setattr(served_chains, "read_chain", self._read_chain)
 
     def look(self, seconds: float = 60) -> list[served_chains.ServedChain]:
@@ -297,7 +302,7 @@ class ManyEndpoints:
     ) -> served_chains.ServedChain:
         self.readers.append(threading.current_thread())
         self._work(endpoint.port)
-        return served_chains.ServedChain(endpoint, problem=f"read {endpoint.port}")
+        return served_chains.ServedChain(endpoint, self.chain_pem, problem=f"read {endpoint.port}")
 
 
 def test_ten_endpoints_are_read_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +342,38 @@ def test_an_unexpected_error_at_one_endpoint_does_not_end_the_look(
     assert (blind.endpoint.port, blind.is_blind, blind.certificate) == (3, True, None)
     assert all(chain.problem.startswith("read") for chain in chains)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_chains_of_many_endpoints_have_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand pods that serve chains of the largest size would need 350 MB."""
+    monkeypatch.setattr(served_chains, "MOST_CHAIN_TEXT", 10_000)
+    many = ManyEndpoints(monkeypatch, lambda _number: None, 1000)
+    many.chain_pem = "x" * 3000
+    chains = guarded(many.look)
+    assert sum(len(chain.chain_pem) for chain in chains) == 9000
+    dropped = [chain for chain in chains if not chain.chain_pem]
+    assert len(dropped) == 997
+    assert {(chain.is_blind, chain.may_pass) for chain in dropped} == {(True, False)}
+
+
+def test_equal_chains_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pods of one workload serve equal chains."""
+    judged: list[object] = []
+    now, issuer = datetime.now(timezone.utc), authority.authority("a CA")
+    leaf = authority.issue("leaf", issuer, names=authority.dns("hook.shop.svc"))
+    facts = certificate_facts.describe_pem(leaf.pem)
+
+    def count(*args: Any, **options: Any) -> chain_judge.Judgement:
+        judged.append(args)
+        return chain_judge.judge(*args, **options)
+
+    monkeypatch.setattr(served_chains, "judge", count)
+    config = ClientConfig("hook", "", "", "hook.shop.svc", ("shop", "hook"), issuer.pem, 443)
+    chains = [served_chains.ServedChain(Endpoint("", port), "".join(leaf.pem), facts) for port in range(1000)]
+    assert {served_chains.judge_served(chain, config, now).verdict.code for chain in chains} == {"ok"}
+    assert len(judged) == 1
+    other = replace(config, server_name="other.shop.svc")
+    assert served_chains.judge_served(chains[0], other, now).verdict.code == "name-mismatch"
 
 
 @pytest.mark.parametrize(
