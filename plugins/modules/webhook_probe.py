@@ -12,8 +12,8 @@ description:
   - Makes the API server call a webhook, and reads the certificate that each endpoint of the webhook serves.
   - The verdict is V(ok), V(failed) or V(unproven). An API server keeps connections to webhooks open and does not verify the
     certificate again. So a successful call does not show whether the API server accepts the certificate that is served now.
-  - The verdict is V(ok) only if a new connection would succeed too. Either every endpoint serves a certificate that the
-    C(caBundle) of the webhook accepts, or the module made the API servers reconnect (O(renew_connections)).
+  - The verdict is V(ok) only if a new connection would succeed too. So every endpoint must serve a certificate that the C(caBundle)
+    of the webhook accepts.
   - To probe an admission webhook, the module sends O(object) as a server dry run. To probe a conversion webhook, it sends a dry run
     of an object at a version that is served but not stored. For an aggregated API, it reads the condition C(Available) and the
     discovery document.
@@ -21,24 +21,21 @@ description:
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
-  - certflow.kubernetes._accept
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
 attributes:
   check_mode:
     description:
-      - Sends the same requests as otherwise, except that it does not write the line break of O(renew_connections).
+      - Sends the same requests as otherwise. The module writes nothing.
     support: full
   diff_mode:
     description:
-      - The module changes only a line break at the end of a C(caBundle), so there is no difference to show.
+      - The module changes nothing, so there is no difference to show.
     support: N/A
   idempotent:
     description:
       - When run twice in a row outside check mode, with the same arguments, the second run changes nothing.
-    support: partial
-    details:
-      - With O(renew_connections) each run that has no other proof changes a line break.
+    support: full
 options:
   target:
     description:
@@ -89,23 +86,9 @@ options:
       - A text that the denial must contain. Only with O(expect=denied).
     type: str
     default: ''
-  renew_connections:
-    description:
-      - Whether to make the API servers reconnect if no other evidence proves the answer. For example, this identity may not have the
-        permissions to read the certificates of the endpoints.
-      - The module changes the number of line breaks at the end of the webhook's C(caBundle), which has no meaning to TLS, and asks
-        again. This needs the permission to patch the object. The option has no effect if the object has no C(caBundle).
-    type: bool
-    default: false
   require_proof:
     description:
       - Whether the task also fails if the verdict is V(unproven). It always fails if the verdict is V(failed).
-    type: bool
-    default: false
-  pending:
-    description:
-      - Whether the certificate is not issued yet. Set it to RV(certflow.kubernetes.k8s_csr#module:pending). The task then succeeds
-        without a request, with the verdict V(unproven) and the failure code C(pending).
     type: bool
     default: false
   wait:
@@ -121,8 +104,8 @@ notes:
   - The module needs the permissions to get the target and to create the object that it sends. To read the served certificates, it
     also needs the permissions to get the Service, to list its EndpointSlices, and to open a port-forward to the pods. Without these
     permissions, the evidence names the endpoints that the module did not see.
-  - The module counts the API servers by their Leases and sends several requests, each over a new connection. A client behind a load
-    balancer cannot see which API server answers. So no verdict is certain to cover every API server.
+  - The module sends six requests, each over a new connection. A client behind a load balancer cannot see which API server answers. So
+    no verdict is certain to cover every API server.
 """
 
 EXAMPLES = r"""
@@ -139,7 +122,7 @@ EXAMPLES = r"""
     denial_message: every ConfigMap needs a label team
     require_proof: true
 
-- name: Wait until a webhook answers over new connections
+- name: Wait until a webhook answers
   certflow.kubernetes.webhook_probe:
     target:
       kind: ValidatingWebhookConfiguration
@@ -149,7 +132,6 @@ EXAMPLES = r"""
       apiVersion: v1
       kind: ConfigMap
       metadata: {name: probe, namespace: demo, labels: {team: red}}
-    renew_connections: true
     wait: true
     wait_timeout: 60
 

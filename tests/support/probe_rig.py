@@ -190,7 +190,6 @@ class ProbeRig(ClusterRig):
             (f"{self.name}.certflow.test", "things", ["create"]),
             ("", "configmaps", ["create"]),
             ("", "namespaces", ["get"]),
-            ("coordination.k8s.io", "leases", ["list"]),
         )
 
 

@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
     OPERATION as AUDIT,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_call
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_calls
 
 from tests.support import called_objects
 from tests.support.audit_rig import as_pair, leaf
@@ -289,7 +289,7 @@ def test_a_removal_without_effect_is_put_back(rig: RepairRig, is_changed: bool) 
     assert (bundle_repairs.RECORD in (obj["metadata"].get("annotations") or {})) is is_changed
     if not is_changed:
         server.present(rig.leaf())
-        wait_for(lambda: admission_call.availability(rig.cluster.api("GET", path))[0])
+        wait_for(lambda: probe_calls.availability(rig.cluster.api("GET", path))[0])
         again = rig.repair(**options)
         assert states(again, name) == [("apiservice-insecure", "repaired", "")], again
 
@@ -370,7 +370,7 @@ def test_an_aggregated_api_without_verification(rig: RepairRig) -> None:
     memory = rig.serve(as_pair(authority("metrics-server")))
     in_memory = make_api_service(rig, port=memory, insecureSkipTLSVerify=True)
     path = f"{API_SERVICES}/{secured}"
-    wait_for(lambda: admission_call.availability(rig.cluster.api("GET", path))[0])
+    wait_for(lambda: probe_calls.availability(rig.cluster.api("GET", path))[0])
     before = len(rig.writes())
     # The Service leads to an address outside of the cluster, so it is not known if other machines answer there.
     unseen = rig.repair(kinds=["secure-apiservice"])

@@ -11,7 +11,6 @@ port.
 from __future__ import annotations
 
 import datetime
-import functools
 import socket
 import time
 from pathlib import Path
@@ -36,7 +35,6 @@ from tests.support.probe_rig import (
     ProbeRig,
     config_map,
 )
-from tests.support.rig import encoded
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -121,84 +119,18 @@ def test_a_changed_certificate_is_detected_despite_an_open_connection(rig: Probe
     assert "unknown authority" in result["served"][0]["problem"]
 
 
-def test_unreadable_endpoints_are_unproven_until_connections_are_renewed(rig: ProbeRig) -> None:
+def test_unreadable_endpoints_are_unproven(rig: ProbeRig) -> None:
     target = rig.called_webhook()
     rig.server.present(rig.leaf(issuer="bad"))
     rig.become_blind("patch")
     result = rig.probe(target)
-    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "old-connection")
+    assert (result["verdict"], result["failure"]["code"], result["changed"]) == (
+        "unproven",
+        "old-connection",
+        False,
+    )
     assert rig.probe(target, require_proof=True)["failed"]
-    in_check_mode = rig.probe(target, renew_connections=True, check_mode=True)
-    assert (in_check_mode["verdict"], in_check_mode["changed"]) == ("unproven", True)
     assert rig.writes() == []
-    result = rig.probe(target, renew_connections=True)
-    assert (result["verdict"], result["failure"]["code"]) == ("failed", "ca-mismatch")
-    assert result["changed"] is True
-    assert rig.writes() == [("patch", "validatingwebhookconfigurations")]
-    rig.server.present(rig.leaf())
-    assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
-
-
-def test_a_renewal_never_writes_an_earlier_bundle(rig: ProbeRig) -> None:
-    """The API server still has open connections for an earlier bundle."""
-    target = rig.called_webhook()
-    original = rig.bundle(target)
-    rig.become_blind("patch")
-    for _again in range(2):
-        assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
-    assert rig.bundle(target) == original + 2 * "\n"
-    rig.server.present(rig.leaf(issuer="bad"))
-    for text, said in ((original, "accepted"), (original + 3 * "\n", "x509: certificate signed by unknown")):
-        operation = {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": encoded(text)}
-        rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
-        wait_for(functools.partial(_says, rig, said))
-
-
-def _says(rig: ProbeRig, words: str) -> bool:
-    return words in rig.dry_run()
-
-
-def test_a_proof_without_renewal_writes_nothing(rig: ProbeRig) -> None:
-    target = rig.called_webhook()
-    assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
-    assert rig.writes() == []
-
-
-def test_a_bundle_that_another_client_restores_proves_nothing(
-    rig: ProbeRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other client writes between the module's write and its dry run, so old connections are used again."""
-    target = rig.called_webhook()
-    value = encoded(rig.bundle(target))
-
-    def set_back(_seconds: float) -> None:
-        operation = {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
-        rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
-
-    rig.become_blind("patch")
-    monkeypatch.setattr(time, "sleep", set_back)
-    result = rig.probe(target, renew_connections=True)
-    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "old-connection")
-    assert result["evidence"][-1].startswith("another client has written the caBundle since")
-    assert result["changed"] is True
-
-
-def test_a_bundle_of_another_manager_is_kept(rig: ProbeRig) -> None:
-    target = rig.called_webhook()
-    operation = {"op": "add", "path": "/metadata/labels", "value": {"app.kubernetes.io/managed-by": "Helm"}}
-    rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
-    rig.become_blind("patch")
-    result = rig.probe(target, renew_connections=True)
-    assert has_failed(result, "owned-by-another", target["name"], "Helm"), result
-    assert rig.writes() == []
-    assert rig.verdict(target, renew_connections=True, accept=["helm"]) == ("ok", "ok")
-
-
-def test_the_permission_to_renew_is_checked_first(rig: ProbeRig) -> None:
-    target = rig.called_webhook()
-    rig.become_blind()
-    result = rig.probe(target, renew_connections=True)
-    assert has_failed(result, "missing-permissions", VALIDATING, target["name"], "patch"), result
 
 
 # Failures that failurePolicy Ignore hides
@@ -380,12 +312,6 @@ def test_wait_ends_at_once_if_waiting_changes_nothing(rig: ProbeRig) -> None:
     assert time.monotonic() - started < 20
 
 
-def test_a_pending_certificate_is_not_probed(rig: ProbeRig) -> None:
-    result = rig.probe({"kind": VALIDATING, "name": "absent"}, pending=True)
-    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "pending")
-    assert rig.cluster.requests(user=rig.user) == []
-
-
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "no object": ({"kind": VALIDATING, "name": "x"}, {"object": None}, ("object",)),
     "no apiVersion": ({"kind": VALIDATING, "name": "x"}, {"object": {"kind": "Pod"}}, ("apiVersion",)),
@@ -447,9 +373,8 @@ def test_a_conversion_over_an_old_connection_is_unproven(rig: ProbeRig) -> None:
     assert rig.verdict(target) == ("ok", "ok")
     rig.server.present(rig.leaf(issuer="bad"))
     assert rig.verdict(target) == ("failed", "ca-mismatch")
-    rig.become_blind("patch")
+    rig.become_blind()
     assert rig.verdict(target) == ("unproven", "old-connection")
-    assert rig.verdict(target, renew_connections=True) == ("failed", "ca-mismatch")
 
 
 def test_a_schema_with_required_fields_needs_an_object(rig: ProbeRig) -> None:
@@ -472,9 +397,8 @@ def test_an_aggregated_api(rig: ProbeRig) -> None:
     assert rig.verdict(target, wait=True) == ("ok", "ok")
     rig.server.present(rig.leaf(issuer="bad"))
     assert rig.verdict(target) == ("failed", "ca-mismatch")
-    rig.become_blind("patch")
+    rig.become_blind()
     assert rig.verdict(target) == ("unproven", "old-connection")
-    assert rig.verdict(target, renew_connections=True) == ("failed", "ca-mismatch")
 
 
 def test_an_aggregated_api_without_a_server(rig: ProbeRig) -> None:
@@ -502,20 +426,15 @@ def test_both_execution_modes_return_the_same(rig: ProbeRig, tmp_path: Path) -> 
         }
         for mode in ("in_process", "module")
     ]
-    pending = {
-        "name": "Not yet",
-        "certflow.kubernetes.webhook_probe": {"target": target, "pending": True},
-        "register": "pending_result",
-    }
     same = ["verdict", "failure", "evidence", "served", "changed", "msg"]
     checks = [f"in_process_result.{key} == module_result.{key}" for key in same]
-    checks += ["module_result.verdict == 'unproven'", "pending_result.failure.code == 'pending'"]
+    checks += ["module_result.verdict == 'unproven'"]
     proof = {"name": "Same", "ansible.builtin.assert": {"that": checks}}
     play = {
         "name": "Execution modes",
         "hosts": "localhost",
         "gather_facts": False,
-        "tasks": [*tasks, pending, proof],
+        "tasks": [*tasks, proof],
     }
     run = playbook.play(tmp_path, [play], K8S_AUTH_KUBECONFIG=str(rig.kubeconfig))
     assert run.status == 0, run.output

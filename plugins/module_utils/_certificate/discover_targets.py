@@ -146,7 +146,7 @@ def _hint_at_targets(run: CertificateRun, result: Result, service: tuple[str, st
             f"no webhook configuration, CustomResourceDefinition or APIService was found that calls Service "
             f"{'/'.join(service)} and may be changed, so none was made to trust the certificate"
         )
-    callers = service_callers.list_visible_callers(run.client, service)
+    callers = service_callers.list_callers(run.client, service, needs_all=False)
     targets = [
         caller.target
         for caller in callers

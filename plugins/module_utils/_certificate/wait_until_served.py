@@ -26,15 +26,13 @@ from .._webhook import (
     served_chains,
     serving_progress,
     webhook_endpoints,
-    workload_restart,
     workloads,
 )
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import StaleError, UntrustedLeafError
 from .._webhook.served_chains import ServedChain, ServedReport
 from .._webhook.serving_progress import ConfigScan, ServingProgress
-from .._webhook.workload_restart import RestartError
-from .._webhook.workloads import ServingOptions, WebhookWorkload
+from .._webhook.workloads import RestartError, ServingOptions, WebhookWorkload
 from .._x509.certificate_facts import CertificateFacts
 from . import gather
 from .certificate_run import CertificateRun, CertificateState, TargetState
@@ -101,7 +99,7 @@ def wait_until_served(rotation: Rotation) -> ServedResult:
             (entry.certificate.not_after for entry in progress.stale if entry.certificate), default=None
         )
         try:
-            workload_restart.restart(rotation.client, workload, rotation.run.intent.accept, ends=ends)
+            workloads.restart(rotation.client, workload, rotation.run.intent.accept, ends=ends)
         except RestartError as refusal:
             raise _stale(rotation, progress, refusal=refusal) from refusal
         progress, scans = watch(rotation, restarted=True)

@@ -26,7 +26,7 @@ from .._csr.signers import EPHEMERAL_CA, KUBELET_SERVING
 from .._kube import approved_plan
 from .._kube.client import Client
 from .._webhook import bundle_content, bundle_targets, probe_webhook
-from .._webhook.admission_call import ProbeObject
+from .._webhook.probe_calls import ProbeObject
 from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
 from .._x509.private_keys import KEY_TYPES
 from . import webhook_probe

@@ -18,11 +18,10 @@ from .._audit.facts.cluster_data import CallPoint, ClusterData
 from .._base.errors import CertflowError
 from .._kube.client import Client
 from .._webhook import admission_match, call_failures, call_faults, probe_webhook
-from .._webhook.admission_call import ProbeObject, group_version
 from .._webhook.admission_match import AdmissionRequest
 from .._webhook.bundle_targets import Target
 from .._webhook.call_failures import ADMISSION
-from .._webhook.probe_webhook import ProbeRequest
+from .._webhook.probe_calls import ProbeObject, group_version
 
 Object = Mapping[str, Any]
 _POD = {"containers": [{"name": "probe", "image": "registry.k8s.io/pause:3.10"}]}
@@ -61,7 +60,7 @@ def probe(client: Client, data: ClusterData, point: CallPoint) -> CallAnswer:
     target = Target(point.object.kind, point.object.name, webhooks)
     warnings = list(client.warnings)
     try:
-        verdict = probe_webhook.probe(client, ProbeRequest(target, ProbeObject(manifest))).verdict
+        verdict = probe_webhook.probe(client, target, ProbeObject(manifest)).verdict
     except CertflowError as error:
         return CallAnswer(None, (error.cause,))
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
-from .._webhook import workload_restart, workloads
+from .._webhook import workloads
 from .._webhook.admission_match import AdmissionRequest, match
 from .._webhook.call_failures import ADMISSION
 from .._webhook.workloads import WebhookWorkload
@@ -54,9 +54,7 @@ class RestartAction(Action):
 
     def carry_out(self, client: Client, options: RepairOptions) -> Written:
         """Restart the workload. Raises RestartError, KubeError."""
-        workload_restart.restart(
-            client, self.workload, options.consent, ends=self.ends, dry_run=options.check_mode
-        )
+        workloads.restart(client, self.workload, options.consent, ends=self.ends, dry_run=options.check_mode)
         return Written()
 
 
@@ -82,7 +80,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
             "Add the CA first, or set failurePolicy to Ignore until the new pods are ready",
         )
     ends = min(entry.not_after for entry in case.served)
-    obstacle = workload_restart.find_obstacle(workload, obj, case.options.consent, ends)
+    obstacle = workloads.find_obstacle(workload, obj, case.options.consent, ends)
     if obstacle:
         return Refusal(obstacle.code, obstacle.cause, obstacle.remedy)
     return RestartAction(workload, secret.name, ends)

@@ -24,10 +24,9 @@ from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
 from .._webhook import call_failures, probe_webhook
-from .._webhook.admission_call import ProbeObject
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import ProbeError, ProofError, TargetError
-from .._webhook.probe_webhook import ProbeRequest
+from .._webhook.probe_calls import ProbeObject
 from . import release_checks, verify_version
 from .release_checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult
 from .steps.waits import PodWatch
@@ -235,10 +234,10 @@ def _probe(
     Raises RolloutError if the action names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
     server may already depend on these pods, so a failure must not wait for the end of the step's time.
     """
-    request = ProbeRequest(target, test_object, wait=True)
+    watch = _pod_watch(run.client, action.pods_of)
     try:
         verdict = probe_webhook.probe(
-            run.client, request, between_attempts=_pod_watch(run.client, action.pods_of)
+            run.client, target, test_object, wait=True, between_attempts=watch
         ).verdict
     except TargetError as error:
         return CheckResult(FAILED, error.cause, error.evidence, error.remedy, is_lasting=True)

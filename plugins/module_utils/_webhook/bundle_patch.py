@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,10 @@ from .errors import TargetError, UntrustedLeafError
 _Written = TypeVar("_Written")
 # Each attempt reads the object again. Five conflicts in a row mean that another client writes it in a loop.
 ATTEMPTS = 5
+# Far more changes than in the 90 s after which an unused connection is closed (client-go, IdleConnTimeout).
+MOST_BREAKS = 32
+# The time for every API server to see a change. Its watch needs milliseconds.
+SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,38 @@ def write_all(
             cause = f"{error.cause.rstrip('.')} ({written} had been written before)"
             raise TargetError(cause, code=error.code, evidence=error.evidence, remedy=error.remedy) from error
     return done
+
+
+def with_other_line_breaks(bundle: str) -> str:
+    """Return a bundle with the same certificates and other bytes."""
+    text = bundle.rstrip("\n")
+    return text + "\n" * ((len(bundle) - len(text)) % MOST_BREAKS + 1)
+
+
+def renew_connections(
+    client: Client, target: bundle_targets.Target, *, consent: Consent, check_mode: bool
+) -> None:
+    """Make the API servers connect to a webhook again, by another number of line breaks at the end of its caBundle.
+
+    An API server keeps one client with open connections for each client configuration. The bytes of the bundle are part of the
+    configuration (k8s.io/apiserver pkg/util/webhook/client.go; client-go transport/cache.go for aggregated APIs). With other bytes it
+    makes another client. With bytes that it knows it uses the old client and perhaps an old connection. So the number counts up and
+    starts again, instead of toggling.
+
+    Raises OwnedTargetError if another manager owns the object, MissingPermissions, TargetError, KubeError.
+    """
+
+    def decide(obj: dict[str, Any]) -> TargetChange:
+        bundle_targets.check_managers(target, obj, consent=consent)
+        (config,) = bundle_targets.client_configs(target, obj)
+        bundles = (BundleChange(config, with_other_line_breaks(config.ca_bundle)),)
+        return TargetChange(target, obj["metadata"]["resourceVersion"], bundles)
+
+    change = decide(bundle_targets.read(client, target))
+    require(client, [bundle_targets.permission(target, "patch")], f"renew the connections to {target}")
+    if not check_mode:
+        write(client, change, decide)
+        time.sleep(SETTLE_SECONDS)
 
 
 def report(change: TargetChange) -> dict[str, Any]:

@@ -146,17 +146,19 @@ def of_answer(words: str, kind: str, webhook: str = "") -> CallFailure:
         if match is None:
             continue
         if frame.kind != kind or (webhook and match["name"] != webhook):
-            return _of_another(words)
+            return _first((), words, ELSEWHERE, _OF_ANOTHER)
         if frame.about == REFUSAL:
             said = match["detail"].lstrip(": ").strip() or "without explanation"
             return CallFailure(DENIED, REFUSAL, f"it denied the object: {quote(said)}", _DENIED_REMEDY)
-        return _first(OTHERS if frame.about == ELSEWHERE else FAULTS, match["detail"], frame)
-    return of_call(words) if kind == AGGREGATION else _of_others(words)
+        rows = OTHERS if frame.about == ELSEWHERE else FAULTS
+        other = _NOT_CONVERTED if frame.kind == CONVERSION else _UNNAMED
+        return _first(rows, match["detail"], frame.about, other)
+    return of_call(words) if kind == AGGREGATION else _first(OTHERS, words, ELSEWHERE, _REFUSED_ELSEWHERE)
 
 
 def of_call(words: str) -> CallFailure:
     """Name the failure of a webhook call from a message about this call."""
-    return _first(FAULTS, words, None)
+    return _first(FAULTS, words, CALL, _UNNAMED)
 
 
 def said_by_webhook(words: str) -> str:
@@ -166,49 +168,43 @@ def said_by_webhook(words: str) -> str:
 
 
 _DENIED_REMEDY = "Give an object that its rule allows, or expect: denied"
+#: The row of a failure that no other row names.
+_UNNAMED = FailureRow(
+    "unnamed",
+    "",
+    "the API server cannot use it: {words}",
+    "Read the logs of the webhook and of the API server",
+    source="",
+)
+#: The message of a conversion quotes the webhook's own words after "failed: ".
+_NOT_CONVERTED = FailureRow(
+    "conversion-refused",
+    "",
+    "it does not convert the object: {words}",
+    "Give an object that it can convert, or read the logs of the webhook",
+    source="",
+)
+_OF_ANOTHER = FailureRow(
+    "another-webhook",
+    "",
+    "another webhook ended the request: {words}",
+    "Probe the other webhook, or give an object that it allows",
+    source="",
+)
+_REFUSED_ELSEWHERE = FailureRow(
+    "refused-elsewhere",
+    "",
+    "the API server refused the request: {words}",
+    "Give an object that the API server accepts",
+    source="",
+)
 
 
-def _first(rows: Sequence[FailureRow], words: str, frame: MessageFrame | None) -> CallFailure:
-    about = frame.about if frame else CALL
-    for row in rows:
-        if row.words and re.search(row.words, words, re.DOTALL):
-            said = quote(_without_prefix(words))
-            return CallFailure(row.id, about, row.cause.format(words=said), row.remedy)
-    if frame and frame.kind == CONVERSION:
-        # The message quotes the webhook's own words after "failed: ".
-        return CallFailure(
-            "conversion-refused",
-            about,
-            f"it does not convert the object: {quote(_without_prefix(words))}",
-            "Give an object that it can convert, or read the logs of the webhook",
-        )
-    return CallFailure(
-        "unnamed",
-        about,
-        f"the API server cannot use it: {quote(_without_prefix(words))}",
-        "Read the logs of the webhook and of the API server",
-    )
-
-
-def _of_another(words: str) -> CallFailure:
-    return CallFailure(
-        "another-webhook",
-        ELSEWHERE,
-        f"another webhook ended the request: {quote(words)}",
-        "Probe the other webhook, or give an object that it allows",
-    )
-
-
-def _of_others(words: str) -> CallFailure:
-    for row in OTHERS:
-        if re.search(row.words, words, re.DOTALL):
-            return CallFailure(row.id, ELSEWHERE, row.cause.format(words=quote(words)), row.remedy)
-    return CallFailure(
-        "refused-elsewhere",
-        ELSEWHERE,
-        f"the API server refused the request: {quote(words)}",
-        "Give an object that the API server accepts",
-    )
+def _first(rows: Sequence[FailureRow], words: str, about: str, other: FailureRow) -> CallFailure:
+    """Return the failure by the first row whose pattern the words have, or by the other row."""
+    row = next((row for row in rows if row.words and re.search(row.words, words, re.DOTALL)), other)
+    said = quote(words if about == ELSEWHERE else _without_prefix(words))
+    return CallFailure(row.id, about, row.cause.format(words=said), row.remedy)
 
 
 def _without_prefix(words: str) -> str:

@@ -3,63 +3,224 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Send the requests of a probe to the API servers, read their answers, and make API servers reconnect to a webhook.
+"""Make the request with which an API server calls a webhook, and send it.
 
-An API server keeps one client with open connections for each client configuration. The bytes of the bundle are part of the
-configuration (k8s.io/apiserver pkg/util/webhook/client.go; client-go transport/cache.go for aggregated APIs). With other bytes
-it makes another client. With bytes that it knows it uses the old client and perhaps an old connection. So the number of line
-breaks at the end of the bundle counts up and starts again, instead of toggling.
+- Admission: the creation of an object, as a server dry run.
+- Conversion: the same at a version that is not stored, so that the API server converts the object. A read proves less, because
+  lists come from the API server's cache.
+- Aggregation: a read of the API's discovery document, which the API server fetches from the webhook.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from .._base.accept import Consent
-from .._kube import access_review
+from .._kube import object_state
+from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
-from .._kube.lease_state import read_lease
-from . import admission_call, bundle_patch, bundle_targets, call_failures, served_chains
-from .admission_call import ApiResource, ProbeCall
+from . import call_failures
 from .admission_match import AdmissionRequest
-from .bundle_patch import BundleChange, TargetChange
-from .bundle_targets import ClientConfig, Object, Target
-from .probe_verdict import ApiServers, EndpointEvidence, WebhookAnswer
-from .served_chains import EndpointScan, ServedChain
+from .bundle_targets import KINDS, Object, Target
+from .errors import ProbeError
+from .probe_verdict import WebhookAnswer
 
-LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
-# KEP-1965: each API server holds one; k8s.io/kubernetes pkg/controlplane/instance.go.
-LEASE_LABEL = "apiserver.kubernetes.io/identity=kube-apiserver"
-# A load balancer hides which API server a connection reaches, so make several connections for each API server.
-PER_SERVER, MOST_REQUESTS = 3, 12
+GENERATED_NAME = "certflow-probe-"
+# A load balancer hides which API server a connection reaches, so make several connections.
+CONNECTIONS = 6
 
 
-def api_servers(client: Client) -> ApiServers:
-    """Count the API servers that hold a Lease which has not expired."""
-    try:
-        leases = client.list_all(LEASES, {"labelSelector": LEASE_LABEL})["items"]
-    except Forbidden as error:
-        return ApiServers(problem=f"the number of API servers may not be read: {error.message}")
-    except ApiError as error:
-        return ApiServers(problem=f"the number of API servers cannot be read: {error.message or error.cause}")
-    now = client.now()
-    count = sum(read_lease(lease).is_live(now) for lease in leases)
-    return ApiServers(count) if count else ApiServers()
+@dataclass(frozen=True)
+class ProbeObject:
+    """The object that a probe sends, and the answer that it expects."""
+
+    #: An admission webhook needs a manifest. A conversion webhook has a default. An aggregated API takes none.
+    manifest: Object | None = None
+    #: "allowed" or "denied".
+    expect: str = "allowed"
+    #: A text that the denial must contain.
+    denial_message: str = ""
 
 
-def requests_for(servers: ApiServers) -> int:
-    """Return how many connections to make."""
-    return min(MOST_REQUESTS, PER_SERVER * (servers.count or 1))
+@dataclass(frozen=True)
+class ApiResource:
+    """A kind of objects as paths name it. The core group is ""."""
+
+    group: str
+    version: str
+    name: str
+    kind: str
+    is_namespaced: bool
 
 
-def resource(client: Client, manifest: Object) -> ApiResource:
-    """Find where objects of this kind are created. Raises ProbeError, KubeError."""
-    path = admission_call.discovery_path(*admission_call.group_version(manifest))
-    return admission_call.resource_of(manifest, client.find(path))
+@dataclass(frozen=True)
+class ProbeCall:
+    """One request to the API server."""
+
+    #: ADMISSION, CONVERSION or AGGREGATION of call_failures.
+    kind: str
+    path: str
+    #: The request in words.
+    words: str
+    #: The object to create as a dry run, None for a read of the path.
+    body: Object | None = None
+    #: The name of an admission webhook.
+    webhook: str = ""
+    #: The creation as the API server compares it with rules, None for a read.
+    creation: AdmissionRequest | None = None
+
+    @property
+    def permission(self) -> Permission | None:
+        """Return the permissions for the request. Every identity may read discovery documents."""
+        made = self.creation
+        return Permission("create", made.group, made.resource, made.namespace) if made else None
+
+
+def check_object(target: Target, asked: ProbeObject) -> None:
+    """Raise ProbeError if the target cannot be asked with this object."""
+    kind, manifest, expect = KINDS[target.kind].call, asked.manifest, asked.expect
+    if kind == call_failures.ADMISSION and manifest is None:
+        raise ProbeError(
+            f"{target} can be probed only with an object",
+            remedy="Set object to a manifest. It is sent as a server dry run and never stored",
+        )
+    if kind == call_failures.AGGREGATION and manifest is not None:
+        raise ProbeError(
+            f"{target} is probed by its discovery document, without an object", remedy="Remove object"
+        )
+    if kind != call_failures.ADMISSION and expect != "allowed":
+        raise ProbeError(f"{target} cannot deny an object, so expect does not apply", remedy="Remove expect")
+    if asked.denial_message and expect != "denied":
+        raise ProbeError(
+            "denial_message needs expect: denied", remedy="Set expect: denied, or remove denial_message"
+        )
+    if manifest is not None and not (manifest.get("apiVersion") and manifest.get("kind")):
+        raise ProbeError(
+            "the object has no apiVersion or no kind", remedy="Set object to a complete manifest"
+        )
+    # The API server checks the whole schema later.
+    metadata = (manifest or {}).get("metadata") or {}
+    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("labels") or {}, Mapping):
+        raise ProbeError(
+            "the object's metadata, or metadata.labels, is not a dictionary",
+            remedy="Set object to a complete manifest",
+        )
+
+
+def group_version(manifest: Object) -> tuple[str, str]:
+    """Return group and version of a manifest. The core group is ""."""
+    group, _slash, version = str(manifest["apiVersion"]).rpartition("/")
+    return group, version
+
+
+def discovery_path(group: str, version: str) -> str:
+    return f"/apis/{group}/{version}" if group else f"/api/{version}"
+
+
+def find_resource(client: Client, manifest: Object) -> ApiResource:
+    """Find where objects of this kind are created. Raises ProbeError if the kind is not served, KubeError."""
+    group, version = group_version(manifest)
+    discovery = client.find(discovery_path(group, version)) or {}
+    for entry in discovery.get("resources") or ():
+        if entry["kind"] == manifest["kind"] and "/" not in entry["name"]:
+            return ApiResource(group, version, entry["name"], entry["kind"], bool(entry.get("namespaced")))
+    raise ProbeError(
+        f"the cluster serves no {manifest['kind']} of {manifest['apiVersion']}",
+        remedy="Correct apiVersion and kind of the object, or install what defines it",
+    )
+
+
+def resource_of_definition(definition: Object, version: str) -> ApiResource:
+    spec = definition["spec"]
+    return ApiResource(
+        spec["group"], version, spec["names"]["plural"], spec["names"]["kind"], spec["scope"] == "Namespaced"
+    )
+
+
+def unstored(definition: Object) -> list[str]:
+    """Return the versions that are served but not stored. The API server converts their objects."""
+    return [
+        entry["name"] for entry in definition["spec"]["versions"] if entry["served"] and not entry["storage"]
+    ]
+
+
+def sample(definition: Object) -> dict[str, Any]:
+    """Return the smallest object at a version that is converted. It is valid if the schema has no required fields."""
+    spec = definition["spec"]
+    namespace = {"namespace": "default"} if spec["scope"] == "Namespaced" else {}
+    version = unstored(definition)[0]
+    return {"apiVersion": f"{spec['group']}/{version}", "kind": spec["names"]["kind"], "metadata": namespace}
+
+
+def check_converted(definition: Object, manifest: Object) -> None:
+    """Raise ProbeError for an object that the API server would not convert by this definition."""
+    spec = definition["spec"]
+    group, version = group_version(manifest)
+    name, versions = definition["metadata"]["name"], unstored(definition)
+    if (group, manifest["kind"]) != (spec["group"], spec["names"]["kind"]):
+        raise ProbeError(
+            f"the object is a {manifest['kind']} of {manifest['apiVersion']}, which {name} does not define",
+            remedy=f"Give a {spec['names']['kind']} of {spec['group']}",
+        )
+    if version not in versions:
+        raise ProbeError(
+            f"the object is of version {version}, which {name} "
+            f"{'stores, so no object is converted' if version in _versions(definition) else 'does not serve'}",
+            remedy=f"Give it at version {' or '.join(versions)}",
+        )
+
+
+def creation(resource: ApiResource, manifest: Object, kind: str, webhook: str = "") -> ProbeCall:
+    """Return the dry run of a manifest. Raises ProbeError if it lacks a namespace, or has one that it must not have."""
+    body = {**manifest, "metadata": dict(manifest.get("metadata") or {})}
+    metadata = body["metadata"]
+    if not metadata.get("name") and not metadata.get("generateName"):
+        metadata["generateName"] = GENERATED_NAME
+    namespace = str(metadata.get("namespace") or "")
+    if bool(namespace) is not resource.is_namespaced:
+        raise ProbeError(
+            f"a {resource.kind} {'belongs to a namespace' if resource.is_namespaced else 'belongs to no namespace'}",
+            remedy=f"{'Set' if resource.is_namespaced else 'Remove'} metadata.namespace of the object",
+        )
+    base = discovery_path(resource.group, resource.version)
+    place = f"/namespaces/{namespace}" if namespace else ""
+    name = metadata.get("name") or f"{metadata['generateName']}*"
+    return ProbeCall(
+        kind,
+        f"{base}{place}/{resource.name}",
+        f"dry run of {resource.kind} {f'{namespace}/' if namespace else ''}{name}",
+        body,
+        webhook,
+        AdmissionRequest(
+            resource.group,
+            resource.version,
+            resource.name,
+            resource.kind,
+            namespace,
+            metadata.get("labels") or {},
+        ),
+    )
+
+
+def discovery_of(api_service: Object) -> ProbeCall:
+    """Return the read of the discovery document, which the aggregated API itself answers."""
+    spec = api_service["spec"]
+    path = f"/apis/{spec['group']}/{spec['version']}"
+    return ProbeCall(call_failures.AGGREGATION, path, f"GET {path}")
+
+
+def availability(api_service: Object) -> tuple[bool, str]:
+    """Return whether the condition Available is True, and its message."""
+    found = object_state.condition(api_service, "Available")
+    words = found.get("message") or found.get("reason") if found else "it has no condition Available yet"
+    return object_state.is_true(api_service, "Available"), str(words or "")
+
+
+def _versions(definition: Object) -> list[str]:
+    return [entry["name"] for entry in definition["spec"]["versions"] if entry["served"]]
 
 
 def namespace_labels(client: Client, creation: AdmissionRequest) -> dict[str, str] | None:
@@ -73,26 +234,19 @@ def namespace_labels(client: Client, creation: AdmissionRequest) -> dict[str, st
     return (namespace or {}).get("metadata", {}).get("labels") or {}
 
 
-def send_probe(client: Client, call: ProbeCall, count: int) -> tuple[WebhookAnswer, ...]:
-    """Send the request several times, each over a new connection, until a call fails.
+def send_probe(client: Client, call: ProbeCall) -> tuple[WebhookAnswer, ...]:
+    """Send the request CONNECTIONS times, each over a new connection, until a call fails.
 
     Raises ConnectionFailed and AuthenticationError if the API server itself does not answer.
     """
     answers: list[WebhookAnswer] = []
-    for _connection in range(count):
-        client.reconnect()
+    for _connection in range(CONNECTIONS):
+        client.close()
         answers.append(_ask(client, call))
         failure = answers[-1].failure
         if failure and failure.about != call_failures.REFUSAL:
             break
     return tuple(answers)
-
-
-def describe_endpoints(
-    scan: EndpointScan, config: ClientConfig, now: datetime
-) -> tuple[EndpointEvidence, ...]:
-    """Return the certificate of each endpoint, and why the API server would refuse it on a new connection."""
-    return tuple(_describe_endpoint(chain, config, now) for chain in scan.served)
 
 
 def _ask(client: Client, call: ProbeCall) -> WebhookAnswer:
@@ -115,61 +269,3 @@ def _answer(error: KubeError, call: ProbeCall) -> WebhookAnswer:
         return WebhookAnswer(words=f"accepted ({words})")
     failure = call_failures.of_answer(words, call.kind, call.webhook)
     return WebhookAnswer(failure, words)
-
-
-def _describe_endpoint(chain: ServedChain, config: ClientConfig, now: datetime) -> EndpointEvidence:
-    if chain.certificate is None:
-        return EndpointEvidence(str(chain.endpoint), problem=chain.problem)
-    judged, facts = served_chains.judge_served(chain, config, now), chain.certificate
-    words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
-    if judged.verdict.ok and judged.breaks[0].certificate != facts:
-        words += f" ({judged.breaks[0].in_words(now)})"
-    return EndpointEvidence(str(chain.endpoint), certificate=words, refusal=judged.refusal)
-
-
-# Far more changes than in the 90 s after which an unused connection is closed (client-go, IdleConnTimeout).
-MOST_BREAKS = 32
-# The time for every API server to see a change. Its watch needs milliseconds.
-SETTLE_SECONDS = 1.0
-
-
-def with_other_line_breaks(bundle: str) -> str:
-    """Return a bundle with the same certificates and other bytes."""
-    text = bundle.rstrip("\n")
-    return text + "\n" * ((len(bundle) - len(text)) % MOST_BREAKS + 1)
-
-
-def plan_reconnection(client: Client, target: Target, obj: Object, *, consent: Consent) -> TargetChange:
-    """Plan the change of one webhook's bundle without writing it.
-
-    Raises OwnedTargetError if another manager owns the object, MissingPermissions, TargetError.
-    """
-    change = _reconnection(target, obj, consent)
-    access_review.require(
-        client, [bundle_targets.permission(target, "patch")], f"renew the connections to {target}"
-    )
-    return change
-
-
-def write_reconnection(client: Client, change: TargetChange, *, consent: Consent) -> str:
-    """Write the change, give the API servers time to see it, and return the new bundle."""
-
-    def replan(fresh: dict[str, Any]) -> TargetChange:
-        return _reconnection(change.target, fresh, consent)
-
-    written = bundle_patch.write(client, change, replan)
-    time.sleep(SETTLE_SECONDS)
-    return written.bundles[0].after or ""
-
-
-def _reconnection(target: Target, obj: Object, consent: Consent) -> TargetChange:
-    bundle_targets.check_managers(target, obj, consent=consent)
-    (config,) = bundle_targets.client_configs(target, obj)
-    after = with_other_line_breaks(config.ca_bundle)
-    return TargetChange(target, obj["metadata"]["resourceVersion"], (BundleChange(config, after),))
-
-
-def is_bundle_unchanged(client: Client, target: Target, bundle: str) -> bool:
-    """Return True if the object still has this bundle. With the old bundle the API servers use old connections again."""
-    (config,) = bundle_targets.client_configs(target, bundle_targets.read(client, target))
-    return config.ca_bundle == bundle

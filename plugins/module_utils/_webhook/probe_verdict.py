@@ -6,8 +6,8 @@
 """Judge the evidence about a webhook. Pure: an ordered list of rules, of which the first that applies wins.
 
 The API server keeps connections to webhooks open and does not verify them again. So a request that passes does not show which
-certificate is served now. It counts only if every endpoint serves a certificate that a new connection accepts, or if the API
-servers were made to reconnect. explanation_proof.rst explains this to operators.
+certificate is served now. It counts only if every endpoint serves a certificate that a new connection accepts.
+explanation_proof.rst explains this to operators.
 """
 
 from __future__ import annotations
@@ -65,14 +65,6 @@ class EndpointEvidence:
 
 
 @dataclass(frozen=True)
-class ApiServers:
-    """The number of API servers with a Lease. None if it is not known, with the reason in ``problem``."""
-
-    count: int | None = None
-    problem: str = "the number of API servers is not known"
-
-
-@dataclass(frozen=True)
 class ProbeEvidence:
     """The evidence about one webhook."""
 
@@ -95,10 +87,6 @@ class ProbeEvidence:
     is_blind: bool = False
     #: Without a bundle the API server trusts the root certificates of its machine.
     has_bundle: bool = True
-    #: The bundle's bytes were changed just before the requests, and were still the same after them.
-    is_reconnected: bool = False
-    api_servers: ApiServers = ApiServers()
-    notes: tuple[str, ...] = ()
 
     @property
     def has_no_endpoint(self) -> bool:
@@ -243,7 +231,7 @@ def _hidden_by_ignore(evidence: ProbeEvidence) -> ProbeVerdict | None:
 
 
 def _old_connection(evidence: ProbeEvidence) -> ProbeVerdict | None:
-    if evidence.is_reconnected or evidence.all_endpoints_verify:
+    if evidence.all_endpoints_verify:
         return None
     cause = "it answers, but perhaps over a connection that the API server opened before its certificate was changed"
     if not evidence.has_bundle:
@@ -265,20 +253,14 @@ def _old_connection(evidence: ProbeEvidence) -> ProbeVerdict | None:
 
 
 _NO_BUNDLE = "Write a caBundle, with certflow.kubernetes.webhook_cabundle for example"
-_BLIND = (
-    "Set renew_connections: true, which makes the API servers reconnect, or grant the permissions to read its endpoints "
-    "(docs/rbac/prove.yaml)"
-)
+_BLIND = "Grant the permissions to read its endpoints (docs/rbac/prove.yaml)"
 
 
 def _proven(evidence: ProbeEvidence) -> ProbeVerdict:
     did = "denies the object" if evidence.expect == DENIED else "answers"
-    how = (
-        "over a connection that was opened just now"
-        if evidence.is_reconnected
-        else f"and the API server accepts its certificate on {plural(len(evidence.endpoints), 'endpoint')} on a new connection"
-    )
-    return ProbeVerdict(OK, "ok", f"it {did}, {how}")
+    where = plural(len(evidence.endpoints), "endpoint")
+    cause = f"it {did}, and the API server accepts its certificate on {where} on a new connection"
+    return ProbeVerdict(OK, "ok", cause)
 
 
 RULES: tuple[Callable[[ProbeEvidence], ProbeVerdict | None], ...] = (
@@ -320,17 +302,5 @@ def _evidence_lines(evidence: ProbeEvidence) -> Iterator[str]:
         yield f"{endpoint.endpoint}: {f'{endpoint.certificate}, {judged}' if endpoint.certificate else f'not seen, {endpoint.problem}'}"
     if evidence.endpoints_problem:
         yield f"endpoints: {evidence.endpoints_problem}"
-    if evidence.is_reconnected:
-        yield "the caBundle's bytes were changed before the last requests, so that the API servers reconnected"
-    yield _reach(evidence)
-    yield from evidence.notes
-
-
-def _reach(evidence: ProbeEvidence) -> str:
-    """Return how many API servers and requests the verdict covers. No verdict covers all API servers."""
     made = plural(len(evidence.answers), "request")
-    servers = evidence.api_servers
-    known = f"{plural(servers.count, 'API server')} by Lease" if servers.count else servers.problem
-    if not evidence.answers:
-        return f"{known}, none was asked"
-    return f"{known}, {made}, each over a new connection. The answers do not show which API server gave them"
+    yield f"{made}, each over a new connection. No answer shows which API server gave it"

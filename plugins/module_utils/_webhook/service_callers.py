@@ -45,37 +45,28 @@ class ServiceCaller:
 
 
 def list_callers(
-    client: Client, service: ServiceName, recorded: Collection[str] = ()
+    client: Client, service: ServiceName, recorded: Collection[str] = (), *, needs_all: bool = True
 ) -> tuple[ServiceCaller, ...]:
     """List all kinds that hold a caBundle, and return the objects that call the Service.
 
     recorded: the entries of the anchors that this collection added ("kind/name/webhook=fingerprint").
+    needs_all: False to leave out the kinds that cannot be listed.
 
     Raises MissingPermissions that names every list which this identity may not read, KubeError.
     """
     callers: list[ServiceCaller] = []
     lacking: list[Permission] = []
-    messages: list[str] = []
+    message = ""
     for kind in KINDS:
         try:
             callers += _list_kind(client, kind, service, recorded)
-        except Forbidden as error:
+        except KubeError as error:
+            if needs_all and not isinstance(error, Forbidden):
+                raise
             lacking.append(Permission("list", KINDS[kind].group, KINDS[kind].resource))
-            messages.append(error.message)
-    if lacking:
-        purpose = f"discover the targets of Service {'/'.join(service)}"
-        raise missing_permissions(lacking, purpose, messages[0])
-    return tuple(callers)
-
-
-def list_visible_callers(client: Client, service: ServiceName) -> tuple[ServiceCaller, ...]:
-    """Return the objects that call the Service, of the kinds that this identity may list."""
-    callers: list[ServiceCaller] = []
-    for kind in KINDS:
-        try:
-            callers += _list_kind(client, kind, service, ())
-        except KubeError:
-            continue  # The run does not depend on this list.
+            message = message or error.message
+    if lacking and needs_all:
+        raise missing_permissions(lacking, f"discover the targets of Service {'/'.join(service)}", message)
     return tuple(callers)
 
 

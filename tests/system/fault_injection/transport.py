@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import wait_for_certificate
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers, client, lease
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client, errors, lease
 
 from tests.system.fault_injection import flows, verdict
 from tests.system.fault_injection.fault_rig import wait_until_ready
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Shorten the collection's own times, so that a case takes about a second.
 QUICKLY = (
     (client, "READ_SECONDS", 0.6),
-    (answers, "FIRST_DELAY_SECONDS", 0.02),
+    (errors, "FIRST_DELAY_SECONDS", 0.02),
     (wait_for_certificate, "LOOK_SECONDS", 1.0),
     (lease, "RELEASE_SECONDS", 0.5),
 )

@@ -164,7 +164,6 @@ TABLE = (
         {
             "get services": _NO_ENDPOINTS,
             "get namespaces": "the labels of namespace",
-            "list leases": "the number of API servers may not be read",
             "create configmaps": "create configmaps",
         },
         rest=True,

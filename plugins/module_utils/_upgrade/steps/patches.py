@@ -21,7 +21,7 @@ from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.webhook_actions import EnableConversion
 from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
-from ..._webhook import bundle_content, bundle_targets, probe_calls
+from ..._webhook import bundle_content, bundle_patch, bundle_targets
 from ..._webhook.bundle_targets import Target
 from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .object_changes import FieldChange, changes
@@ -148,10 +148,9 @@ def reconnect(context: ActionContext, targets: Iterable[Reference]) -> list[Obje
             if not config.ca_bundle.strip():
                 continue
             webhook = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
-            fresh = bundle_targets.read(client, webhook)
-            change = probe_calls.plan_reconnection(client, webhook, fresh, consent=context.consent)
-            if not context.check_mode:
-                probe_calls.write_reconnection(client, change, consent=context.consent)
+            bundle_patch.renew_connections(
+                client, webhook, consent=context.consent, check_mode=context.check_mode
+            )
             outcomes.append(ObjectOutcome(Reference(webhook.kind, webhook.name), "changed"))
     return outcomes
 

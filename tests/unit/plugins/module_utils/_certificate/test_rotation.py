@@ -37,12 +37,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     probe_webhook,
     served_chains,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import ProbeObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import (
     ProofError,
     StaleError,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_calls import ProbeObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_webhook import ProbeResult
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (

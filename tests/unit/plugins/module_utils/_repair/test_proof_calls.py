@@ -62,7 +62,7 @@ def test_warnings_of_the_dry_run_are_not_those_of_the_task(
     """PodSecurity warns of the pod of a dry run, which no user has written."""
     client: Any = SimpleNamespace(warnings=["of the task"])
 
-    def probe(_client: Any, _request: Any) -> Any:
+    def probe(*_: Any) -> Any:
         client.warnings.append("would violate PodSecurity")
         if not is_probed:
             raise KubeError("the API server ended")

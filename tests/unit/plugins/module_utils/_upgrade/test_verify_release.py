@@ -42,7 +42,8 @@ class Fallen:
 def never_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make each probe fail after a second attempt."""
 
-    def probe(_client: object, _request: object, *, between_attempts: Callable[[], object]) -> ProbeResult:
+    def probe(*_: object, wait: bool, between_attempts: Callable[[], object]) -> ProbeResult:
+        assert wait
         between_attempts()
         return ProbeResult(ProbeVerdict(probe_verdict.FAILED, "no-answer", "the webhook does not answer"))
 

@@ -234,3 +234,24 @@ def test_a_condition_that_is_always_false() -> None:
     webhook = {"rules": [named("pods")], "matchConditions": conditions}
     assert find_reason_for_none(webhook, None) == "its matchCondition never is always false"
     assert find_reason_for_none({**webhook, "matchConditions": conditions[:1]}, None) == ""
+
+
+# k8s.io/apiserver pkg/admission/plugin/webhook/predicates/rules/rules.go, IsExemptAdmissionConfigurationResource
+EXEMPT = [
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+]
+
+
+@pytest.mark.parametrize("kind", EXEMPT)
+def test_no_webhook_is_asked_about_what_configures_admission(kind: str) -> None:
+    everything = {"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}
+    webhook = {"rules": [everything]}
+    asked = AdmissionRequest("admissionregistration.k8s.io", "v1", f"{kind.lower()}s", kind)
+    assert match(webhook, asked).is_asked is False
+    assert match(webhook, replace(asked, group="example.com")).is_asked
+    assert match(webhook, replace(asked, kind=f"{kind}Status")).is_asked

@@ -11,7 +11,7 @@ import re
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.kinds import KINDS
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures, call_faults
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import (
     ADMISSION,
     AGGREGATION,
@@ -25,6 +25,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_
     BY_ID,
     FAULTS,
     UNREAD,
+    FailureRow,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.verify import REASONS
 
@@ -259,6 +260,52 @@ def test_a_long_answer_is_cut() -> None:
     assert len(failure.cause) < 500
 
 
+#: Words of the same sources that no other row of this file has -> the fault.
+MORE_WORDS = {
+    "there is no Service shop/hook": "service-missing",
+    "Service shop/hook has no ready endpoint": "no-endpoints",
+    "tls: failed to verify certificate: crypto/rsa: 512-bit keys are insecure (see https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size)": "weak-key",
+    "x509: failed to parse dnsName constraint: name constraint": "name-constraint",
+    "TLS handshake failed: it closed the connection": "handshake-fails",
+    "dial tcp 192.0.2.7:443: connect: network is unreachable": "no-network-path",
+    "net/http: request canceled (Client.Timeout exceeded while awaiting headers)": "timed-out",
+    "dial tcp 192.0.2.7:443: connect: connection timed out": "timed-out",
+    "lookup hook.example.com on 192.0.2.53:53: server misbehaving": "name-not-resolved",
+    "write tcp 127.0.0.1:1->127.0.0.1:2: write: broken pipe": "connection-closed",
+    'net/http: HTTP/1.x transport connection broken: malformed HTTP response "x"': "connection-closed",
+    "http2: server sent GOAWAY and closed the connection": "connection-closed",
+    "404 page not found": "wrong-path",
+    "received undecodable patch": "invalid-response",
+    "webhook returned response.patch but no response provided": "invalid-response",
+    "response.result.status was 'Failed', not 'Success'": "invalid-response",
+    'unsupported patch type "Merge"': "invalid-response",
+    'pods "x" is forbidden: maximum cpu usage per Container is 1. The LimitRange of namespace shop denies it': "policy",
+    'Thing in version "v1" cannot be handled as a Thing: strict decoding error: unknown field "spec.size"': "invalid-object",
+    "unable to decode an event from the watch stream": "invalid-object",
+    'error validating data: ValidationError(Pod.spec): unknown field "x" in Pod': "invalid-object",
+    "the server has received too many requests and has asked us to try again later": "server-error",
+}
+OF_A_CERTIFICATE = {
+    "weak-signature",
+    "weak-key",
+    "ca-mismatch",
+    "name-mismatch",
+    "not-yet-valid",
+    "expired",
+    "ca-expired",
+    "wrong-usage",
+    "path-too-long",
+    "name-constraint",
+    "not-a-ca",
+    "critical-extension",
+    "too-many-cas",
+    "policy-refused",
+    UNREAD,
+    "unsupported-key",
+    "certificate-refused",
+}
+
+
 def test_each_row_is_named_once() -> None:
     rows = (*FAULTS, *OTHERS)
     assert len({row.id for row in rows}) == len(rows)
@@ -271,6 +318,43 @@ def test_each_row_is_named_once() -> None:
 def test_each_row_is_reached() -> None:
     seen = {code for _, code, *_ in ANSWERS} | {code for _, code in ELSEWHERES} | set(REASONS)
     assert {row.id for row in (*FAULTS, *OTHERS) if row.words} <= seen
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """Return the parts between the bars of a pattern outside of parentheses."""
+    parts, depth = [""], 0
+    for letter in pattern:
+        depth += (letter == "(") - (letter == ")")
+        parts = [*parts, ""] if letter == "|" and not depth else [*parts[:-1], parts[-1] + letter]
+    return parts
+
+
+SAYINGS = [
+    *(words for words, *_ in (*ANSWERS, *AGGREGATIONS, *ELSEWHERES)),
+    *(CONVERTING + words for words, *_ in CONVERSIONS),
+    *(f"x509: {text}" for text in REASONS.values()),
+    *MORE_WORDS,
+]
+
+
+@pytest.mark.parametrize("row", [row for row in (*FAULTS, *OTHERS) if row.words], ids=lambda row: row.id)
+def test_each_alternative_of_a_pattern_is_reached(row: FailureRow) -> None:
+    silent = [part for part in _alternatives(row.words) if not any(re.search(part, text) for text in SAYINGS)]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("words", "code"), MORE_WORDS.items())
+def test_other_words_of_a_fault(words: str, code: str) -> None:
+    failure = (
+        call_failures.of_call(words) if code in BY_ID else call_failures.of_answer(words, ADMISSION, HOOK)
+    )
+    assert failure.code == code
+
+
+def test_which_faults_are_of_a_certificate_and_which_are_warnings() -> None:
+    assert {row.id for row in FAULTS if row.is_of_certificate} == OF_A_CERTIFICATE
+    assert OF_A_CERTIFICATE - {UNREAD} == call_faults.OF_CERTIFICATES
+    assert {row.id for row in FAULTS if row.severity != "error"} == {"service-headless", "weak-key"}
 
 
 def test_a_check_of_a_fault_has_its_words() -> None:

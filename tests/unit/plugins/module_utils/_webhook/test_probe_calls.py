@@ -2,23 +2,26 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How API servers are counted and asked: what one control plane on loopback cannot show."""
+"""How API servers are asked: what one control plane on loopback cannot show."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import ConnectionFailed
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_calls, served_chains
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import ProbeCall
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    probe_calls,
+    probe_webhook,
+    served_chains,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ApiServers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_calls import ProbeCall
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
@@ -49,48 +52,17 @@ def asking(server: ScriptedServer) -> Iterator[Client]:
         client.close()
 
 
-def lease(age: timedelta, seconds: int = 3600) -> dict[str, Any]:
-    stamp = (NOW - age).strftime("%Y-%m-%dT%H:%M:%S.123456Z")
-    return {"spec": {"renewTime": stamp, "leaseDurationSeconds": seconds}}
-
-
-LEASES = [
-    (ScriptedAnswer(200, {"items": [lease(timedelta(0)), lease(timedelta(minutes=59))]}), ApiServers(2)),
-    (ScriptedAnswer(200, {"items": [lease(timedelta(0)), lease(timedelta(hours=2)), {"spec": {}}]}), ApiServers(1)),
-    (ScriptedAnswer(200, {"items": []}), ApiServers()),
-    (
-        ScriptedAnswer(403, {"kind": "Status", "message": "leases is forbidden"}),
-        ApiServers(problem="the number of API servers may not be read: leases is forbidden"),
-    ),
-    (ScriptedAnswer(404, {"kind": "Status", "message": "no leases"}), ApiServers(problem="the number of API servers cannot be read: no leases")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("answer", "expected"), LEASES)
-def test_api_servers_are_counted_by_their_leases(
-    answer: ScriptedAnswer, expected: ApiServers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Client, "now", lambda _client: NOW)
-    with serving(answer) as server, asking(server) as client:
-        assert probe_calls.api_servers(client) == expected
-
-
-@pytest.mark.parametrize(("count", "requests"), [(None, 3), (1, 3), (3, 9), (50, 12)])
-def test_how_many_connections_are_made(count: int | None, requests: int) -> None:
-    assert probe_calls.requests_for(ApiServers(count)) == requests
-
-
 @pytest.mark.parametrize("answer", [DONE, DENIED])
 def test_each_request_has_a_connection_of_its_own(answer: ScriptedAnswer) -> None:
     with serving(answer) as server, asking(server) as client:
-        assert len(probe_calls.send_probe(client, CALL, 3)) == 3
-        assert server.connections == 3
+        assert len(probe_calls.send_probe(client, CALL)) == probe_calls.CONNECTIONS
+        assert server.connections == probe_calls.CONNECTIONS
         assert set(server.paths()) == {f"POST {CALL.path}?dryRun=All"}
 
 
 def test_a_failed_call_ends_it() -> None:
     with serving(DONE, FAILED, DONE) as server, asking(server) as client:
-        answers = probe_calls.send_probe(client, CALL, 3)
+        answers = probe_calls.send_probe(client, CALL)
         assert [answer.failure.code if answer.failure else "" for answer in answers] == [
             "",
             "connection-closed",
@@ -99,7 +71,7 @@ def test_a_failed_call_ends_it() -> None:
 
 def test_an_api_server_that_does_not_answer_says_nothing_of_the_webhook() -> None:
     with serving(LOST) as server, asking(server) as client, pytest.raises(ConnectionFailed):
-        probe_calls.send_probe(client, CALL, 1)
+        probe_calls.send_probe(client, CALL)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +85,7 @@ def test_an_api_server_that_does_not_answer_says_nothing_of_the_webhook() -> Non
 def test_only_the_store_says_that_an_object_exists(message: str, code: str) -> None:
     body = {"kind": "Status", "reason": "AlreadyExists", "message": message}
     with serving(ScriptedAnswer(409, body)) as server, asking(server) as client:
-        (answer,) = probe_calls.send_probe(client, CALL, 1)
+        answer = probe_calls.send_probe(client, CALL)[0]
     assert (answer.failure.code if answer.failure else "") == code
 
 
@@ -133,6 +105,7 @@ def test_the_certificate_that_ends_a_chain_is_named(days: int, later: str, now: 
     )
     config = ClientConfig("hook", "", "", "hook.shop.svc", ("shop", "hook"), issuer.pem, 443)
     chain = served_chains.ServedChain(Endpoint("", 8443), leaf.pem, certificate_facts.describe_pem(leaf.pem))
-    (seen,) = probe_calls.describe_endpoints(served_chains.EndpointScan((chain,)), config, NOW)
+    report = served_chains.ServedReport(chain, probe_webhook._refusal(chain, config, NOW))
+    seen = probe_webhook._endpoint_evidence(report, config, NOW)
     assert (later in seen.certificate, now in seen.refusal) == (True, True)
     assert ("(" in seen.certificate, seen.verifies) == (bool(later), not now)

@@ -12,11 +12,11 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.accept import NOTHING, Consent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import workload_restart
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workload_restart import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import workloads
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import (
     RestartError,
+    WebhookWorkload,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import WebhookWorkload
 
 from tests.support.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error
@@ -102,7 +102,7 @@ DECISIONS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("obj", "code"), DECISIONS)
 def test_a_restart_keeps_a_pod(obj: dict[str, Any], code: str) -> None:
     own = WebhookWorkload(obj["kind"], "apps", "hook")
-    refusal = workload_restart.find_obstacle(own, obj, NOTHING, NOW)
+    refusal = workloads.find_obstacle(own, obj, NOTHING, NOW)
     assert (refusal.code if refusal else "") == code
     assert refusal is None or str(NOW.date()) in refusal.cause
     # Only a downtime can be accepted.
@@ -112,7 +112,7 @@ def test_a_restart_keeps_a_pod(obj: dict[str, Any], code: str) -> None:
         ({"downtime": [f"{obj['kind']}/apps/other"]}, False),
     ):
         consent: Consent = accept.parse([item])
-        found = workload_restart.find_obstacle(own, obj, consent)
+        found = workloads.find_obstacle(own, obj, consent)
         assert (found.code if found else "") == ("" if covers and code == DOWN else code)
 
 
@@ -129,7 +129,7 @@ def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> No
     obj = workload("DaemonSet")
     obj["spec"]["template"] = {"spec": {}, **({} if metadata is None else {"metadata": metadata})}
     api: Any = ScriptedApi({WORKLOAD.path: obj})
-    workload_restart.restart(api, WORKLOAD, NOTHING)
+    workloads.restart(api, WORKLOAD, NOTHING)
     assert api.writes() == [("PATCH", "/apis/apps/v1/namespaces/apps/daemonsets/hook")]
     *before, last = api.sent[0]
     assert before == [LOCK, *first]
@@ -145,7 +145,7 @@ def test_a_restart_is_judged_again_after_a_conflict() -> None:
     api: Any = ScriptedApi({WORKLOAD.path: workload("DaemonSet")})
     answers = iter([api_error(Conflict), {}])
     api.on_write = lambda *_arguments: next(answers)
-    workload_restart.restart(api, WORKLOAD, NOTHING)
+    workloads.restart(api, WORKLOAD, NOTHING)
     assert len(api.writes()) == 2
 
     def begin(*_arguments: Any) -> Any:
@@ -154,5 +154,5 @@ def test_a_restart_is_judged_again_after_a_conflict() -> None:
 
     api.on_write = begin
     with pytest.raises(RestartError) as caught:
-        workload_restart.restart(api, WORKLOAD, NOTHING)
+        workloads.restart(api, WORKLOAD, NOTHING)
     assert (caught.value.code, len(api.writes())) == (INCOMPLETE, 3)

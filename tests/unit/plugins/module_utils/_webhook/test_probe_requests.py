@@ -7,20 +7,21 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
-    admission_call,
     bundle_content,
+    bundle_patch,
     probe_calls,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_calls import (
     ApiResource,
     ProbeObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._webhook.pki import authority
@@ -56,6 +57,10 @@ DEFINITION: dict[str, Any] = {
 }
 
 
+def serving(discovery: dict[str, Any] | None) -> Any:
+    return SimpleNamespace(find=lambda path: discovery if path == "/api/v1" else None)
+
+
 def thing(version: str, group: str = "example.com") -> dict[str, Any]:
     return {"apiVersion": f"{group}/{version}", "kind": "Thing", "metadata": {"namespace": "shop"}}
 
@@ -64,7 +69,7 @@ def thing(version: str, group: str = "example.com") -> dict[str, Any]:
     ("manifest", "expected"), [(POD, PODS), ({"apiVersion": "v1", "kind": "Node"}, NODES)]
 )
 def test_the_resource_of_a_manifest(manifest: dict[str, Any], expected: ApiResource) -> None:
-    assert admission_call.resource_of(manifest, DISCOVERY) == expected
+    assert probe_calls.find_resource(serving(DISCOVERY), manifest) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,12 +77,12 @@ def test_the_resource_of_a_manifest(manifest: dict[str, Any], expected: ApiResou
 )
 def test_a_kind_that_is_not_served(kind: str, discovery: dict[str, Any] | None) -> None:
     with fails("probe-impossible", kind, "v1"):
-        admission_call.resource_of({"apiVersion": "v1", "kind": kind}, discovery)
+        probe_calls.find_resource(serving(discovery), {"apiVersion": "v1", "kind": kind})
 
 
 def test_a_creation() -> None:
     before = copy.deepcopy(POD)
-    call = admission_call.creation(PODS, POD, "admission", "hook")
+    call = probe_calls.creation(PODS, POD, "admission", "hook")
     assert (call.path, call.words) == ("/api/v1/namespaces/shop/pods", "dry run of Pod shop/x")
     assert call.body == POD == before
     assert call.permission == Permission("create", "", "pods", "shop")
@@ -86,7 +91,7 @@ def test_a_creation() -> None:
 
 
 def test_a_name_is_generated() -> None:
-    call = admission_call.creation(NODES, {"apiVersion": "v1", "kind": "Node"}, "admission")
+    call = probe_calls.creation(NODES, {"apiVersion": "v1", "kind": "Node"}, "admission")
     assert call.body == {"apiVersion": "v1", "kind": "Node", "metadata": {"generateName": "certflow-probe-"}}
     assert (call.path, call.words) == ("/api/v1/nodes", "dry run of Node certflow-probe-*")
     assert call.permission == Permission("create", "", "nodes", "")
@@ -98,7 +103,7 @@ def test_a_name_is_generated() -> None:
 )
 def test_a_namespace_where_one_belongs(resource: ApiResource, metadata: dict[str, str]) -> None:
     with fails("probe-impossible", resource.kind, "metadata.namespace"):
-        admission_call.creation(
+        probe_calls.creation(
             resource, {"apiVersion": "v1", "kind": resource.kind, "metadata": metadata}, "admission"
         )
 
@@ -116,16 +121,14 @@ def test_an_object_whose_metadata_cannot_be_read(metadata: Any, field: str) -> N
     target = Target("ValidatingWebhookConfiguration", "hook")
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     with fails("probe-impossible", field):
-        admission_call.check_object(target, ProbeObject(manifest))
+        probe_calls.check_object(target, ProbeObject(manifest))
 
 
 def test_a_sample_is_of_a_version_that_is_converted() -> None:
-    sample = admission_call.sample(DEFINITION)
+    sample = probe_calls.sample(DEFINITION)
     assert sample == {"apiVersion": "example.com/v2", "kind": "Thing", "metadata": {"namespace": "default"}}
-    admission_call.check_converted(DEFINITION, sample)
-    call = admission_call.creation(
-        admission_call.resource_of_definition(DEFINITION, "v2"), sample, "conversion"
-    )
+    probe_calls.check_converted(DEFINITION, sample)
+    call = probe_calls.creation(probe_calls.resource_of_definition(DEFINITION, "v2"), sample, "conversion")
     assert call.path == "/apis/example.com/v2/namespaces/default/things"
 
 
@@ -140,11 +143,11 @@ def test_a_sample_is_of_a_version_that_is_converted() -> None:
 )
 def test_what_would_not_be_converted(manifest: dict[str, Any], names: tuple[str, ...]) -> None:
     with fails("probe-impossible", "things.example.com", *names):
-        admission_call.check_converted(DEFINITION, manifest)
+        probe_calls.check_converted(DEFINITION, manifest)
 
 
 def test_an_api_that_is_aggregated() -> None:
-    call = admission_call.discovery_of({"spec": {"group": "example.com", "version": "v1"}})
+    call = probe_calls.discovery_of({"spec": {"group": "example.com", "version": "v1"}})
     assert (call.path, call.body, call.permission) == ("/apis/example.com/v1", None, None)
 
 
@@ -158,27 +161,27 @@ def test_an_api_that_is_aggregated() -> None:
     ],
 )
 def test_availability(status: dict[str, Any], expected: tuple[bool, str]) -> None:
-    assert admission_call.availability({"status": status}) == expected
+    assert probe_calls.availability({"status": status}) == expected
 
 
 def test_bad_options_of_a_conversion() -> None:
     target = Target("CustomResourceDefinition", "things.example.com")
-    admission_call.check_object(target, ProbeObject())
+    probe_calls.check_object(target, ProbeObject())
     with fails("probe-impossible", "things.example.com", "expect"):
-        admission_call.check_object(target, ProbeObject(expect="denied"))
+        probe_calls.check_object(target, ProbeObject(expect="denied"))
 
 
 def test_a_renewal_changes_bytes_and_no_certificate() -> None:
     bundle = authority("a").pem
     texts = [bundle]
-    for _again in range(probe_calls.MOST_BREAKS - 1):
-        texts.append(probe_calls.with_other_line_breaks(texts[-1]))
+    for _again in range(bundle_patch.MOST_BREAKS - 1):
+        texts.append(bundle_patch.with_other_line_breaks(texts[-1]))
     assert len(set(texts)) == len(texts)
     assert {bundle_content.certificates(text) for text in texts} == {bundle_content.certificates(bundle)}
-    assert len(texts[-1]) <= len(bundle) + probe_calls.MOST_BREAKS
+    assert len(texts[-1]) <= len(bundle) + bundle_patch.MOST_BREAKS
 
 
 def test_a_renewal_goes_round() -> None:
-    full = "x" + probe_calls.MOST_BREAKS * "\n"
-    assert probe_calls.with_other_line_breaks(full) == "x\n"
-    assert probe_calls.with_other_line_breaks("x") == "x\n"
+    full = "x" + bundle_patch.MOST_BREAKS * "\n"
+    assert bundle_patch.with_other_line_breaks(full) == "x\n"
+    assert bundle_patch.with_other_line_breaks("x") == "x\n"
