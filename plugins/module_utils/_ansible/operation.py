@@ -32,7 +32,7 @@ from .._kube.kubeconfig import MUST_NAME_CONTEXT, check_context, resolve
 from .._process import interrupt
 from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError
-from . import argument_specs, redaction
+from . import redaction
 
 # What a library prepares at its first use. In Ansible's forks that would happen once for each host.
 with contextlib.suppress(ImportError):
@@ -251,18 +251,9 @@ def _expiry(client: Client | None, error: CertflowError) -> list[str]:
     return [f"the client certificate ({facts.subject}) is valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"]
 
 
-class _Module(AnsibleModule):  # type: ignore[misc]
-    """An AnsibleModule whose message about a value that is not a dictionary names the option."""
-
-    def fail_json(self, msg: str, **values: Any) -> None:
-        if "code" not in values:  # of the validation, not of the operation
-            msg = argument_specs.find_fault(self.argument_spec, self.params) or msg
-        super().fail_json(msg, **values)
-
-
 def run_module(operation: Operation) -> None:
     """Validate the arguments, run the operation, and print its result."""
-    module = _Module(
+    module = AnsibleModule(
         argument_spec=dict(operation.argument_spec),
         supports_check_mode=True,
         no_log=True,  # keeps a kubeconfig given as a dictionary out of the target's syslog

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from .._base.paths import expand
 from .._base.paths import read as read_file
 from .._kube.errors import AnswerTooLarge, TimedOut
-from .._kube.transport import ReadLimits, dial, tls_class
+from .._kube.transport import ReadLimits, bounded_class, dial
 from . import source_auth
 from .source_auth import SourceAuth, SourceError
 
@@ -95,7 +95,7 @@ def opener(bounds: ReadLimits, url: str, auth: SourceAuth) -> urllib.request.Ope
     origin, headers = _origin(url), source_auth.request_headers(auth)
     contexts = {is_ours: source_auth.tls_context(auth, is_client=is_ours) for is_ours in (True, False)}
     for context in contexts.values():
-        context.sslsocket_class = tls_class(bounds)
+        context.sslsocket_class = bounded_class(ssl.SSLSocket, bounds)
 
     def connected(address: tuple[str, int], *_others: Any) -> socket.socket:
         host, port = address

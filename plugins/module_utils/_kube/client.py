@@ -17,7 +17,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -25,19 +25,10 @@ from urllib.parse import quote, urlencode, urlsplit
 from .._base.times import ServerClock
 from .._process import interrupt
 from . import transport
-from .answers import (
-    MOST_LIST_MEMORY,
-    check_memory,
-    delay,
-    error_from,
-    is_transient,
-    memory_of,
-    object_from,
-    warning_texts,
-)
 from .connection import Connection, is_unknown_ca, unknown_ca
 from .credentials import Credentials
 from .errors import (
+    MOST_LIST_MEMORY,
     AnswerTooLarge,
     ApiError,
     ConfigurationError,
@@ -46,6 +37,13 @@ from .errors import (
     ListExpired,
     NotFound,
     TimedOut,
+    check_memory,
+    delay,
+    error_from,
+    is_transient,
+    memory_of,
+    object_from,
+    warning_texts,
 )
 from .transport import LEAST_SECONDS, ReadLimits, context_for, proxy_for
 
@@ -295,10 +293,6 @@ class Client:
         """Return an object. Do not repeat the request, and wait longer for the answer."""
         return self._request("GET", path, once=True)
 
-    def reconnect(self) -> None:
-        """Close the open connection. The next request opens another one, perhaps to another API server."""
-        self.close()
-
     def review(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a review, such as SelfSubjectAccessReview, which stores nothing."""
         return self._request("POST", path, None, body, stores=False)
@@ -392,12 +386,9 @@ class Client:
 
         Raises TimedOut, OSError, ConfigurationError.
         """
-        certificate = self._credentials.client_certificate
-        return self._with_each_authority(lambda connection: self._dial(connection, bounds, certificate))
+        return self._with_each_authority(lambda connection: self._dial(connection, bounds))
 
-    def _dial(
-        self, settings: Connection, bounds: ReadLimits, certificate: tuple[str, str] | None
-    ) -> socket.socket:
+    def _dial(self, settings: Connection, bounds: ReadLimits) -> socket.socket:
         target, proxy = urlsplit(self.host), proxy_for(settings)
         host = target.hostname or ""
         port = target.port or (443 if target.scheme == "https" else 80)
@@ -408,8 +399,8 @@ class Client:
             if proxy:
                 transport.tunnel(connection, host, port, self._proxy_headers(proxy))
             if target.scheme == "https":
-                context = context_for(settings, certificate)
-                context.sslsocket_class = transport.tls_class(bounds)
+                context = context_for(settings, self._credentials.client_certificate)
+                context.sslsocket_class = transport.bounded_class(ssl.SSLSocket, bounds)
                 connection.settimeout(bounds.left())
                 connection = context.wrap_socket(connection, server_hostname=settings.tls_server_name or host)
             stack.pop_all()
@@ -421,6 +412,7 @@ class Client:
         )
 
     def close(self) -> None:
+        """Close the open connection. The next request opens another one, perhaps to another API server."""
         if self._pool is not None:
             self._pool.clear()
             self._pool = None
@@ -647,7 +639,7 @@ class Client:
         arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
         if self.host.startswith("https:"):
             arguments["ssl_context"] = context = context_for(connection, certificate)
-            context.sslsocket_class = transport.tls_class(self._bounds)
+            context.sslsocket_class = transport.bounded_class(ssl.SSLSocket, self._bounds)
             if URLLIB3_VERSION.startswith("1."):
                 # urllib3 1.26 compares the name itself, because it does not give OpenSSL IP addresses.
                 context.check_hostname = False
@@ -680,7 +672,7 @@ class Client:
         if _distrusted(exc):
             reason = root.args[0] if isinstance(root, SSLError) and root.args else root
             if is_unknown_ca(self.connection, reason):
-                return unknown_ca(self.connection, _tls_words(words), self._shown_certificate())
+                return unknown_ca(self.connection, _tls_words(words))
             return ConnectionFailed(
                 f"the server's certificate was not accepted: {_tls_words(words)}",
                 code="server-untrusted",
@@ -692,20 +684,6 @@ class Client:
             f"the API server cannot be reached{via}: {_short(words)}",
             remedy="Check the address, the network, and the proxy settings on the machine that runs this task",
         )
-
-    def _shown_certificate(self) -> bytes | None:
-        """Return the certificate (DER) that the server shows. No credentials are sent, and nothing is verified."""
-        until = time.monotonic() + CONNECT_SECONDS
-        bounds = ReadLimits("the TLS handshake of the API server", until=until, size=transport.READ_BYTES)
-        try:
-            with self._dial(replace(self.connection, verify=False), bounds, None) as connection:
-                return (
-                    connection.getpeercert(binary_form=True)
-                    if isinstance(connection, ssl.SSLSocket)
-                    else None
-                )
-        except (OSError, KubeError):  # the server demands a client certificate, or is gone
-            return None
 
 
 def _pool_class(kind: Any, bounds: ReadLimits) -> Any:

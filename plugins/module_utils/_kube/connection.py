@@ -18,14 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._base.text import shortened
 from .errors import ConfigurationError, ConnectionFailed
-
-try:  # noqa: SIM105  # the imports of this collection fail later
-    from cryptography import x509
-except ImportError:  # reported by _ansible, with the interpreter's path
-    pass
-
 
 # Option -> environment variables with the names of kubernetes.core. The first variable with a value counts.
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
@@ -260,20 +253,12 @@ def is_unknown_ca(connection: Connection, error: object) -> bool:
     return connection.ca_pem is not None and getattr(error, "verify_code", 0) in _NO_CHAIN
 
 
-def unknown_ca(connection: Connection, words: str, leaf_der: bytes | None) -> ConnectionFailed:
-    """Return the error. leaf_der: the certificate that the server shows without verification, None if it shows none."""
-    evidence = [f"{connection.auth_source}: {words}"]
-    if leaf_der:
-        try:
-            issuer = x509.load_der_x509_certificate(leaf_der).issuer.rfc4514_string()
-        except ValueError:
-            issuer = "cannot be read"
-        fingerprint = hashlib.sha256(leaf_der).hexdigest()
-        evidence.append(shortened(f"the server shows, not verified: issuer {issuer}, SHA-256 {fingerprint}"))
+def unknown_ca(connection: Connection, words: str) -> ConnectionFailed:
+    """Return the error. words: those of the TLS library."""
     return ConnectionFailed(
         "no CA of the kubeconfig verifies the certificate of the API server",
         code="cluster-ca-unknown",
-        evidence=evidence,
+        evidence=[f"{connection.auth_source}: {words}"],
         remedy=f"If the CA of the cluster was rotated, fetch the new one: {_command(connection)}. If not, the address "
         "leads to another cluster, or a proxy answers",
     )

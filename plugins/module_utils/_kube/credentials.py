@@ -120,11 +120,11 @@ class Credentials:
         if self._is_refused and self._header:
             store.drop(key, self._header)
         self._is_refused = False
-        with contextlib.nullcontext() if store.find(key) else store.one_at_a_time(key, seconds):
-            stored = store.find(key)
-            if stored:
-                self._header, self.client_certificate = stored.token, None
-                return stored.expires
+        with contextlib.nullcontext() if store.find(key)[0] else store.one_at_a_time(key, seconds):
+            token, expires = store.find(key)
+            if token:
+                self._header, self.client_certificate = token, None
+                return expires
             left = max(LEAST_SECONDS, seconds - (time.monotonic() - started))
             expires = self._take(_run(plugin, self._connection, left))
             # A private key stays in the process that needs it.
@@ -204,7 +204,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
         )
         where = "is not installed on the host, or in the execution environment, that runs this task"
         remedy = f"{remedy}. The kubeconfig says: {quoted(hint)}" if hint else remedy
-        raise _plugin_error(connection, where, remedy, AuthenticationError) from None
+        raise _plugin_error(connection, where, remedy) from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -257,11 +257,10 @@ def _plugin_error(
     connection: Connection,
     problem: str,
     remedy: str = "",
-    kind: type[AuthenticationError] = AuthenticationError,
 ) -> AuthenticationError:
     plugin = connection.exec_plugin.config if connection.exec_plugin else {}
     command = plugin.get("command")
-    return kind(
+    return AuthenticationError(
         f"{connection.auth_source}: exec plugin {quoted(command)} {problem}",
         remedy=remedy
         or "Run the plugin manually as the kubeconfig's exec entry does, as the user and on the host of this task",

@@ -27,13 +27,6 @@ from .connection import CREDENTIAL, Connection, ConnectionSources, ExecPlugin, c
 from .errors import AuthenticationError, ConfigurationError, KubeconfigError
 from .kubeconfig_parsing import MOST_BYTES, REPAIR, check_fields, load_yaml, too_large
 
-try:
-    from kubernetes.client import Configuration
-    from kubernetes.config import kube_config
-except ImportError:  # reported by _ansible, with the interpreter's path
-    pass
-
-
 # The characters of an address (RFC 3986, and names in other scripts), and of a name or address in a certificate.
 _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f]+")
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -371,28 +364,19 @@ def _user_fields(user: KubeconfigEntry, cluster: KubeconfigEntry, problem: str) 
     return fields
 
 
-def _auth_provider_token(provider: Any, problem: str) -> str:
-    """Return the token of a legacy auth-provider (oidc, gcp), from the kubernetes package."""
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": "http://unused"}}],
-        "users": [{"name": "u", "user": {"auth-provider": provider}}],
-    }
-    configuration = Configuration()
-    try:
-        kube_config.KubeConfigLoader(config).load_and_set(configuration)
-    except (
-        Exception
-    ) as exc:  # the provider's library may raise any error, and its message may quote the entry
-        raise AuthenticationError(f"{problem}: its auth-provider failed: {type(exc).__name__}") from None
-    finally:
-        kube_config._cleanup_temp_files()  # noqa: SLF001  # the package removes them at exit, which forks do not reach
-    # The package calls it BearerToken since version 36, and authorization before.
-    token = configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization")
+def _auth_provider_token(provider: Mapping[str, Any], problem: str) -> str:
+    """Return the token of a legacy auth-provider (oidc, gcp) as the kubeconfig has it.
+
+    To renew it, its secrets would go to an address that the kubeconfig names, by a library that follows redirects.
+    """
+    config = provider.get("config") or {}
+    token = config.get("id-token") or config.get("access-token")
     if not token:
-        raise AuthenticationError(f"{problem}: its auth-provider returned no token", remedy="Sign in again")
-    return str(token).split(" ", 1)[-1]
+        raise AuthenticationError(
+            f"{problem}: its auth-provider has no token",
+            remedy="Sign in again, or use an exec plugin, which can renew its token",
+        )
+    return str(token)
 
 
 def _path(entry: KubeconfigEntry, path: str) -> str:

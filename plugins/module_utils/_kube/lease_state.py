@@ -45,10 +45,6 @@ class LeaseState:
         except OverflowError:
             return None
 
-    def is_live(self, now: datetime) -> bool:
-        """Return True if it has not expired according to its fields. now: the time by the API server's clock."""
-        return self.until is not None and now <= self.until
-
     def is_free(self, now: datetime, unchanged: float, default: int) -> bool:
         """Return True if another run may take it over.
 
@@ -65,17 +61,6 @@ class LeaseState:
         return unchanged >= seconds or age >= 2 * seconds
 
 
-@dataclass(frozen=True)
-class LeaseToken:
-    """The identity of one holder's time with a Lease, from the acquisition to the end. It is not a secret."""
-
-    holder: str
-    #: The UID of the object, which a release deletes.
-    uid: str
-    #: The object's count, which a takeover increases.
-    transitions: int
-
-
 def read_lease(obj: Mapping[str, Any]) -> LeaseState:
     """Return the content of a Lease object. A field of the wrong type counts as missing."""
     spec = obj.get("spec")
@@ -90,10 +75,10 @@ def read_lease(obj: Mapping[str, Any]) -> LeaseState:
     )
 
 
-def read_token(obj: Mapping[str, Any]) -> LeaseToken:
-    """Return the token of the run that holds the Lease."""
+def read_token(obj: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Return the identity of one holder's time with a Lease: the holder, the UID of the object, and its number of transitions."""
     state = read_lease(obj)
-    return LeaseToken(state.holder, read_metadata(obj, "uid"), state.transitions)
+    return state.holder, read_metadata(obj, "uid"), state.transitions
 
 
 def lease_spec(

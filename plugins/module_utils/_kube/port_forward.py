@@ -18,9 +18,8 @@ from types import TracebackType
 from typing import Any
 
 from .access_review import Permission
-from .answers import error_from
 from .client import Client
-from .errors import ConnectionFailed, KubeError, TimedOut
+from .errors import ConnectionFailed, TimedOut, error_from
 from .transport import ReadLimits
 
 with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _ansible
@@ -125,16 +124,12 @@ def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLim
                 suppress_origin=True,
             )
         except websocket.WebSocketBadStatusException as exc:
-            raise _refused(path, exc, client) from exc
+            body = getattr(exc, "resp_body", None) or b""
+            raise error_from("GET", path, exc.status_code, body, auth_source=client.auth_source) from exc
         except (websocket.WebSocketException, OSError) as exc:
             raise _broken(exc) from exc
         stack.pop_all()
     return PortForwardStream(socket, port)
-
-
-def _refused(path: str, exc: Any, client: Client) -> KubeError:
-    body = getattr(exc, "resp_body", None) or b""
-    return error_from("GET", path, exc.status_code, body, auth_source=client.auth_source)
 
 
 def _port_error(text: str) -> ConnectionFailed:

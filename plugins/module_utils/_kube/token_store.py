@@ -18,7 +18,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 # Locks of bytes: the first one for the table, and one for each key.
@@ -26,15 +25,6 @@ _TABLE_BYTE = 0
 _KEY_BYTES = 2**30
 # The pause between two attempts to lock, in seconds.
 _PAUSE_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class StoredToken:
-    """A token and the time at which it must be renewed."""
-
-    token: str
-    #: In seconds since the epoch. Infinity for a token without an end.
-    expires: float
 
 
 class TokenStore:
@@ -46,14 +36,11 @@ class TokenStore:
     def __init__(self) -> None:
         self._file = os.memfd_create("certflow-tokens", os.MFD_CLOEXEC)
 
-    def find(self, key: str) -> StoredToken | None:
-        """Return the token of a key. Return None if it does not exist or must be renewed."""
+    def find(self, key: str) -> tuple[str, float]:
+        """Return the token of a key and the time of its renewal. The token is "" if there is none, or if it must be renewed."""
         with self._locked(_TABLE_BYTE):
-            entry = self._read().get(key)
-        if entry is None:
-            return None
-        stored = StoredToken(*entry)
-        return stored if time.time() < stored.expires else None
+            token, expires = self._read().get(key, ("", 0.0))
+        return token if time.time() < expires else "", expires
 
     def put(self, key: str, token: str, expires: float) -> None:
         """Store a token. expires: the time of its renewal, in seconds since the epoch."""
@@ -78,19 +65,15 @@ class TokenStore:
         failed there, the waiting processes do not fail one after the other.
         """
         byte = 1 + int(key, 16) % _KEY_BYTES
-        if self._try_lock(byte):
-            try:
-                yield
-            finally:
-                self._unlock(byte)
-            return
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        until, is_first = time.monotonic() + seconds, self._try_lock(byte)
+        while not is_first and time.monotonic() < until and not self._try_lock(byte):
             time.sleep(_PAUSE_SECONDS)
-            if self._try_lock(byte):
-                self._unlock(byte)
-                break
-        yield
+        if not is_first:
+            self._unlock(byte)
+        try:
+            yield
+        finally:
+            self._unlock(byte)
 
     @contextlib.contextmanager
     def _locked(self, byte: int) -> Iterator[None]:

@@ -124,37 +124,29 @@ class ReadLimits:
         return taken
 
 
-def plain_class(bounds: ReadLimits) -> type[socket.socket]:
-    """Return a class of sockets with these bounds."""
+def bounded_class(kind: Any, bounds: ReadLimits) -> Any:
+    """Return a class of sockets with these bounds. kind: socket.socket, or the class of ``SSLContext.sslsocket_class``.
 
-    class BoundedSocket(socket.socket):
+    The time-out of a socket limits its TLS handshake.
+    """
+
+    class BoundedSocket(kind):  # type: ignore[misc]
         def recv(self, *arguments: Any) -> bytes:
-            return bounds.read(self, lambda: super(BoundedSocket, self).recv(*arguments))
+            taken: bytes = bounds.read(self, lambda: super(BoundedSocket, self).recv(*arguments))
+            return taken
 
         def recv_into(self, *arguments: Any, **options: Any) -> int:
-            return bounds.read(self, lambda: super(BoundedSocket, self).recv_into(*arguments, **options))
+            size: int = bounds.read(self, lambda: super(BoundedSocket, self).recv_into(*arguments, **options))
+            return size
 
     return BoundedSocket
-
-
-def tls_class(bounds: ReadLimits) -> type[ssl.SSLSocket]:
-    """Return the class for ``SSLContext.sslsocket_class``. The socket's time-out limits the TLS handshake."""
-
-    class BoundedTlsSocket(ssl.SSLSocket):
-        def recv(self, *arguments: Any) -> bytes:
-            return bounds.read(self, lambda: super(BoundedTlsSocket, self).recv(*arguments))
-
-        def recv_into(self, *arguments: Any, **options: Any) -> int:
-            return bounds.read(self, lambda: super(BoundedTlsSocket, self).recv_into(*arguments, **options))
-
-    return BoundedTlsSocket
 
 
 def bounded(connection: socket.socket, bounds: ReadLimits) -> socket.socket:
     """Move the connection into a socket with these bounds and return it. The given object is then closed."""
     seconds = connection.gettimeout()
     kind = connection.family, connection.type, connection.proto
-    ours = plain_class(bounds)(*kind, fileno=connection.detach())
+    ours: socket.socket = bounded_class(socket.socket, bounds)(*kind, fileno=connection.detach())
     ours.settimeout(seconds)
     return ours
 
@@ -167,7 +159,9 @@ def dial(host: str, port: int, bounds: ReadLimits, seconds: float = float("inf")
     failure = OSError(None, "its name has no address")
     for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         with contextlib.ExitStack() as stack:
-            connection = stack.enter_context(plain_class(bounds)(family, kind, protocol))
+            connection: socket.socket = stack.enter_context(
+                bounded_class(socket.socket, bounds)(family, kind, protocol)
+            )
             connection.settimeout(min(seconds, bounds.left()))
             try:
                 connection.connect(address)

@@ -33,33 +33,25 @@ def _be_silent(_line: str) -> None:
 
 
 class _ProgressState:
-    """The state of the process.
+    """The state of the process. printer: how a line of its operation is printed, and True if the user asked for details (-v)."""
 
-    write: prints a line of the operation that it runs. is_detailed: True if the user asked for details (-v).
-    """
-
-    def __init__(self) -> None:
-        self.write: Write = _be_silent
-        self.is_detailed = False
-
-
-_PROCESS = _ProgressState()
+    printer: tuple[Write, bool] = _be_silent, False
 
 
 @contextmanager
 def show_progress(write: Write, *, is_detailed: bool = False) -> Iterator[None]:
     """Print the lines of the operations in the block with ``write``, with details if the user asked for them."""
-    before = _PROCESS.write, _PROCESS.is_detailed
-    _PROCESS.write, _PROCESS.is_detailed = write, is_detailed
+    before, _ProgressState.printer = _ProgressState.printer, (write, is_detailed)
     try:
         yield
     finally:
-        _PROCESS.write, _PROCESS.is_detailed = before
+        _ProgressState.printer = before
 
 
 def start_progress(every: float = EVERY_SECONDS) -> ProgressPrinter:
     """Return the progress of an operation that begins in this process. It prints nothing in an ordinary module."""
-    return ProgressPrinter(_PROCESS.write, every, is_detailed=_PROCESS.is_detailed)
+    write, is_detailed = _ProgressState.printer
+    return ProgressPrinter(write, every, is_detailed=is_detailed)
 
 
 class ProgressPrinter:

@@ -25,8 +25,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text imp
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import ServerClock
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_content, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import SecretSpec
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import errors as kube_errors
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig as kubeconfig_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
@@ -220,9 +220,9 @@ def explain(words: str) -> object:
 
 
 def read_answer(body: bytes) -> object:
-    error = answers.error_from("GET", "/x", 500, body, auth_source="a kubeconfig")
-    answers.is_transient(error, idempotent=True)
-    return str(error), answers.object_from("GET", "/x", 200, body)
+    error = kube_errors.error_from("GET", "/x", 500, body, auth_source="a kubeconfig")
+    kube_errors.is_transient(error, idempotent=True)
+    return str(error), kube_errors.object_from("GET", "/x", 200, body)
 
 
 def _set_clock(date: str) -> object:
@@ -233,8 +233,8 @@ def _set_clock(date: str) -> object:
 
 def read_headers(texts: tuple[str, str, str]) -> object:
     warning, date, retry_after = texts
-    assert all(isinstance(text, str) for text in answers.warning_texts(warning))
-    return answers.delay(1, retry_after), _set_clock(date)
+    assert all(isinstance(text, str) for text in kube_errors.warning_texts(warning))
+    return kube_errors.delay(1, retry_after), _set_clock(date)
 
 
 def read_events(chunks: list[bytes]) -> object:
@@ -378,8 +378,8 @@ GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
     "colon after colon": (explain, lambda n: ": " * n),
     "quote after quote": (explain, lambda n: 'failed calling webhook "' * n),
     "from after from": (explain, lambda n: 'failed calling webhook "a.hook": ' + " from https://x" * n),
-    "warning after warning": (answers.warning_texts, lambda n: '299 - "a", ' * n),
-    "escape after escape": (answers.warning_texts, lambda n: '299 - "' + "\\" * n),
+    "warning after warning": (kube_errors.warning_texts, lambda n: '299 - "a", ' * n),
+    "escape after escape": (kube_errors.warning_texts, lambda n: '299 - "' + "\\" * n),
     "an event in small pieces": (read_events, lambda n: [b"a" * 1000] * n),
     "marker after marker": (pem_text.blocks, lambda n: "-----BEGIN A-----\n" * n),
     "annotation after annotation": (read_secret, lambda n: {**secret(), "metadata": {"annotations": {f"a.example.com/{i}": "b" for i in range(n)}}}),

@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins import module_utils
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import object_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
-    answers,
+    errors,
     port_forward,
     transport,
 )
@@ -40,7 +40,7 @@ READERS: dict[str, Callable[[str], object]] = {
         f"apiserver_admission_webhook_request_total{{{words}}} 1"
     ),
     "error channel": port_forward._port_error,
-    "warnings": answers.warning_texts,
+    "warnings": errors.warning_texts,
     "message of a call": lambda words: call_failures.of_answer(words, "admission"),
     "message about a call": call_failures.of_call,
     "denial": call_failures.said_by_webhook,

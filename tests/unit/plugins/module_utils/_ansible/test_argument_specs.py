@@ -20,12 +20,13 @@ GOOD: dict[str, Any] = {"name": "my-tls"}
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ({"secret": "my-tls"}, ["secret", "{name: my-tls}"]),
+        ({"secret": "my-tls"}, ["secret", "{name: ...}"]),
         ({"secret": ["my-tls"]}, ["secret", "{name: ...}"]),
         ({"secret": 5}, ["secret", "{name: ...}"]),
         ({"secret": "{broken"}, ["secret"]),
         ({"secret": GOOD, "targets": "hook"}, ["targets", "[{kind: ..., name: ...}]"]),
-        ({"secret": GOOD, "targets": [{"kind": "x"}, "hook"]}, ["targets", "'hook'"]),
+        ({"secret": GOOD, "targets": [{"kind": "x"}, "hook"]}, ["targets"]),
+        ({"secret": GOOD, "targets": {"kind": "x"}}, ["targets"]),
         ({"secret": GOOD, "probe": "hook"}, ["probe", "{object: "]),
         ({"secret": GOOD}, []),
         ({"secret": "name=my-tls"}, []),

@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers, errors
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.answers import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import errors
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     delay,
     error_from,
     is_transient,
@@ -74,8 +74,8 @@ def test_a_namespace_of_gke_autopilot_needs_no_permission() -> None:
     words = (
         'GKE Warden authz [denied by managed-namespaces-limitation]: the namespace "kube-system" is managed'
     )
-    assert answers.REFUSALS["managed-namespaces-limitation"] == error(403, status("Forbidden", words)).remedy
-    assert answers.REMEDIES[403] == error(403, status("Forbidden", "no permission")).remedy
+    assert errors.REFUSALS["managed-namespaces-limitation"] == error(403, status("Forbidden", words)).remedy
+    assert errors.REMEDIES[403] == error(403, status("Forbidden", "no permission")).remedy
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"\xff\xfe", b"<html>" + b"x" * 5000])

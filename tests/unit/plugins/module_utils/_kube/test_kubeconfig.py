@@ -158,6 +158,7 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert resolve({"kubeconfig": "kc"}, {}).client_key == "KEY"
 
 
+EXPIRED = f"e30.{base64.urlsafe_b64encode(json.dumps({'exp': 1}).encode()).decode().rstrip('=')}.sig"
 USERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "token": ({"token": "t"}, {"token": "t"}),
     "token file before token": ({"token": "t", "tokenFile": "/f"}, {"token_file": "/f", "token": None}),
@@ -178,6 +179,24 @@ USERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         },
         {"token": f"e30.{base64.urlsafe_b64encode(b'{}').decode().rstrip('=')}.sig"},
+    ),
+    "auth-provider that has expired and could renew its token": (
+        {
+            "auth-provider": {
+                "name": "oidc",
+                "config": {
+                    "id-token": EXPIRED,
+                    "refresh-token": "r",
+                    "idp-issuer-url": "http://127.0.0.1:1",
+                    "client-id": "c",
+                },
+            }
+        },
+        {"token": EXPIRED},
+    ),
+    "auth-provider gcp": (
+        {"auth-provider": {"name": "gcp", "config": {"access-token": "t"}}},
+        {"token": "t"},
     ),
 }
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
-    answers,
+    errors,
     port_forward,
     transport,
 )
@@ -179,13 +179,13 @@ def test_the_memory_of_an_answer_is_known_before_it_is_parsed(shape: str) -> Non
         needed = tracemalloc.get_traced_memory()[1] + len(body)
     finally:
         tracemalloc.stop()
-    assert needed < 1.6 * answers.memory_of(body)
+    assert needed < 1.6 * errors.memory_of(body)
 
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_an_answer_of_too_many_objects_is_not_parsed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     body = b'{"kind":"Status","items":' + DENSE["empty objects"](100_000) + b"}"
-    monkeypatch.setattr(answers, "MOST_MEMORY", answers.memory_of(body) - 1)
+    monkeypatch.setattr(errors, "MOST_MEMORY", errors.memory_of(body) - 1)
     monkeypatch.setattr(json, "loads", lambda _body: pytest.fail("it was parsed"))
     head = HEAD.replace(b"200 OK", b"%d No" % status) + b"Content-Length: %d\r\n\r\n" % len(body)
     with talking(lambda: iter([head, body])) as server:

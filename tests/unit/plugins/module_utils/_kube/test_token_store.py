@@ -24,7 +24,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connecti
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.credentials import Credentials
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import AuthenticationError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.token_store import (
-    StoredToken,
     TokenStore,
 )
 
@@ -84,19 +83,19 @@ def test_tokens_by_key(store: TokenStore) -> None:
     soon = time.time() + 100
     store.put(KEY, "one", soon)
     store.put(OTHER, "endless", float("inf"))
-    assert store.find(KEY) == StoredToken("one", soon)
-    assert store.find(OTHER) == StoredToken("endless", float("inf"))
+    assert store.find(KEY) == ("one", soon)
+    assert store.find(OTHER) == ("endless", float("inf"))
     store.put(KEY, "late", time.time() - 1)
-    assert store.find(KEY) is None
+    assert not store.find(KEY)[0]
     store.drop(OTHER, "an older one")
-    assert store.find(OTHER) is not None
+    assert store.find(OTHER)[0]
     store.drop(OTHER, "endless")
-    assert store.find(OTHER) is None
+    assert not store.find(OTHER)[0]
 
 
 def test_a_fork_and_its_parent_share_the_store(store: TokenStore) -> None:
     assert in_forks(1, lambda: store.put(KEY, "from the fork", float("inf"))) == [0]
-    assert store.find(KEY) == StoredToken("from the fork", float("inf"))
+    assert store.find(KEY) == ("from the fork", float("inf"))
 
 
 def test_no_entry_of_concurrent_forks_is_lost(store: TokenStore) -> None:
@@ -120,10 +119,10 @@ def test_a_killed_fork_leaves_no_lock_and_no_broken_table(store: TokenStore) -> 
     os.read(read, 1)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert store.find(KEY) is None
+    assert not store.find(KEY)[0]
     with store.one_at_a_time(KEY, 60):
         store.put(KEY, "two", float("inf"))
-    assert store.find(KEY) == StoredToken("two", float("inf"))
+    assert store.find(KEY) == ("two", float("inf"))
 
 
 def test_a_program_that_is_started_does_not_inherit_the_store(store: TokenStore) -> None:
