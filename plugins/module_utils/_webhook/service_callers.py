@@ -93,13 +93,16 @@ def judge(
 def _list_kind(
     client: Client, kind: str, service: ServiceName, recorded: Collection[str]
 ) -> list[ServiceCaller]:
-    row = KINDS[kind]
+    """Return the callers of a kind. It keeps no page of the list, because thousands of definitions have hundreds of megabytes."""
+    row, callers = KINDS[kind], list[ServiceCaller]()
     try:
-        items = client.list_all(f"/apis/{row.group}/{row.version}/{row.resource}")["items"]
+        for page in client.pages(f"/apis/{row.group}/{row.version}/{row.resource}"):
+            for obj in page.get("items") or ():
+                caller = judge(Target(kind, obj["metadata"]["name"]), obj, service, recorded)
+                callers += [caller] if caller else []
     except NotFound:  # This API server does not have the kind.
-        return []
-    judged = (judge(Target(kind, obj["metadata"]["name"]), obj, service, recorded) for obj in items)
-    return [caller for caller in judged if caller]
+        pass
+    return callers
 
 
 def _without_bundle(

@@ -27,7 +27,6 @@ from ansible_collections.certflow.kubernetes.plugins.modules import (
     snapshot_controller,
     snapshot_controller_info,
     webhook_cabundle,
-    webhook_probe,
     webhook_repair,
 )
 
@@ -104,7 +103,7 @@ def test_the_page_lists_every_word() -> None:
 
 def test_every_module_has_the_option_and_its_page() -> None:
     pages = {
-        k8s_csr, snapshot_controller, snapshot_controller_info, webhook_cabundle, webhook_probe, webhook_repair,
+        k8s_csr, snapshot_controller, snapshot_controller_info, webhook_cabundle, webhook_repair,
     }  # fmt: skip
     for page in pages:
         documented = yaml.safe_load(page.DOCUMENTATION)

@@ -208,6 +208,9 @@ class ScriptedApi:
         obj = self.find(named)
         return {"metadata": {"resourceVersion": "1"}, "items": [obj] if obj else []}
 
+    def pages(self, path: str) -> Iterator[dict[str, Any]]:
+        yield self.list_all(path)
+
     def create(self, path: str, body: Any, *, dry_run: bool = False, idempotent: bool = False) -> Any:
         if path != CSRS:
             return self._write("POST", path, body)

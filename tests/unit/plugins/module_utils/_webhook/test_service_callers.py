@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,3 +156,23 @@ def test_one_failure_names_every_missing_permission_to_list() -> None:
 def test_a_look_skips_the_kinds_that_cannot_be_listed() -> None:
     callers = service_callers.list_callers(listing(CRD), SERVICE, needs_all=False)  # type: ignore[arg-type]
     assert [caller.target.kind for caller in callers] == [VALIDATING]
+
+
+def test_only_the_callers_of_a_page_are_kept() -> None:
+    """The pages of a large list do not fit into the memory of a fork together."""
+    kept: list[weakref.ref[Page]] = []
+
+    class Page(dict[str, Any]):
+        """A page that can be referenced weakly."""
+
+    def pages(path: str) -> Iterator[Page]:
+        for number in range(3 if path == path_of(CRD) else 0):
+            page = Page(items=[crd(config()) if number == 1 else crd(None)])
+            assert sum(reference() is not None for reference in kept) <= 1
+            kept.append(weakref.ref(page))
+            yield page
+
+    api: Any = SimpleNamespace(pages=pages)
+    assert [str(caller.target) for caller in service_callers.list_callers(api, SERVICE)] == [
+        f"{CRD} things.x"
+    ]
