@@ -73,7 +73,7 @@ def test_a_proof_needs_answers_over_new_connections(rig: ProbeRig) -> None:
     assert served["problem"] == ""
     assert served["certificate"]["names"] == [rig.server_name]
     assert served["endpoint"] == f"localhost:{rig.server.port}"
-    assert "1 API server by Lease, 3 requests, each over a new connection" in result["evidence"][-1]
+    assert "6 requests, each over a new connection" in result["evidence"][-1]
     assert rig.writes() == []
 
 

@@ -26,6 +26,7 @@ from .._base.text import nearest, quoted, some, visible
 from .connection import CREDENTIAL, Connection, ConnectionSources, ExecPlugin, choose, is_content
 from .errors import AuthenticationError, ConfigurationError, KubeconfigError
 from .kubeconfig_parsing import MOST_BYTES, REPAIR, check_fields, load_yaml, too_large
+from .transport import has_one_address
 
 # The characters of an address (RFC 3986, and names in other scripts), and of a name or address in a certificate.
 _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f]+")
@@ -182,22 +183,22 @@ def _is_in_pod(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(f"{SERVICE_ACCOUNT}/token")
 
 
-def _transport(sources: ConnectionSources) -> dict[str, Any]:
-    """Return the transport options that the task or the environment gives."""
+def _transport(sources: ConnectionSources, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a Connection that the transport options of the task or the environment give.
+
+    own: the fields of a kubeconfig. The task overrides them. The environment only completes them.
+    """
     fields = {
-        option: sources.values[option]
-        for option in TRANSPORT_FIELDS
+        field: sources.values[option]
+        for option, field in TRANSPORT_FIELDS.items()
         if sources.values.get(option) not in (None, [], {})
+        and (field not in own or sources.origins.get(option, "").startswith("the task"))
     }
-    if "ca_cert" in fields:
-        fields["ca_cert"] = _read(fields["ca_cert"], sources.origins["ca_cert"])
+    if "ca_pem" in fields:
+        fields["ca_pem"] = _read(fields["ca_pem"], sources.origins["ca_cert"])
     if "impersonate_groups" in fields:
         fields["impersonate_groups"] = tuple(fields["impersonate_groups"])
     return fields
-
-
-def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {TRANSPORT_FIELDS[option]: value for option, value in options.items()}
 
 
 def _direct(sources: ConnectionSources) -> Connection:
@@ -215,14 +216,14 @@ def _direct(sources: ConnectionSources) -> Connection:
         if "username" in values and "password" in values
         else None,
         **files,
-        **_fields(_transport(sources)),
+        **_transport(sources, {}),
     )
 
 
 def _in_cluster(sources: ConnectionSources, environ: Mapping[str, str]) -> Connection:
     origin = "the pod's service account"
     address, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT") or "443"
-    fields = {"ca_pem": _read(f"{SERVICE_ACCOUNT}/ca.crt", origin), **_fields(_transport(sources))}
+    fields = {"ca_pem": _read(f"{SERVICE_ACCOUNT}/ca.crt", origin), **_transport(sources, {})}
     return Connection(
         host=f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}",
         auth_source=origin,
@@ -241,17 +242,12 @@ def _from_kubeconfig(source: Any, origin: str, sources: ConnectionSources) -> Co
     check_fields("cluster", cluster.value, problem)
     user = config.entry("users", context.value.get("user") or "")
     check_fields("user", user.value, problem)
-    own = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
-    # The task overrides a kubeconfig. The environment only completes it.
-    fields = {
-        option: value
-        for option, value in _transport(sources).items()
-        if sources.origins.get(option, "").startswith("the task") or own.get(TRANSPORT_FIELDS[option]) is None
-    }
+    read = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
+    own = {field: value for field, value in read.items() if value is not None}
     return Connection(
         host=_host(cluster.value.get("server"), problem),
         auth_source=problem,
-        **{**{key: value for key, value in own.items() if value is not None}, **_fields(fields)},
+        **{**own, **_transport(sources, own)},
     )
 
 
@@ -398,7 +394,7 @@ def _host(value: Any, origin: str) -> str:
     host = str(value or "").rstrip("/")
     try:
         parts = urlsplit(host)
-        is_url = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+        is_url = parts.scheme in ("https", "http") and has_one_address(host)
     except ValueError:
         parts, is_url = urlsplit(""), False
     if parts.username or parts.password:

@@ -30,11 +30,8 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 from .connection import Connection
 from .errors import AnswerTooLarge, ConfigurationError, TimedOut
 
-try:
-    from urllib3.exceptions import HTTPError
+with contextlib.suppress(ImportError):  # reported by _ansible, with the interpreter's path
     from urllib3.util import parse_url
-except ImportError:  # reported by _ansible, with the interpreter's path
-    pass
 
 # The time for a call that begins at the deadline, such as the last check of a wait.
 LEAST_SECONDS = 1.0
@@ -279,10 +276,8 @@ def proxy_for(connection: Connection) -> str | None:
 def _checked(proxy: str) -> str:
     """Return the URL of a proxy if it is valid. The error does not quote the URL, because it may contain a password."""
     try:
-        parts = urlsplit(proxy)
-        parse_url(proxy)
-        is_usable = bool(parts.hostname) and parts.port != 0 and proxy.isprintable()
-    except (HTTPError, ValueError):
+        is_usable = has_one_address(proxy) and proxy.isprintable()
+    except ValueError:
         is_usable = False
     if not is_usable:
         raise ConfigurationError(
@@ -290,6 +285,17 @@ def _checked(proxy: str) -> str:
             remedy="Check proxy, proxy-url of the kubeconfig, and HTTPS_PROXY",
         )
     return proxy
+
+
+def has_one_address(url: str) -> bool:
+    """Return True if the URL has a host, and urllib3 and urllib.parse read the same host and port. Raises ValueError.
+
+    urllib3 opens the connections of requests. Those of port-forwards, the exceptions from the proxy, and messages follow urllib.parse. A
+    backslash or a percent sign in a host would lead them to different servers.
+    """
+    parts, other = urlsplit(url), parse_url(url)
+    is_same = not url.isascii() or parts.hostname == str(other.host).strip("[]").lower()
+    return bool(parts.hostname) and parts.port != 0 and parts.port == other.port and is_same
 
 
 def user_info(url: str) -> str | None:

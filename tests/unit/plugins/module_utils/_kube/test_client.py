@@ -751,7 +751,14 @@ def test_proxy_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "proxy", ["http://us:secret@[", "http://us:secret@p:99999", "http://us:secret@p\0", "us:secret@"]
+    "proxy",
+    [
+        "http://us:secret@[",
+        "http://us:secret@p:99999",
+        "http://us:secret@p\0",
+        "us:secret@",
+        "http://us:secret@p\\.q:1",
+    ],
 )
 def test_what_is_no_proxy_is_not_quoted(proxy: str) -> None:
     """It may hold a password."""

@@ -311,6 +311,10 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "one line in place of a path": (f"token: {SECRET}", "invalid-connection", "text"),
     "a password in the address": (config(cluster={"server": f"https://u:{SECRET}@a"}), "invalid-connection", "user"),
     "an address that does not parse": (config(cluster={"server": "https://[::1"}), "invalid-connection", "'https://[::1'"),
+    "an address that a library ends at its backslash": (
+        config(cluster={"server": "https://other.example\\.a.example"}), "invalid-connection", "address"),
+    "an address that a library decodes": (config(cluster={"server": "https://a%6f.example"}), "invalid-connection", "address"),
+    "a port that a library reads elsewhere": (config(cluster={"server": "https://a:64\\43"}), "invalid-connection", "address"),
     "groups that are no list": (config({"token": "t", "as-groups": "admins"}), "invalid-connection", "as-groups"),
     "a name that no header can hold": (config({"token": "t", "as": "a\nb"}), "invalid-connection", "impersonate"),
     "empty": ({}, "invalid-connection", "current-context"),
