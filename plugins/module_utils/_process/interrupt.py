@@ -45,8 +45,9 @@ def shield(is_needed: bool = True) -> Iterator[None]:
         yield
     finally:
         _ShieldState.depth -= 1
-        if not _ShieldState.depth:
-            _raise_waiting()
+        if not _ShieldState.depth and _ShieldState.waiting is not None:
+            error, _ShieldState.waiting = _ShieldState.waiting, None
+            raise error
 
 
 def interrupt(error: BaseException) -> None:
@@ -64,12 +65,6 @@ def is_waiting() -> bool:
 def is_main_thread() -> bool:
     """Return True if the main thread of this process calls it."""
     return threading.current_thread() is threading.main_thread()
-
-
-def _raise_waiting() -> None:
-    error, _ShieldState.waiting = _ShieldState.waiting, None
-    if error is not None:
-        raise error
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -141,9 +141,7 @@ def field_path(target: Target, webhook: str) -> tuple[str, ...]:
     if webhook:
         key = json.dumps({"name": webhook}, separators=(",", ":"), ensure_ascii=False)
         return ("f:webhooks", f"k:{key}", "f:clientConfig", "f:caBundle")
-    if target.kind == "APIService":
-        return ("f:spec", "f:caBundle")
-    return ("f:spec", "f:conversion", "f:webhook", "f:clientConfig", "f:caBundle")
+    return tuple(f"f:{part}" for part in KINDS[target.kind].expression.split(".")[1:])
 
 
 def _holds_recorded(target: Target, config: ClientConfig, recorded: Collection[str]) -> bool:
