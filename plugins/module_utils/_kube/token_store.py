@@ -37,7 +37,7 @@ class TokenStore:
         self._file = os.memfd_create("certflow-tokens", os.MFD_CLOEXEC)
 
     def find(self, key: str) -> tuple[str, float]:
-        """Return the token of a key and the time of its renewal. The token is "" if there is none, or if it must be renewed."""
+        """Return the token of a key and the time of its renewal. The token is "" if it is missing or must be renewed."""
         with self._locked(_TABLE_BYTE):
             token, expires = self._read().get(key, ("", 0.0))
         return token if time.time() < expires else "", expires
