@@ -343,7 +343,7 @@ def test_a_conversion_is_proven_with_a_version_that_is_not_stored(rig: ProbeRig)
     target = rig.definition()
     result = rig.probe(target)
     assert result["verdict"] == "ok", result
-    assert result["evidence"][0] == "dry run of Thing default/certflow-probe-*, 3 times: accepted"
+    assert result["evidence"][0] == "dry run of Thing default/certflow-probe-*, 6 times: accepted"
     assert set(rig.server.calls) == {"/convert?timeout=30s"}
     stored = {
         "apiVersion": f"{rig.name}.certflow.test/v1",
