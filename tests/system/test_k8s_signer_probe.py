@@ -226,13 +226,15 @@ def _eventually_refused(rig: CsrRig, signer: str, said: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("act", "code"),
+    ("act", "code", "certainty"),
     [
-        (lambda rig, name: rig.cluster.api("DELETE", f"{CSRS}/{name}"), "deleted"),
-        (lambda rig, name: rig.decide(name, "Denied"), "denied"),
+        (lambda rig, name: rig.cluster.api("DELETE", f"{CSRS}/{name}"), "deleted", "likely"),
+        (lambda rig, name: rig.decide(name, "Denied"), "denied", "proven"),
     ],
 )
-def test_a_probe_request_that_another_client_deletes_or_denies(rig: CsrRig, act: Any, code: str) -> None:
+def test_a_probe_request_that_another_client_deletes_or_denies(
+    rig: CsrRig, act: Any, code: str, certainty: str
+) -> None:
     """A policy controller denies it before its approval, or a garbage collector deletes it afterwards."""
     real = csr_api.approve_own
 
@@ -252,7 +254,7 @@ def test_a_probe_request_that_another_client_deletes_or_denies(rig: CsrRig, act:
     assert (entry["issued"], entry["diagnosis"]["code"], entry["diagnosis"]["certainty"]) == (
         False,
         code,
-        "proven",
+        certainty,
     )
 
 
