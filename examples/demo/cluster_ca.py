@@ -19,8 +19,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.certificate_facts import describe_pem
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.issuer_index import is_signed_by
-from cryptography import x509
 
 from examples.demo import objects, story
 from examples.demo.clusters import FleetPlaybooks, Unseen, announce, ended, progress, quote, say, say_end
@@ -121,8 +121,9 @@ class Site:
 
     def is_renewed(self) -> bool:
         """Return True if the successor issued the certificate of the own webhook."""
-        leaf = x509.load_pem_x509_certificate(self._pair()[0].encode())
-        return is_signed_by(leaf, self.rotation.successor.certificate)
+        return is_signed_by(
+            describe_pem(self._pair()[0]), describe_pem(self.rotation.successor.certificate_pem.decode())
+        )
 
     def _pair(self) -> tuple[str, str]:
         return objects.pair(self.cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}"))

@@ -71,7 +71,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 # The files behind _x509.verify.
-PARTS_OF_VERIFY = ("chain_candidate", "name_constraints")
+PARTS_OF_VERIFY = ("signatures", "name_constraints")
 # The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_ansible"
 FILES = sorted(PLUGINS.rglob("*.py"))

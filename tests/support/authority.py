@@ -11,6 +11,10 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.certificate_facts import (
+    CertificateFacts,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
@@ -41,6 +45,10 @@ class Issued:
     @property
     def pem(self) -> str:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def facts(self) -> CertificateFacts:
+        return certificate_facts.describe_pem(self.pem)
 
     @property
     def fingerprint(self) -> str:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,14 +32,6 @@ from .facts.cluster_data import (
 from .guarded_reads import DECLARED, GuardedReads
 
 _EXTERNAL_NAME = "ExternalName"
-#: API servers from this minor version on are built with Go 1.27.
-_GO_1_27 = 38
-
-
-def has_go_1_27(version: str) -> bool:
-    """Return True if an API server of this version may be built with Go 1.27, which knows ML-DSA. version: "" if it is not known."""
-    minor = re.match(r"v1\.([0-9]+)", version)
-    return minor is None or int(minor[1]) >= _GO_1_27
 
 
 @dataclass
@@ -108,8 +99,6 @@ class ChainReader:
     options: AuditOptions
     #: A time of time.monotonic() after which no further endpoint is read.
     until: float
-    #: The version of the API server, "" if it is not known.
-    version: str = ""
     left_out: int = 0
     handshakes: int = 0
 
@@ -126,8 +115,7 @@ class ChainReader:
         places = [(endpoint, configs[key]) for key, endpoint in chosen]
         seen: dict[BackendKey, list[ServedChain]] = {key: [] for key in called}
         chains = served_chains.read_chains(self.client, places, self.until)
-        for (key, _endpoint), seen_chain in zip(chosen, chains):
-            chain = served_chains.undecided(seen_chain) if has_go_1_27(self.version) else seen_chain
+        for (key, _endpoint), chain in zip(chosen, chains):
             seen[key].append(chain)
             self.handshakes += not chain.is_blind
             if chain.endpoint.state == READY:

@@ -124,7 +124,6 @@ class _Gatherer:
     def run(self) -> ClusterData:
         client, reads = self._client, self._reads
         uid, version = self._identity()
-        self._chains.version = version
         counters = self._counters()
         data = self._objects(
             ClusterData(client.now(), uid, version, login=login_of(client.connection), is_over=reads.is_over)
@@ -386,8 +385,7 @@ class _Gatherer:
         """Return the chain that the API server serves on a new connection as PEM text, "" without TLS."""
         try:
             pem = served_chains.api_server_chain(self._client)
-            for certificate in certificate_facts.load(pem):
-                certificate_facts.describe(certificate)
+            certificate_facts.load(pem)
             return pem
         except (KubeError, CertificateError) as error:
             self._reads.note(Gap(API_SERVER, reason_of(error)))

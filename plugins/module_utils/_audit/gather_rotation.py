@@ -162,7 +162,7 @@ def _known_at(data: ClusterData, ca: CaData, chains: Iterable[str]) -> datetime:
     """
     youngest = ca.cas.needed[-1]
     begins = [
-        leaf.not_valid_before_utc
+        leaf.not_before
         for leaf, sent in map(certificate_facts.load_leaf_and_chain, chains)
         if ca.cas.signer_of(leaf, sent) is youngest
     ]

@@ -29,11 +29,11 @@ from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import MissingPermissions
 from .._webhook import bundle_content, bundle_patch, bundle_targets
-from .._webhook.bundle_content import BundleCertificate
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.errors import TargetError
 from .._x509 import certificate_facts, ephemeral_ca
+from .._x509.certificate_facts import CertificateFacts
 from .._x509.verify import verify
 from .certificate_run import TargetState
 
@@ -116,7 +116,7 @@ def _is_trusted(
     return False
 
 
-def _trusted_by(intent: Intent, entry: TargetState) -> list[bundle_content.BundleCertificate]:
+def _trusted_by(intent: Intent, entry: TargetState) -> list[CertificateFacts]:
     configs = bundle_targets.client_configs(entry.target, entry.obj, service=intent.service_name)
     return [anchor for config in configs for anchor in bundle_content.certificates(config.ca_bundle)]
 
@@ -142,7 +142,7 @@ def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, 
     """Add removed anchors again to the targets as they are now, except anchors that have expired."""
     gone = {
         change.target: "".join(
-            anchor.pem for bundle in change.bundles for anchor in bundle.removed if anchor.is_live(now)
+            anchor.pem for bundle in change.bundles for anchor in bundle.removed if anchor.not_after > now
         )
         for change in removed
     }
@@ -331,7 +331,7 @@ def record_unproven(
 
 
 #: A place that calls the webhook, and the superseded anchors that it holds.
-Superseded = tuple[Target, ClientConfig, list[BundleCertificate]]
+Superseded = tuple[Target, ClientConfig, list[CertificateFacts]]
 
 
 def superseded(intent: Intent, secret: ExistingSecret, targets: Iterable[TargetState]) -> list[Superseded]:

@@ -17,24 +17,18 @@ the outgoing CA signed. k0s, MKE 4 and Talos never publish both CAs.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._base.times import find_time, format_time
 from .._x509 import certificate_facts
+from .._x509.certificate_facts import CertificateFacts
+from .._x509.go_parser import AUTHORITY_KEY_ID, SUBJECT_KEY_ID
 from .._x509.issuer_index import IssuerIndex, is_signed_by
 from .._x509.verify import anchors, verify
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate, Name
-
-with contextlib.suppress(ImportError):  # reported by _ansible, with the interpreter's path
-    from cryptography import x509
-
 
 #: How long a certificate of the outgoing CA proves that the signers did not switch with the API server. They may have switched since,
 #: without a new certificate that shows it.
@@ -53,30 +47,30 @@ UNKNOWN = "unknown"
 class ClusterCa:
     """One CA of a cluster: a root, its twins that other CAs signed, and the intermediates below it."""
 
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[CertificateFacts, ...]
     #: False if the cluster no longer publishes it.
     is_published: bool = True
 
     @functools.cached_property
     def pem(self) -> str:
-        return "".join(map(certificate_facts.to_pem, self.certificates))
+        return "".join(entry.pem for entry in self.certificates)
 
     @functools.cached_property
     def fingerprints(self) -> frozenset[str]:
         """Return the SHA-256 of each certificate, lowercase hex."""
-        return frozenset(map(certificate_facts.fingerprint, self.certificates))
+        return frozenset(entry.fingerprint for entry in self.certificates)
 
     @functools.cached_property
     def begin(self) -> datetime:
         """Return the time from which on its youngest certificate is valid. A successor may be below a root that is older."""
-        return max(entry.not_valid_before_utc for entry in self.certificates)
+        return max(entry.not_before for entry in self.certificates)
 
     @functools.cached_property
-    def subjects(self) -> frozenset[Name]:
-        return frozenset(entry.subject for entry in self.certificates)
+    def subjects(self) -> frozenset[bytes]:
+        return frozenset(entry.encoded_subject for entry in self.certificates)
 
     def __str__(self) -> str:
-        facts = certificate_facts.describe(self.certificates[0])
+        facts = self.certificates[0]
         return (
             f"{facts.subject}, SHA-256 {facts.fingerprint}, "
             f"valid from {format_time(facts.not_before)} to {format_time(facts.not_after)}"
@@ -177,10 +171,10 @@ class ClusterCas:
         held = prints_of(bundle_pem)
         return any(not ca.fingerprints.isdisjoint(held) for ca in self.cas)
 
-    def signer_of(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> ClusterCa | None:
+    def signer_of(self, leaf: CertificateFacts, sent: Sequence[CertificateFacts] = ()) -> ClusterCa | None:
         return signer_of(self.cas, leaf, sent)
 
-    def is_outdated(self, leaf: Certificate, sent: Sequence[Certificate] = ()) -> bool:
+    def is_outdated(self, leaf: CertificateFacts, sent: Sequence[CertificateFacts] = ()) -> bool:
         """Return True if a CA that is older than the one that signs now signed a leaf."""
         signer = self.signer_of(leaf, sent)
         return signer is not None and self.cas.index(signer) < self.cas.index(self.signs)
@@ -193,10 +187,9 @@ def prints_of(bundle_pem: str) -> frozenset[str]:
 
 def published_cas(*bundles_pem: str, is_published: bool = True) -> tuple[ClusterCa, ...]:
     """Return the CAs of bundles, the one that is valid first before the others. Certificates that cannot be parsed are left out."""
-    by_key: dict[str, dict[str, Certificate]] = {}
+    by_key: dict[str, dict[str, CertificateFacts]] = {}
     for certificate in certificate_facts.load_readable("\n".join(bundles_pem)):
-        facts = certificate_facts.describe(certificate)
-        by_key.setdefault(facts.public_key_sha256, {})[facts.fingerprint] = certificate
+        by_key.setdefault(certificate.public_key_sha256, {})[certificate.fingerprint] = certificate
     groups = {key: tuple(group.values()) for key, group in by_key.items()}
     index = IssuerIndex(entry for group in groups.values() for entry in group)
     signers = {
@@ -207,7 +200,7 @@ def published_cas(*bundles_pem: str, is_published: bool = True) -> tuple[Cluster
     for key in groups:
         if key not in root_of:
             root_of[key] = next((root_of[signer] for signer in signers[key] if signer in root_of), key)
-    members: dict[str, tuple[Certificate, ...]] = dict.fromkeys(root_of.values(), ())
+    members: dict[str, tuple[CertificateFacts, ...]] = dict.fromkeys(root_of.values(), ())
     for key, root in sorted(root_of.items(), key=lambda pair: pair[0] != pair[1]):  # roots first
         members[root] += groups[key]
     return tuple(
@@ -217,14 +210,14 @@ def published_cas(*bundles_pem: str, is_published: bool = True) -> tuple[Cluster
 
 def with_gone(published: Sequence[ClusterCa], bundles: Iterable[str]) -> tuple[ClusterCa, ...]:
     """Return the CAs together with those that bundles still have, and that a published CA has replaced."""
-    keys, names = set[str](), set[Any]()
+    keys, names = set[str](), set[bytes]()
     for ca in published:
         keys.update(map(_key_of, ca.certificates))
         names |= ca.subjects
         if any(
-            entry.issuer in ca.subjects for entry in ca.certificates
+            entry.encoded_issuer in ca.subjects for entry in ca.certificates
         ):  # the others are twins of this root, or below it
-            names.update(entry.issuer for entry in ca.certificates)
+            names.update(entry.encoded_issuer for entry in ca.certificates)
     left = published_cas(*dict.fromkeys(bundles), is_published=False) if names else ()
     gone = [
         ca
@@ -256,12 +249,12 @@ def signing_keys(bundle_pem: str) -> frozenset[str]:
     return frozenset(keys).difference(*(issuers - {key} for key, issuers in keys.items()))
 
 
-def _key_of(certificate: Certificate) -> str:
-    return certificate_facts.describe(certificate).public_key_sha256
+def _key_of(certificate: CertificateFacts) -> str:
+    return certificate.public_key_sha256
 
 
 def signer_of(
-    cas: Iterable[ClusterCa], leaf: Certificate, sent: Sequence[Certificate] = ()
+    cas: Iterable[ClusterCa], leaf: CertificateFacts, sent: Sequence[CertificateFacts] = ()
 ) -> ClusterCa | None:
     """Return the CA that signed a leaf, None if no CA did.
 
@@ -277,7 +270,7 @@ def signer_of(
     return None
 
 
-def _anchors_of(leaf: Certificate, bundle_pem: str, sent: Sequence[Certificate]) -> Sequence[str]:
+def _anchors_of(leaf: CertificateFacts, bundle_pem: str, sent: Sequence[CertificateFacts]) -> Sequence[str]:
     """Return the fingerprints of the CAs that verify a leaf at the start of its lifetime. Dates of the CAs do not count."""
     ageless = frozenset(entry.fingerprint for entry in anchors(bundle_pem))
     verdict = verify(
@@ -285,7 +278,7 @@ def _anchors_of(leaf: Certificate, bundle_pem: str, sent: Sequence[Certificate])
         bundle_pem,
         name=None,
         intermediates=sent,
-        now=leaf.not_valid_before_utc,
+        now=leaf.not_before,
         usage="any",
         ageless=ageless,
     )
@@ -322,14 +315,14 @@ def find_cas(
     line = published if len(published) <= 2 and has_changed else [ca for ca in published if ca.is_in(named)]
     line = _replacing(cas, [api_server, *(ca for ca in line if ca is not api_server)])
     found = ClusterCas(tuple(line), api_server)
-    for name in sorted(chains, key=lambda name: chains[name][0].not_valid_before_utc, reverse=True):
+    for name in sorted(chains, key=lambda name: chains[name][0].not_before, reverse=True):
         signer = signer_of(line, *chains[name])
-        age = now - chains[name][0].not_valid_before_utc
+        age = now - chains[name][0].not_before
         if signer is None or (age > REQUESTS_STAY_FOR and not signer.is_published):
             continue
         # A certificate of the time before the switch of the API server does not tell which CA the signers use since then. Nor does
         # one that is older still, even of the successor: a signer went back to the outgoing CA after it.
-        is_old = chains[name][0].not_valid_before_utc < max(leaf.not_valid_before_utc, now - PROVES_FOR)
+        is_old = chains[name][0].not_before < max(leaf.not_before, now - PROVES_FOR)
         is_older = line.index(signer) < line.index(api_server)
         return found if is_old and is_older else replace(found, signer=signer, newest=name)
     return found
@@ -357,34 +350,25 @@ def _replacing(cas: Sequence[ClusterCa], line: Sequence[ClusterCa]) -> list[Clus
 
 def _labels(ca: ClusterCa, index: IssuerIndex) -> Iterator[object]:
     for entry in ca.certificates:
-        yield entry.subject
-        yield certificate_facts.describe(entry).public_key_sha256
+        yield entry.encoded_subject
+        yield entry.public_key_sha256
         yield from index.issuers(entry)
 
 
-def is_refused_by_openssl(leaf: Certificate, bundle_pem: str) -> bool:
+def is_refused_by_openssl(leaf: CertificateFacts, bundle_pem: str) -> bool:
     """Return True if OpenSSL tries a wrong CA for a leaf although the bundle has the right one.
 
     OpenSSL takes the first CA with the name of the issuer and, if both certificates have one, with the key identifier
     (X509_check_issued).
     """
-    wanted = _key_identifier(leaf, x509.AuthorityKeyIdentifier)
+    wanted = leaf.extensions.get(AUTHORITY_KEY_ID)
     signs = [
         is_signed_by(leaf, entry)
         for entry in certificate_facts.load_readable(bundle_pem)
-        if entry.subject == leaf.issuer
-        and (not wanted or _key_identifier(entry, x509.SubjectKeyIdentifier) in (wanted, None))
+        if entry.encoded_subject == leaf.encoded_issuer
+        and (not wanted or entry.extensions.get(SUBJECT_KEY_ID) in (wanted, None))
     ]
     return any(signs) and not signs[0]
-
-
-def _key_identifier(certificate: Certificate, kind: type[x509.ExtensionType]) -> bytes | None:
-    try:
-        value: Any = certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-    identifier: bytes | None = value.key_identifier
-    return identifier
 
 
 @dataclass(frozen=True)

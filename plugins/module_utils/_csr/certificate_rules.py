@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 
 from .._base.accept import OTHER_CONTENT
 from .._base.owners import accept_option
-from .._x509 import certificate_facts, go_parser, pem_text
+from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from . import markers, name_policy
@@ -142,12 +142,12 @@ def _stored_reasons(
 def check_issued(intent: Intent, public_key_sha256: str, pem: str, now: datetime) -> CertificateFacts:
     """Return the facts of the issued certificate. Raise IssueError that names its first difference to the request."""
     try:
-        certificates = [certificate_facts.describe(entry) for entry in certificate_facts.load(pem)]
+        certificates = certificate_facts.load(pem)
     except CertificateError as exc:
         raise _refused(intent, exc.cause) from exc
     if not certificates:
         raise _refused(intent, "it holds no certificate")
-    leaf, chain = certificates[0], tuple(certificates[1:])
+    leaf, chain = certificates[0], certificates[1:]
     fault = find_fault(intent, public_key_sha256, leaf, chain, now)
     if fault:
         raise _refused(intent, fault, f"subject {leaf.subject}, serial {leaf.serial}")
@@ -243,16 +243,10 @@ def judge_replacement(
     """
     if secret is None or secret.is_ours:
         return reason
-    held, is_accepted = secret.certificate, intent.accept.covers(OTHER_CONTENT, intent.secret)
+    held = secret.certificate
     if held is None:
-        if not is_accepted and _is_read_by_go(secret.certificate_pem):
-            raise SecretError(
-                f"{reason.message}. Another owner made this certificate, and it is not known what the new one would lack",
-                remedy="Run the task with another release of the library cryptography. To replace the certificate, set "
-                + accept_option([OTHER_CONTENT], intent.secret),
-            )
         return reason
-    if not is_accepted:
+    if not intent.accept.covers(OTHER_CONTENT, intent.secret):
         _refuse(intent, held, reason, has_targets=has_targets)
     changes = (
         f"CA {held.issuer} -> signer {intent.signer.name}",
@@ -260,18 +254,6 @@ def judge_replacement(
         f"key {secret.key_type or 'of an unlisted type'} -> {intent.request.key_type}",
     )
     return replace(reason, message=f"{reason.message}. This replaces: {', '.join(changes)}")
-
-
-def _is_read_by_go(pem: str) -> bool:
-    """Return True if the first certificate of a text, which the library of this run does not read, may be in use."""
-    block = next((block for block in pem_text.blocks(pem) if block.label == certificate_facts.LABEL), None)
-    if block is None:
-        return False
-    try:
-        go_parser.read(pem_text.der(block))
-    except CertificateError:
-        return False
-    return True
 
 
 def _lifetime(intent: Intent) -> str:

@@ -324,10 +324,10 @@ def _merge(
 def _holds(bundle: str, pem: str) -> bool:
     """Return True if the bundle has every certificate of ``pem``."""
     try:
-        held = {certificate_facts.fingerprint(entry) for entry in certificate_facts.load(bundle)}
+        held = {entry.fingerprint for entry in certificate_facts.load(bundle)}
     except CertificateError:
         return False
-    return held.issuperset(certificate_facts.fingerprint(entry) for entry in certificate_facts.load(pem))
+    return held.issuperset(entry.fingerprint for entry in certificate_facts.load(pem))
 
 
 def _encoded(text: str) -> str:

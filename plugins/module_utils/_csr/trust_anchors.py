@@ -115,7 +115,7 @@ def candidates(
         return
     if intent.trust == "leaf":
         leaf = certificate_facts.load_leaf_and_chain(certificate_pem)[0]
-        yield PublishedCa("the certificate itself (trust: leaf)", certificate_facts.to_pem(leaf))
+        yield PublishedCa("the certificate itself (trust: leaf)", leaf.pem)
         return
     if intent.ca_bundle:
         yield PublishedCa("the task's ca_bundle", intent.ca_bundle)
@@ -128,7 +128,7 @@ def candidates(
     yield from _read_trust_bundles(client, intent.signer.name)
     if intent.trust == "chain":
         _leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
-        text = "".join(certificate_facts.to_pem(certificate) for certificate in chain)
+        text = "".join(certificate.pem for certificate in chain)
         yield PublishedCa(
             "the chain that came with the certificate (trust: chain)", text, "" if text else "it is empty"
         )
@@ -153,7 +153,7 @@ def choose(
             reason = judged.refusal
         tried.append(f"{candidate.source}: {reason}")
     raise AnchorError(
-        f"no known CA vouches for the {intent}, issued by {leaf.issuer.rfc4514_string()}",
+        f"no known CA vouches for the {intent}, issued by {leaf.issuer}",
         evidence=tried,
         remedy="Set ca_bundle to that CA. If the signer sends its CA with the certificate, trust: chain accepts it. "
         "trust: leaf trusts only the certificate itself",
@@ -184,8 +184,8 @@ def _read_trust_bundles(client: Client, signer_name: str) -> Iterator[PublishedC
 def select_certificates(pem: str, fingerprints: Iterable[str]) -> str:
     """Return the certificates with these fingerprints, in the order of the bundle, each once."""
     wanted = set(fingerprints)
-    kept = {certificate_facts.fingerprint(entry): entry for entry in certificate_facts.load_readable(pem)}
-    return "".join(certificate_facts.to_pem(entry) for print_, entry in kept.items() if print_ in wanted)
+    kept = {entry.fingerprint: entry for entry in certificate_facts.load_readable(pem)}
+    return "".join(entry.pem for print_, entry in kept.items() if print_ in wanted)
 
 
 def read_bundles(client: Client, selector: str) -> dict[str, str]:

@@ -386,8 +386,7 @@ def _describe_issued(client: Client, probe: SignerProbe, csr: Mapping[str, Any])
     """Return the certificate, a diagnosis if it differs from the request, and the CA that verifies it."""
     pem = "".join(block.text for block in pem_text.blocks(certificate_of(csr)))
     try:
-        leaf, intermediates = certificate_facts.load_leaf_and_chain(pem)
-        facts, chain = certificate_facts.describe(leaf), tuple(map(certificate_facts.describe, intermediates))
+        facts, chain = certificate_facts.load_leaf_and_chain(pem)
     except CertificateError as exc:
         return {"diagnosis": _unusable(probe, exc.cause)}
     now = certificate_rules.judged_at(facts, client.now())
@@ -418,7 +417,7 @@ def _describe_anchor(client: Client, probe: SignerProbe, pem: str, now: datetime
         anchor = trust_anchors.choose(probe.intent, pem, offered, now)
     except AnchorError as exc:
         return {"ca_problem": "; ".join((exc.cause, *exc.evidence))}
-    fingerprints = [certificate_facts.fingerprint(ca) for ca in certificate_facts.load(anchor.pem)]
+    fingerprints = [ca.fingerprint for ca in certificate_facts.load(anchor.pem)]
     return {"ca_source": anchor.source, "ca_fingerprints": fingerprints}
 
 

@@ -30,10 +30,10 @@ from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, trust_removal, workloads
-from .._webhook.bundle_content import BundleCertificate
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.served_chains import ServedChain
+from .._x509.certificate_facts import CertificateFacts
 from .._x509.chain_judge import judge
 from .repair_model import WAITING, Action, Case, Refusal, RepairOptions, RepairWrite, Written
 
@@ -316,7 +316,7 @@ def read_chains(case: Case) -> list[ServedChain] | Refusal:
 
 
 def refusal_to_remove(
-    case: Case, left: str, removed: Iterable[BundleCertificate], *, was_verified: bool = True
+    case: Case, left: str, removed: Iterable[CertificateFacts], *, was_verified: bool = True
 ) -> Refusal | None:
     """Return why trust may not be removed from the caBundle of the case, None if it may be."""
     target = case.around.target

@@ -93,15 +93,14 @@ def _unserved(case: Case) -> MountedSecret | None:
     for secret in case.around.secrets:
         try:
             leaf, sent = certificate_facts.load_leaf_and_chain(secret.certificate)
-            facts = certificate_facts.describe(leaf)
         except CertificateError:
             continue
         config = case.point.config
         judged = judge(leaf, config.ca_bundle, name=config.server_name, intermediates=sent, now=case.data.now)
-        is_newer = all(facts.not_before >= entry.not_before for entry in served)
-        is_served = all(facts.fingerprint == entry.fingerprint for entry in served)
+        is_newer = all(leaf.not_before >= entry.not_before for entry in served)
+        is_served = all(leaf.fingerprint == entry.fingerprint for entry in served)
         if judged.verdict.ok and is_newer and not is_served:
-            good.append((facts.not_before, secret))
+            good.append((leaf.not_before, secret))
     return max(good, key=lambda pair: pair[0])[1] if good else None
 
 

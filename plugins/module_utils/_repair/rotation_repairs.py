@@ -134,8 +134,7 @@ def _fault_of_successor(
     now: datetime,
 ) -> str:
     """Return why a CA cannot be the successor, "" if it can be."""
-    for entry in ca.certificates:
-        facts = certificate_facts.describe(entry)
+    for facts in ca.certificates:
         usages = set(facts.usages).intersection(certificate_facts.KEY_USAGES.values())
         if not facts.is_ca or (usages and _CERT_SIGN not in usages):
             return f"{facts.subject} is not a CA"
@@ -228,10 +227,10 @@ def switched_since(data: ClusterData, cas: ClusterCas) -> datetime:
     ]
     leaves = [certificate_facts.load_leaf_and_chain(pem) for pem in (*data.issued.values(), *chains)]
     api_server = certificate_facts.load_leaf_and_chain(data.api_server)
-    begins = [(cas.signer_of(leaf, sent), leaf.not_valid_before_utc) for leaf, sent in leaves]
+    begins = [(cas.signer_of(leaf, sent), leaf.not_before) for leaf, sent in leaves]
     later = cas.cas[cas.cas.index(cas.in_use[-1]) :]
     first = min(
         (begin for signer, begin in begins if signer in later),
-        default=api_server[0].not_valid_before_utc,
+        default=api_server[0].not_before,
     )
     return max((first, *(begin for signer, begin in begins if signer and signer not in later)))

@@ -7,15 +7,13 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
-from .._base.times import format_time
-from .._x509 import certificate_facts, go_parser, pem_text
-from .._x509.errors import BundleError, CertificateError, convert_errors
+from .._x509 import certificate_facts, pem_text
+from .._x509.certificate_facts import CertificateFacts
+from .._x509.errors import BundleError, CertificateError
+from .._x509.verify import anchors
 
 # A guard against a whole system bundle (about 140 roots) several times over: every webhook of every object would
 # carry a copy, and an object of the API has to stay below 1.5 MiB.
@@ -25,40 +23,9 @@ MAX_CERTIFICATES = 200
 MODES = ("add", "exactly", "absent")
 
 
-@dataclass(frozen=True)
-class BundleCertificate:
-    """One certificate of a bundle.
-
-    subject: RFC 4514 text, "" if cryptography cannot read the certificate.
-    not_after: aware, UTC. None if cryptography cannot read the certificate.
-    fingerprint: SHA-256 of the certificate, lower case hex.
-    pem: one block.
-    """
-
-    subject: str
-    not_after: datetime | None
-    fingerprint: str
-    pem: str
-
-    def is_live(self, now: datetime) -> bool:
-        """Return True unless it has expired. A certificate that cryptography cannot read counts as live."""
-        return self.not_after is None or self.not_after > now
-
-    def __str__(self) -> str:
-        if self.not_after is None:
-            return f"a certificate that this collection cannot read, SHA-256 {self.fingerprint}"
-        return f"{self.subject} until {format_time(self.not_after)}, SHA-256 {self.fingerprint}"
-
-
-def certificates(bundle: str) -> tuple[BundleCertificate, ...]:
-    """Return the distinct certificates of a bundle in order.
-
-    The API server reads webhook configurations and APIServices with Go (CertPool.AppendCertsFromPEM). Go reads
-    certificates that cryptography refuses, so keep every block that Go may read. Omit all other blocks.
-    """
-    blocks = pem_text.blocks(bundle)
-    entries = (_anchor(block) for block in blocks if block.label == certificate_facts.LABEL)
-    return tuple({anchor.fingerprint: anchor for anchor in entries if anchor}.values())
+def certificates(bundle: str) -> tuple[CertificateFacts, ...]:
+    """Return the distinct certificates of a bundle in order, without blocks that the API server does not read."""
+    return anchors(bundle)
 
 
 def check(bundle: str) -> None:
@@ -71,17 +38,7 @@ def check(bundle: str) -> None:
         )
     try:
         loaded = certificate_facts.load(bundle)
-        for certificate in loaded:
-            # The parts of a certificate that is read may be damaged all the same.
-            certificate_facts.describe(certificate)
     except CertificateError as error:
-        if len(certificates(bundle)) == len(
-            {block.text for block in pem_text.blocks(bundle)}
-        ):  # Go reads each of them
-            raise BundleError(
-                f"the library cryptography of this run cannot read the CA bundle, which the API server reads: {error.cause}",
-                remedy="Run the task with another release of the library cryptography, or issue the CA again",
-            ) from error
         raise BundleError(
             f"the CA bundle is damaged: {error.cause}", remedy="Give PEM text as it was issued"
         ) from error
@@ -112,9 +69,9 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     if mode == "absent":
         kept = [anchor for anchor in present if anchor.fingerprint not in prints]
         return bundle if len(kept) == len(present) else _text(kept)
-    live = [anchor for anchor in added if anchor.is_live(now)]
+    live = [anchor for anchor in added if anchor.not_after > now]
     if not live:
-        last = max(anchor.not_after for anchor in added if anchor.not_after)
+        last = max(anchor.not_after for anchor in added)
         raise BundleError(
             f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
             code="bundle-broken",
@@ -125,34 +82,9 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
         clean = len(pem_text.blocks(bundle)) == len(present)
         return bundle if clean and held == prints else _text(added)
     missing = [anchor for anchor in live if anchor.fingerprint not in held]
-    kept = [anchor for anchor in present if mode == "append" or anchor.is_live(now)]
+    kept = [anchor for anchor in present if mode == "append" or anchor.not_after > now]
     return _text(kept + missing) if missing else bundle
 
 
-@functools.lru_cache(maxsize=256)  # each step of a run reads the same bundle
-def _anchor(block: pem_text.PemBlock) -> BundleCertificate | None:
-    try:
-        with convert_errors("the certificate cannot be read"):
-            certificate = certificate_facts.load_block(block)
-            return BundleCertificate(
-                subject=certificate.subject.rfc4514_string(),
-                not_after=certificate.not_valid_after_utc,
-                fingerprint=certificate_facts.fingerprint(certificate),
-                pem=certificate_facts.to_pem(certificate),
-            )
-    except CertificateError:
-        return _unread(block)
-
-
-def _unread(block: pem_text.PemBlock) -> BundleCertificate | None:
-    try:
-        der = pem_text.der(block)
-        go_parser.read(der)
-    except CertificateError:
-        return None
-    fingerprint = hashlib.sha256(der).hexdigest()
-    return BundleCertificate("", None, fingerprint, pem_text.encode(certificate_facts.LABEL, der))
-
-
-def _text(kept: Iterable[BundleCertificate]) -> str:
+def _text(kept: Iterable[CertificateFacts]) -> str:
     return "".join(anchor.pem for anchor in kept)

@@ -23,6 +23,7 @@ from .._kube.client import Client
 from .._kube.errors import ApiError, Conflict, NotFound, UnprocessableObject
 from .._kube.json_patch import retry_on_conflict
 from .._x509 import certificate_facts, pem_text
+from .._x509.certificate_facts import CertificateFacts
 from .._x509.chain_judge import judge
 from .._x509.errors import CertificateError
 from . import bundle_content, bundle_targets, call_faults
@@ -49,7 +50,7 @@ class BundleChange:
         return self.after != self.config.ca_bundle
 
     @property
-    def removed(self) -> tuple[bundle_content.BundleCertificate, ...]:
+    def removed(self) -> tuple[CertificateFacts, ...]:
         """Return the certificates that the change removes."""
         left = frozenset(self.left)
         return tuple(

@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .._kube import port_forward, transport
 from .._kube.access_review import Permission
@@ -31,7 +31,7 @@ from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, TimedOut
 from .._kube.port_forward import PortForwardStream
 from .._kube.transport import LEAST_SECONDS, READ_BYTES, ReadLimits
-from .._x509 import certificate_facts, go_parser, pem_text
+from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.chain_judge import Judgement, judge
 from .._x509.errors import CertificateError
@@ -40,9 +40,6 @@ from . import webhook_endpoints
 from .bundle_targets import ClientConfig
 from .call_faults import CA_MISMATCH, CERTIFICATE_REFUSED, HANDSHAKE_FAILS, NOT_TLS, REFUSED
 from .webhook_endpoints import Endpoint
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 # The limit for a TLS handshake, and the limit for the way to the endpoint before it. The API server allows a webhook as many seconds
 # for a handshake (k8s.io/client-go transport/cache.go, TLSHandshakeTimeout).
@@ -65,6 +62,8 @@ _DER = 2  # _ssl.ENCODING_DER
 _REFUSED_BY_AUTHORIZER = re.compile(r" cannot | is forbidden:\s*$")
 #: The encoded OIDs of ML-DSA-44, ML-DSA-65 and ML-DSA-87 (RFC 9881).
 _ML_DSA = re.compile(rb"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03[\x11-\x13]")
+#: The first minor version of Kubernetes that is built with Go 1.27, which verifies ML-DSA.
+_FIRST_WITH_ML_DSA = 38
 #: What kubelet says if no program listens at the port.
 _CONNECTION_REFUSED = "connection refused"
 #: OpenSSL's name of an error -> the fault, and its meaning. With these errors, the handshake of the API server fails as well. Other
@@ -99,10 +98,8 @@ class ServedChain:
     problem: str = ""
     #: The fault of an endpoint that shows no chain, an id of call_faults.
     fault: str = HANDSHAKE_FAILS
-    #: True if Go reads the chain, and the library of this run does not. So what the API server does with it is not known.
+    #: True if only Go verifies the chain. So what the API server does with it is not known.
     is_unread: bool = False
-    #: The begin and the end of the certificate of an unread chain.
-    life: tuple[datetime, datetime] | None = None
     #: Why the endpoint refuses this client although it sent its chain, "" if it does not.
     refusal: str = ""
     #: The duration of the handshake in seconds, without the time that the way to the endpoint took before it.
@@ -115,7 +112,7 @@ class ServedChain:
     lacks_permission: bool = False
 
     @property
-    def parsed(self) -> tuple[Certificate, tuple[Certificate, ...]]:
+    def parsed(self) -> tuple[CertificateFacts, tuple[CertificateFacts, ...]]:
         """Return the leaf and the other certificates of a chain that was seen."""
         return certificate_facts.load_leaf_and_chain(self.chain_pem)
 
@@ -242,7 +239,7 @@ def _kept(chain: ServedChain, sizes: list[int]) -> ServedChain:
 def _read_safely(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
     """Return the chain of one endpoint. An unexpected error does not end the work for the other endpoints. Raises KubeError."""
     try:
-        return read_chain(client, endpoint, config, until)
+        return _decided(client, read_chain(client, endpoint, config, until))
     except KubeError:
         raise
     except Exception as exc:
@@ -365,31 +362,33 @@ def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
 
 
 def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:
-    """Return the chain, with a problem if Go does not read one of its certificates, or if only the library does not."""
+    """Return the chain, with a problem if Go does not read one of its certificates."""
     pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
     try:
-        read = [go_parser.read(der) for der in chain]
+        return ServedChain(endpoint, pem, certificate_facts.describe_pem(pem))
     except CertificateError as exc:
         words = f"the API server cannot read a certificate that it sends: {exc.cause}"
         return ServedChain(endpoint, pem, problem=words, fault=CERTIFICATE_REFUSED)
-    try:
-        facts = [certificate_facts.describe(entry) for entry in certificate_facts.load(pem)]
-        return ServedChain(endpoint, pem, facts[0])
-    except CertificateError as exc:
-        words = f"the library cryptography of this run cannot read a certificate that it sends: {exc.cause}"
-        life = read[0].not_before, read[0].not_after
-        return ServedChain(endpoint, pem, problem=words, is_blind=True, is_unread=True, life=life)
 
 
-def undecided(seen: ServedChain) -> ServedChain:
-    """Return the chain as unread if it has an ML-DSA key or signature, which only Go 1.27 and newer verifies."""
-    if seen.certificate is None or not any(
-        _ML_DSA.search(ssl.PEM_cert_to_DER_cert(block.text)) for block in pem_text.blocks(seen.chain_pem)
-    ):
+def _decided(client: Client, seen: ServedChain) -> ServedChain:
+    """Return the chain as unread if it has an ML-DSA key or signature, and if the API server may verify that."""
+    if seen.certificate is None:
+        return seen
+    leaf, sent = seen.parsed
+    if not any(_ML_DSA.search(entry.der) for entry in (leaf, *sent)) or not _may_verify_ml_dsa(client):
         return seen
     words = "it sends an ML-DSA key or signature, which API servers verify from Kubernetes 1.38 on, and this collection does not"
-    life = seen.certificate.not_before, seen.certificate.not_after
-    return replace(seen, certificate=None, problem=words, is_blind=True, is_unread=True, life=life)
+    return replace(seen, certificate=None, problem=words, is_blind=True, is_unread=True)
+
+
+def _may_verify_ml_dsa(client: Client) -> bool:
+    """Return True if the API server may be built with Go 1.27 or newer, or if its version is not known."""
+    try:
+        minor = re.match(r"v1\.([0-9]+)", str(client.get("/version").get("gitVersion")))
+    except KubeError:
+        return True
+    return minor is None or int(minor[1]) >= _FIRST_WITH_ML_DSA
 
 
 def _open(client: Client, endpoint: Endpoint, bounds: ReadLimits) -> PortForwardStream | socket.socket:

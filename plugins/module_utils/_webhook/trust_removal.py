@@ -23,8 +23,8 @@ from .._base.errors import CertflowError
 from .._base.owners import accept_option
 from .._base.times import format_time
 from .._kube.client import Client
+from .._x509.certificate_facts import CertificateFacts
 from . import served_chains
-from .bundle_content import BundleCertificate
 from .bundle_patch import BundleChange, TargetChange
 from .bundle_targets import ClientConfig, Target
 from .errors import StillNeededError
@@ -109,7 +109,7 @@ def of_scan(scan: EndpointScan) -> Serving:
 def find_hold(
     config: ClientConfig,
     left: str,
-    removed: Iterable[BundleCertificate],
+    removed: Iterable[CertificateFacts],
     serves: Serving,
     now: datetime,
     *,
@@ -126,7 +126,7 @@ def find_hold(
     only_losses: an endpoint that the API server refuses today does not count.
     comes_back: False if no new pod can serve what the certificates verify.
     """
-    live = [entry for entry in removed if entry.is_live(now)]
+    live = [entry for entry in removed if entry.not_after > now]
     if was_verified and not live:  # an expired CA verifies nothing
         return None
     after = replace(config, ca_bundle=left)
@@ -145,8 +145,7 @@ def find_hold(
     is_empty = not (serves.seen or serves.states)
     if not serves.unseen or is_confirmed or not serves.exists or (is_empty and not comes_back):
         return None
-    ends = [entry.not_after for entry in live if entry.not_after]
-    until = max(ends) if ends and len(ends) == len(live) and was_verified else None
+    until = max(entry.not_after for entry in live) if live and was_verified else None
     count = len(serves.unseen)
     more = f", and {count - 1} more" if count > 1 else ""
     reason = f"it is not known what this serves: {serves.unseen[0]}{more}"
@@ -163,7 +162,7 @@ def find_holds(
     """
     scans: dict[tuple[Any, ...], Serving] = {}
     for bundle in change.bundles:
-        if bundle.after is None or not any(entry.is_live(client.now()) for entry in bundle.removed):
+        if bundle.after is None or not any(entry.not_after > client.now() for entry in bundle.removed):
             continue  # an expired CA verifies nothing
         config = bundle.config
         address = config.service, config.server_name, config.port, config.ca_bundle

@@ -17,9 +17,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import strict_der
-from .certificate_facts import EXTENDED_USAGES
+from . import der, strict_der
+from .certificate_facts import EXTENDED_USAGES, KEY_USAGES, SUBJECT_TYPES, name_text
 from .errors import RequestNotCanonical
+from .go_parser import ADDRESS, DNS_NAME, EMAIL, URI
 from .strict_der import DerElement
 
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
@@ -32,21 +33,13 @@ IGNORED_ATTRIBUTES = {
     "1.3.6.1.4.1.311.13.2.3": "Microsoft's version of the operating system",
     "1.3.6.1.4.1.311.21.20": "Microsoft's client information",
 }
-SUBJECT_TYPES = {
-    "2.5.4.3": "CN",
-    "2.5.4.6": "C",
-    "2.5.4.7": "L",
-    "2.5.4.8": "ST",
-    "2.5.4.10": "O",
-    "2.5.4.11": "OU",
-}
+ACCEPTED_TYPES = ("CN", "C", "L", "ST", "O", "OU")
 # Go's encoding/asn1 returns no text for other types, and skips such a part of the subject.
 STRING_TYPES = {
-    strict_der.UTF8_STRING: "utf-8",
-    strict_der.PRINTABLE_STRING: "ascii",
-    strict_der.IA5_STRING: "ascii",
+    der.UTF8_STRING: "utf-8",
+    der.PRINTABLE_STRING: "ascii",
+    der.IA5_STRING: "ascii",
 }
-DNS_NAME, ADDRESS, EMAIL, URI = 0x82, 0x87, 0x81, 0x86
 # GeneralName, RFC 5280 section 4.2.1.6. Go skips all of these.
 OTHER_NAMES = {
     0xA0: "otherName",
@@ -55,18 +48,6 @@ OTHER_NAMES = {
     0xA5: "ediPartyName",
     0x88: "registeredID",
 }
-# By bit, RFC 5280 section 4.2.1.3, in the words of the Kubernetes CSR API.
-KEY_USAGES = (
-    "digital signature",
-    "content commitment",
-    "key encipherment",
-    "data encipherment",
-    "key agreement",
-    "cert sign",
-    "crl sign",
-    "encipher only",
-    "decipher only",
-)
 # The complete AlgorithmIdentifier. Go knows all of them.
 SIGNATURE_ALGORITHMS = frozenset(
     map(
@@ -132,25 +113,22 @@ class RequestContents:
 
     def subject(self) -> str:
         """Return the subject as RFC 4514 text."""
-        return ",".join(
-            "+".join(f"{kind}={_escaped(value)}" for kind, value in parts)
-            for parts in reversed(self.relative_names)
-        )
+        return name_text(self.relative_names)
 
 
 def read(data: bytes) -> RequestContents:
     """Read a DER request. Raises RequestNotCanonical, whose cause names the part that is not canonical."""
     info, algorithm, signature = _parts(strict_der.parse(data), 3, "the request")
     version, subject, key, attributes = _parts(info, 4, "its certificationRequestInfo")
-    if (version.tag, version.content) != (strict_der.INTEGER, b"\0"):
+    if (version.tag, version.content) != (der.INTEGER, b"\0"):
         raise RequestNotCanonical("its version is not 0")
     _check_algorithm(algorithm, "signature algorithm", SIGNATURE_ALGORITHMS)
-    if signature.tag != strict_der.BIT_STRING or signature.content[:1] != b"\0":
+    if signature.tag != der.BIT_STRING or signature.content[:1] != b"\0":
         raise RequestNotCanonical("its signature is not a string of octets")
     kind, bits = _parts(key, 2, "its public key")
     _check_algorithm(kind, "kind of key", KEY_ALGORITHMS)
     octets = KEY_ALGORITHMS[kind.raw] or len(bits.content) - 1
-    if (bits.tag, bits.content[:1], len(bits.content)) != (strict_der.BIT_STRING, b"\0", octets + 1):
+    if (bits.tag, bits.content[:1], len(bits.content)) != (der.BIT_STRING, b"\0", octets + 1):
         raise RequestNotCanonical("its public key is not in its usual encoding")
     contents = RequestContents(_relative_names(subject), key.raw)
     if len(contents.values("CN")) > 1:
@@ -161,7 +139,7 @@ def read(data: bytes) -> RequestContents:
 
 def _parts(element: DerElement, count: int, what: str) -> tuple[DerElement, ...]:
     """Return the members of a SEQUENCE that has exactly this number of them."""
-    if element.tag != strict_der.SEQUENCE or len(element.children) != count:
+    if element.tag != der.SEQUENCE or len(element.children) != count:
         raise RequestNotCanonical(f"{what} is not a SEQUENCE of {count} values")
     return element.children
 
@@ -174,9 +152,7 @@ def _members(element: DerElement, tag: int, what: str) -> tuple[DerElement, ...]
 
 
 def _oid(element: DerElement, what: str) -> str:
-    if element.tag != strict_der.OBJECT_IDENTIFIER:
-        raise RequestNotCanonical(f"{what} does not begin with an object identifier")
-    return strict_der.dotted(element)
+    return element.reader.oid(f"{what} does not begin with an object identifier")
 
 
 def _check_algorithm(element: DerElement, what: str, known: Iterable[bytes]) -> None:
@@ -189,10 +165,10 @@ def _check_algorithm(element: DerElement, what: str, known: Iterable[bytes]) -> 
 
 
 def _relative_names(subject: DerElement) -> list[list[tuple[str, str]]]:
-    if subject.tag != strict_der.SEQUENCE:
+    if subject.tag != der.SEQUENCE:
         raise RequestNotCanonical("its subject is not a SEQUENCE")
     return [
-        [_subject_part(part) for part in _members(parts, strict_der.SET, "a part of its subject")]
+        [_subject_part(part) for part in _members(parts, der.SET, "a part of its subject")]
         for parts in subject.children
     ]
 
@@ -200,10 +176,10 @@ def _relative_names(subject: DerElement) -> list[list[tuple[str, str]]]:
 def _subject_part(part: DerElement) -> tuple[str, str]:
     kind, value = _parts(part, 2, "a part of its subject")
     oid = _oid(kind, "a part of its subject")
-    name = SUBJECT_TYPES.get(oid)
-    if name is None:
+    name = SUBJECT_TYPES.get(oid, "")
+    if name not in ACCEPTED_TYPES:
         raise RequestNotCanonical(
-            f"its subject has a part of the type {oid}; only {', '.join(SUBJECT_TYPES.values())} are accepted"
+            f"its subject has a part of the type {oid}; only {', '.join(ACCEPTED_TYPES)} are accepted"
         )
     if value.tag not in STRING_TYPES:
         raise RequestNotCanonical(
@@ -225,7 +201,7 @@ def _read_attributes(attributes: DerElement, contents: RequestContents) -> None:
         if oid in seen:
             raise RequestNotCanonical(f"it has the attribute {oid} more than once")
         seen.add(oid)
-        members = _members(values, strict_der.SET, f"the attribute {oid}")
+        members = _members(values, der.SET, f"the attribute {oid}")
         if oid == EXTENSION_REQUEST and len(members) == 1:
             _read_extensions(members[0], contents)
         elif oid == EXTENSION_REQUEST:
@@ -236,7 +212,7 @@ def _read_attributes(attributes: DerElement, contents: RequestContents) -> None:
 
 def _read_extensions(extensions: DerElement, contents: RequestContents) -> None:
     seen = set()
-    for extension in _members(extensions, strict_der.SEQUENCE, "its extensionRequest"):
+    for extension in _members(extensions, der.SEQUENCE, "its extensionRequest"):
         critical = extension.children[1:-1]
         if [entry.raw for entry in critical] not in ([], [b"\x01\x01\xff"]):
             raise RequestNotCanonical("the flag critical of an extension is not encoded as DER requires")
@@ -247,13 +223,13 @@ def _read_extensions(extensions: DerElement, contents: RequestContents) -> None:
         seen.add(oid)
         if oid not in _EXTENSIONS:
             raise RequestNotCanonical(f"it has the extension {oid}, which is not accepted")
-        if value.tag != strict_der.OCTET_STRING:
+        if value.tag != der.OCTET_STRING:
             raise RequestNotCanonical(f"the extension {oid} is not an OCTET STRING")
         _EXTENSIONS[oid](strict_der.parse(value.content), contents)
 
 
 def _alternative_names(value: DerElement, contents: RequestContents) -> None:
-    for name in _members(value, strict_der.SEQUENCE, "its subjectAltName"):
+    for name in _members(value, der.SEQUENCE, "its subjectAltName"):
         if name.tag == ADDRESS:
             contents.ip_addresses.append(_address(name.content))
         elif name.tag in _NAME_PATTERNS:
@@ -280,10 +256,10 @@ def _address(packed: bytes) -> str:
 
 def _basic_constraints(value: DerElement, contents: RequestContents) -> None:
     tags = [entry.tag for entry in value.children]
-    if value.tag != strict_der.SEQUENCE or tags not in (
+    if value.tag != der.SEQUENCE or tags not in (
         [],
-        [strict_der.BOOLEAN],
-        [strict_der.BOOLEAN, strict_der.INTEGER],
+        [der.BOOLEAN],
+        [der.BOOLEAN, der.INTEGER],
     ):
         raise RequestNotCanonical("its basicConstraints are not encoded as DER requires")
     if tags and value.children[0].content != b"\xff":
@@ -292,22 +268,21 @@ def _basic_constraints(value: DerElement, contents: RequestContents) -> None:
 
 
 def _key_usage(value: DerElement, contents: RequestContents) -> None:
-    bits = "".join(f"{octet:08b}" for octet in value.content[1:])
-    used = bits[: len(bits) - value.content[0]] if value.tag == strict_der.BIT_STRING else ""
+    used = value.reader.bits("its keyUsage is not encoded as DER requires")
     # A list of named bits ends with the last one that is set (X.690 section 11.2.2).
     if not used.endswith("1") or len(used) > len(KEY_USAGES):
         raise RequestNotCanonical("its keyUsage is not encoded as DER requires")
-    contents.usages += [word for word, bit in zip(KEY_USAGES, used) if bit == "1"]
+    contents.usages += [word for word, bit in zip(KEY_USAGES.values(), used) if bit == "1"]
 
 
 def _extended_usages(value: DerElement, contents: RequestContents) -> None:
-    for entry in _members(value, strict_der.SEQUENCE, "its extendedKeyUsage"):
+    for entry in _members(value, der.SEQUENCE, "its extendedKeyUsage"):
         oid = _oid(entry, "its extendedKeyUsage")
         contents.usages.append(EXTENDED_USAGES.get(oid, oid))
 
 
 def _subject_key_identifier(value: DerElement, _contents: RequestContents) -> None:
-    if value.tag != strict_der.OCTET_STRING:
+    if value.tag != der.OCTET_STRING:
         raise RequestNotCanonical("its subjectKeyIdentifier is not an OCTET STRING")
 
 
@@ -319,10 +294,3 @@ _EXTENSIONS: dict[str, Callable[[DerElement, RequestContents], None]] = {
     "2.5.29.19": _basic_constraints,
     "2.5.29.37": _extended_usages,
 }
-
-
-def _escaped(value: str) -> str:
-    text = re.sub(r'([\\"+,;<>])', r"\\\1", value)
-    if text.startswith(("#", " ")):
-        text = "\\" + text
-    return text[:-1] + "\\ " if text.endswith(" ") else text

@@ -3,34 +3,74 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read, write and describe certificates, and the names of requests and certificates."""
+"""Read and describe certificates as Go's crypto/x509 does, and write the names of requests and certificates."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import functools
+import hashlib
 import ipaddress
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._base.times import format_time
-from . import pem_text, private_keys
-from .errors import CertificateError, convert_errors
+from . import der, go_parser, pem_text
+from .errors import CertificateError
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate, Extensions, GeneralName, Name, ObjectIdentifier
+    from cryptography.x509 import GeneralName, Name
 
-try:
+with contextlib.suppress(ImportError):
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.x509.oid import NameOID
-except ImportError:
-    pass
+
+LABEL = "CERTIFICATE"
+#: The types of subjects with a short name (RFC 4514 section 3).
+SUBJECT_TYPES = {
+    "2.5.4.3": "CN",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "STREET",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "0.9.2342.19200300.100.1.1": "UID",
+    "0.9.2342.19200300.100.1.25": "DC",
+}
+# Attribute of x509.KeyUsage -> word, by bit (RFC 5280 section 4.2.1.3). Source: kubernetes/api certificates/v1/types.go, KeyUsage. Its
+# "signing" and "s/mime" are second words for "digital signature" and "email protection". A certificate is never described with them.
+KEY_USAGES: dict[str, str] = {
+    "digital_signature": "digital signature",
+    "content_commitment": "content commitment",
+    "key_encipherment": "key encipherment",
+    "data_encipherment": "data encipherment",
+    "key_agreement": "key agreement",
+    "key_cert_sign": "cert sign",
+    "crl_sign": "crl sign",
+    "encipher_only": "encipher only",
+    "decipher_only": "decipher only",
+}
+
+# Dotted OID -> word. Source of the words: as above. Source of the OIDs: Go's crypto/x509, extKeyUsageOIDs.
+EXTENDED_USAGES: dict[str, str] = {
+    "2.5.29.37.0": "any",
+    "1.3.6.1.5.5.7.3.1": "server auth",
+    "1.3.6.1.5.5.7.3.2": "client auth",
+    "1.3.6.1.5.5.7.3.3": "code signing",
+    "1.3.6.1.5.5.7.3.4": "email protection",
+    "1.3.6.1.5.5.7.3.5": "ipsec end system",
+    "1.3.6.1.5.5.7.3.6": "ipsec tunnel",
+    "1.3.6.1.5.5.7.3.7": "ipsec user",
+    "1.3.6.1.5.5.7.3.8": "timestamping",
+    "1.3.6.1.5.5.7.3.9": "ocsp signing",
+    "1.3.6.1.4.1.311.10.3.3": "microsoft sgc",
+    "2.16.840.1.113730.4.1": "netscape sgc",
+}
 
 
 @dataclass(frozen=True)
@@ -48,35 +88,111 @@ class SubjectFacts:
     uris: tuple[str, ...]
 
 
-def describe_names(subject: Name, extensions: Extensions) -> SubjectFacts:
-    """Return the names. Raises the errors of cryptography for malformed names, which the caller converts."""
-    names = alternative_names(extensions)
-    return SubjectFacts(
-        subject=subject.rfc4514_string(),
-        common_name=common_name(subject),
-        organizations=attributes(subject, NameOID.ORGANIZATION_NAME),
-        dns_names=tuple(name.value for name in names if isinstance(name, x509.DNSName)),
-        ip_addresses=tuple(str(name.value) for name in names if isinstance(name, x509.IPAddress)),
-        emails=tuple(name.value for name in names if isinstance(name, x509.RFC822Name)),
-        uris=tuple(name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)),
-    )
+@dataclass(frozen=True)
+class CertificateFacts(SubjectFacts):
+    """The content of a certificate."""
+
+    #: RFC 4514 text.
+    issuer: str
+    #: UTC.
+    not_before: datetime
+    #: UTC.
+    not_after: datetime
+    #: Lowercase hex as openssl prints it, without colons.
+    serial: str
+    #: SHA-256 of the certificate, lowercase hex.
+    fingerprint: str
+    #: SHA-256 of the SubjectPublicKeyInfo, lowercase hex.
+    public_key_sha256: str
+    #: 1, 2 or 3.
+    version: int
+    der: bytes = field(repr=False)
+    #: The part that is signed.
+    body: bytes = field(repr=False)
+    #: The content of the AlgorithmIdentifier.
+    signature_algorithm: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    #: The names as they are encoded. Go compares them.
+    encoded_subject: bytes = field(repr=False)
+    encoded_issuer: bytes = field(repr=False)
+    #: SubjectPublicKeyInfo.
+    public_key: bytes = field(repr=False)
+    #: Dotted OID.
+    key_algorithm: str
+    #: RSA: modulus and exponent. ECDSA: the dotted OID of the curve and the point. Ed25519: the bytes. () for another key.
+    key: tuple[Any, ...] = field(repr=False)
+    has_unknown_critical: bool
+    #: Dotted OID -> what Go reads of the extension. {} unless the version is 3.
+    extensions: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def is_self_issued(self) -> bool:
+        return self.encoded_issuer == self.encoded_subject
+
+    @property
+    def rsa_bits(self) -> int | None:
+        """Return the size of an RSA key in bits, None for another key."""
+        return int(self.key[0]).bit_length() if self.key_algorithm == go_parser.RSA else None
+
+    @property
+    def is_ca(self) -> bool:
+        return bool(self.extensions.get(go_parser.BASIC_CONSTRAINTS, (False,))[0])
+
+    @property
+    def usages(self) -> tuple[str, ...]:
+        """Return the key usages, then the extended usages, in the words of the Kubernetes CSR API."""
+        bits = zip(KEY_USAGES.values(), self.extensions.get(go_parser.KEY_USAGE, ""))
+        return (*(word for word, bit in bits if bit == "1"), *self.extended_usages)
+
+    @property
+    def extended_usages(self) -> tuple[str, ...]:
+        """Return the extended usages in the words of the Kubernetes CSR API, or as dotted OIDs if it has no word."""
+        oids = self.extensions.get(go_parser.EXTENDED_KEY_USAGE, ())
+        return tuple(EXTENDED_USAGES.get(oid, oid) for oid in oids)
+
+    @property
+    def path_length(self) -> int | None:
+        length: int | None = self.extensions.get(go_parser.BASIC_CONSTRAINTS, (False, None))[1]
+        return length
+
+    @property
+    def alternative_names(self) -> tuple[go_parser.GeneralName, ...]:
+        names: tuple[go_parser.GeneralName, ...] = self.extensions.get(go_parser.ALTERNATIVE_NAMES, ())
+        return names
+
+    @property
+    def pem(self) -> str:
+        """Return the certificate as one PEM block."""
+        return pem_text.encode(LABEL, self.der)
+
+    def __str__(self) -> str:
+        return f"{self.subject} until {format_time(self.not_after)}, SHA-256 {self.fingerprint}"
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the facts as modules return a certificate: plain values, times in RFC 3339."""
+        return {
+            "subject": self.subject,
+            "names": [*self.dns_names, *self.ip_addresses],
+            "issuer": self.issuer,
+            "not_before": format_time(self.not_before),
+            "not_after": format_time(self.not_after),
+            "serial": self.serial,
+            "fingerprint": self.fingerprint,
+            "usages": list(self.usages),
+        }
 
 
-def alternative_names(extensions: Extensions) -> tuple[GeneralName, ...]:
-    return tuple(
-        name
-        for extension in extensions
-        if isinstance(extension.value, x509.SubjectAlternativeName)
-        for name in extension.value
-    )
+def name_text(relative_names: Iterable[Sequence[tuple[str, str]]]) -> str:
+    """Return a name as RFC 4514 text. relative_names: for each RDN its types, as short names or dotted OIDs, and its values."""
+    texts = ["+".join(f"{kind}={_escaped(value)}" for kind, value in parts) for parts in relative_names]
+    return ",".join(filter(None, reversed(texts)))
 
 
-def common_name(subject: Name) -> str:
-    return (attributes(subject, NameOID.COMMON_NAME) or ("",))[-1]
-
-
-def attributes(subject: Name, oid: ObjectIdentifier) -> tuple[str, ...]:
-    return tuple(str(attribute.value) for attribute in subject.get_attributes_for_oid(oid))
+def _escaped(value: str) -> str:
+    text = re.sub(r'([\\"+,;<>])', r"\\\1", value).replace("\0", r"\00")
+    if text.startswith(("#", " ")):
+        text = "\\" + text
+    return text[:-1] + "\\ " if text.endswith(" ") else text
 
 
 def subject_name(common_name: str, organizations: Iterable[str]) -> Name:
@@ -106,123 +222,36 @@ def general_names(dns_names: Iterable[str], ip_addresses: Iterable[str]) -> list
     ]
 
 
-LABEL = "CERTIFICATE"
-
-# Attribute of x509.KeyUsage -> word. Source: kubernetes/api certificates/v1/types.go, KeyUsage. Its "signing" and
-# "s/mime" are second words for "digital signature" and "email protection". A certificate is never described with them.
-KEY_USAGES: dict[str, str] = {
-    "digital_signature": "digital signature",
-    "content_commitment": "content commitment",
-    "key_encipherment": "key encipherment",
-    "data_encipherment": "data encipherment",
-    "key_agreement": "key agreement",
-    "key_cert_sign": "cert sign",
-    "crl_sign": "crl sign",
-}
-
-# cryptography can read them only if key_agreement is set (RFC 5280 section 4.2.1.3). Same source.
-KEY_AGREEMENT_USAGES: dict[str, str] = {
-    "encipher_only": "encipher only",
-    "decipher_only": "decipher only",
-}
-
-# Dotted OID -> word. Source of the words: as above. Source of the OIDs: Go's crypto/x509, extKeyUsageOIDs.
-EXTENDED_USAGES: dict[str, str] = {
-    "2.5.29.37.0": "any",
-    "1.3.6.1.5.5.7.3.1": "server auth",
-    "1.3.6.1.5.5.7.3.2": "client auth",
-    "1.3.6.1.5.5.7.3.3": "code signing",
-    "1.3.6.1.5.5.7.3.4": "email protection",
-    "1.3.6.1.5.5.7.3.5": "ipsec end system",
-    "1.3.6.1.5.5.7.3.6": "ipsec tunnel",
-    "1.3.6.1.5.5.7.3.7": "ipsec user",
-    "1.3.6.1.5.5.7.3.8": "timestamping",
-    "1.3.6.1.5.5.7.3.9": "ocsp signing",
-    "1.3.6.1.4.1.311.10.3.3": "microsoft sgc",
-    "2.16.840.1.113730.4.1": "netscape sgc",
-}
-
-
-@dataclass(frozen=True)
-class CertificateFacts(SubjectFacts):
-    """The content of a certificate."""
-
-    #: RFC 4514 text.
-    issuer: str
-    #: UTC.
-    not_before: datetime
-    #: UTC.
-    not_after: datetime
-    #: Lowercase hex as openssl prints it, without colons.
-    serial: str
-    #: SHA-256 of the certificate, lowercase hex.
-    fingerprint: str
-    #: SHA-256 of the SubjectPublicKeyInfo, lowercase hex.
-    public_key_sha256: str
-    is_ca: bool
-    #: Key usages, then extended usages, in the words of the Kubernetes CSR API. An extended usage without a word is a dotted OID.
-    usages: tuple[str, ...]
-    #: True if issuer and subject are the same name.
-    is_self_issued: bool
-
-    def as_result(self) -> dict[str, Any]:
-        """Return the facts as modules return a certificate: plain values, times in RFC 3339."""
-        return {
-            "subject": self.subject,
-            "names": [*self.dns_names, *self.ip_addresses],
-            "issuer": self.issuer,
-            "not_before": format_time(self.not_before),
-            "not_after": format_time(self.not_after),
-            "serial": self.serial,
-            "fingerprint": self.fingerprint,
-            "usages": list(self.usages),
-        }
-
-
-def rsa_bits(certificate: Certificate) -> int | None:
-    """Return the size of an RSA key in bits, None for another key and for one that cryptography cannot read."""
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    return key.key_size if isinstance(key, rsa.RSAPublicKey) else None
-
-
-def load(pem: str) -> tuple[Certificate, ...]:
+def load(pem: str) -> tuple[CertificateFacts, ...]:
     """Return the certificate of every CERTIFICATE block of a text, in order.
 
-    Raises CertificateError with the number of the block that does not parse.
+    Raises CertificateError with the number of the block that Go does not parse.
     """
     wanted = [block for block in pem_text.blocks(pem) if block.label == LABEL]
-    certificates: list[Certificate] = []
+    certificates: list[CertificateFacts] = []
     for number, block in enumerate(wanted, 1):
-        which = "the certificate" if len(wanted) == 1 else f"certificate {number} of {len(wanted)}"
-        certificates.append(load_block(block, which))
+        try:
+            certificates.append(load_block(block))
+        except CertificateError as error:
+            which = "the certificate" if len(wanted) == 1 else f"certificate {number} of {len(wanted)}"
+            raise CertificateError(f"{which} cannot be read: {error.cause}", remedy=error.remedy) from None
     return tuple(certificates)
 
 
-def load_readable(pem: str) -> Iterator[Certificate]:
-    """Yield each certificate of a bundle, without those that cannot be parsed, as Go skips them."""
+def load_readable(pem: str) -> Iterator[CertificateFacts]:
+    """Yield each certificate of a bundle, without those that Go does not parse, which it skips (CertPool.AppendCertsFromPEM)."""
     for block in pem_text.blocks(pem):
-        with contextlib.suppress(CertificateError):
-            certificate = load_block(block)
-            describe(certificate)
-            yield certificate
+        if block.label == LABEL:
+            with contextlib.suppress(CertificateError):
+                yield load_block(block)
 
 
-def load_block(block: pem_text.PemBlock, which: str = "the certificate") -> Certificate:
-    """Return the certificate of a block. Raises CertificateError. which: the certificate in words, for the error."""
-    with convert_errors(f"{which} cannot be read"):
-        return _parse(pem_text.der(block))
+def load_block(block: pem_text.PemBlock) -> CertificateFacts:
+    """Return the certificate of a block. Raises CertificateError."""
+    return read(pem_text.der(block))
 
 
-# A run reads the same few certificates in its checks, proofs and results.
-@functools.lru_cache(maxsize=64)
-def _parse(der: bytes) -> Certificate:
-    return x509.load_der_x509_certificate(der)
-
-
-def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]:
+def load_leaf_and_chain(pem: str) -> tuple[CertificateFacts, tuple[CertificateFacts, ...]]:
     """Return the first certificate of a text and the certificates after it. Raises CertificateError, also without one."""
     certificates = load(pem)
     if not certificates:
@@ -234,30 +263,9 @@ def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]
     return certificates[0], certificates[1:]
 
 
-@functools.lru_cache(maxsize=64)
-def describe(certificate: Certificate) -> CertificateFacts:
-    """Return the content of a certificate. Raises CertificateError if a part of it is malformed."""
-    with convert_errors("the certificate cannot be read"):
-        extensions = certificate.extensions
-        return CertificateFacts(
-            **vars(describe_names(certificate.subject, extensions)),
-            issuer=certificate.issuer.rfc4514_string(),
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-            serial=_hex(certificate.serial_number),
-            fingerprint=fingerprint(certificate),
-            public_key_sha256=private_keys.public_key_sha256(certificate.public_key()),
-            is_ca=any(
-                isinstance(entry.value, x509.BasicConstraints) and entry.value.ca for entry in extensions
-            ),
-            usages=_usages(extensions),
-            is_self_issued=certificate.issuer == certificate.subject,
-        )
-
-
 def describe_pem(pem: str) -> CertificateFacts:
-    """Return the content of the first certificate of a text. Raises CertificateError, also without one."""
-    return describe(load_leaf_and_chain(pem)[0])
+    """Return the first certificate of a text. Raises CertificateError, also without one."""
+    return load_leaf_and_chain(pem)[0]
 
 
 def decoded_certificate(data: object) -> str:
@@ -270,33 +278,72 @@ def decoded_certificate(data: object) -> str:
     return pem
 
 
-def fingerprint(certificate: Certificate) -> str:
-    """Return the SHA-256 of the certificate (DER) in lowercase hex."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
+# A run reads the same few certificates in its checks, proofs and results.
+@functools.lru_cache(maxsize=512)
+def read(data: bytes) -> CertificateFacts:
+    """Return what Go reads of a certificate (DER). Raises CertificateError with Go's words if Go does not parse it."""
+    whole = der.Reader(data, "malformed certificate")
+    outer = whole.inner(der.SEQUENCE)
+    if not whole.is_empty:
+        raise CertificateError("trailing data")
+    _tag, content, body = outer.element("malformed tbs certificate", der.SEQUENCE)
+    signed = der.Reader(content, "malformed tbs certificate")
+    version = go_parser.read_version(signed)
+    serial = signed.integer("malformed serial number")
+    if serial < 0:
+        raise CertificateError("negative serial number")
+    algorithm = signed.content(der.SEQUENCE, "malformed signature algorithm identifier")
+    if outer.content(der.SEQUENCE, "malformed algorithm identifier") != algorithm:
+        raise CertificateError("inner and outer signature algorithm identifiers don't match")
+    go_parser.read_algorithm(algorithm)
+    encoded_issuer, issuer = go_parser.read_name(signed)
+    validity = signed.inner(der.SEQUENCE, "malformed validity")
+    not_before, not_after = go_parser.read_time(validity), go_parser.read_time(validity)
+    encoded_subject, subject = go_parser.read_name(signed)
+    _tag, content, public_key = signed.element("malformed spki", der.SEQUENCE)
+    key_algorithm, key = go_parser.read_key(der.Reader(content, "malformed spki"))
+    extensions, has_unknown_critical = go_parser.read_extensions(signed, version)
+    names: Sequence[go_parser.GeneralName] = extensions.get(go_parser.ALTERNATIVE_NAMES, ())
+    return CertificateFacts(
+        subject=_with_short_types(subject),
+        common_name=(_attributes(subject, "2.5.4.3") or ("",))[-1],
+        organizations=_attributes(subject, "2.5.4.10"),
+        dns_names=_texts(names, go_parser.DNS_NAME),
+        ip_addresses=tuple(
+            str(ipaddress.ip_address(value)) for tag, value in names if tag == go_parser.ADDRESS
+        ),
+        emails=_texts(names, go_parser.EMAIL),
+        uris=_texts(names, go_parser.URI),
+        issuer=_with_short_types(issuer),
+        not_before=not_before,
+        not_after=not_after,
+        serial=f"{serial:x}".zfill((len(f"{serial:x}") + 1) // 2 * 2),
+        fingerprint=hashlib.sha256(data).hexdigest(),
+        public_key_sha256=hashlib.sha256(public_key).hexdigest(),
+        version=version,
+        der=data,
+        body=body,
+        signature_algorithm=algorithm,
+        signature=der.right_aligned(outer.bits("malformed signature")),
+        encoded_subject=encoded_subject,
+        encoded_issuer=encoded_issuer,
+        public_key=public_key,
+        key_algorithm=key_algorithm,
+        key=key,
+        has_unknown_critical=has_unknown_critical,
+        extensions=extensions,
+    )
 
 
-def to_pem(certificate: Certificate) -> str:
-    """Return the certificate as one PEM block."""
-    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+def _with_short_types(relative_names: Iterable[Iterable[tuple[str, str]]]) -> str:
+    return name_text(
+        [(SUBJECT_TYPES.get(kind, kind), value) for kind, value in parts] for parts in relative_names
+    )
 
 
-def extended_usages(oids: Iterable[ObjectIdentifier]) -> list[str]:
-    """Return the word of each extended usage, or its dotted OID if Kubernetes has no word for it."""
-    return [EXTENDED_USAGES.get(oid.dotted_string, oid.dotted_string) for oid in oids]
+def _attributes(relative_names: Iterable[Iterable[tuple[str, str]]], oid: str) -> tuple[str, ...]:
+    return tuple(value for parts in relative_names for kind, value in parts if kind == oid)
 
 
-def _hex(number: int) -> str:
-    digits = f"{abs(number):x}"
-    return "-" * (number < 0) + "0" * (len(digits) % 2) + digits
-
-
-def _usages(extensions: Extensions) -> tuple[str, ...]:
-    words: list[str] = []
-    for extension in extensions:
-        value = extension.value
-        if isinstance(value, x509.KeyUsage):
-            table = {**KEY_USAGES, **KEY_AGREEMENT_USAGES} if value.key_agreement else KEY_USAGES
-            words[:0] = [word for attribute, word in table.items() if getattr(value, attribute)]
-        elif isinstance(value, x509.ExtendedKeyUsage):
-            words += extended_usages(value)
-    return tuple(words)
+def _texts(names: Iterable[go_parser.GeneralName], wanted: int) -> tuple[str, ...]:
+    return tuple(value.decode("ascii") for tag, value in names if tag == wanted)

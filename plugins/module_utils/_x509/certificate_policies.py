@@ -13,31 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .go_parser import ANY_POLICY, GoCertificate
+from .certificate_facts import CertificateFacts
+from .go_parser import ANY_POLICY, POLICIES, POLICY_CONSTRAINTS, POLICY_MAPPINGS
 
-_MAPPINGS = "2.5.29.33"
 
-
-def are_valid(chain: Sequence[GoCertificate]) -> bool:
+def are_valid(chain: Sequence[CertificateFacts]) -> bool:
     """Return True if Go accepts the policies of a chain, the leaf first and its anchor last. The policies of the anchor do not count."""
     below = chain[:-1]
-    if all(entry.explicit_policy is None for entry in below) or any(
-        _MAPPINGS in entry.extensions for entry in below
-    ):
+    required = [entry.extensions.get(POLICY_CONSTRAINTS) for entry in below]
+    if required.count(None) == len(below) or any(POLICY_MAPPINGS in entry.extensions for entry in below):
         return True
     #: The policies that every certificate so far has, None for any policy.
     common: frozenset[bytes] | None = None
     explicit = len(below) + 1
-    for entry in reversed(below):
-        if ANY_POLICY not in entry.policies:
-            common = entry.policies if common is None else common & entry.policies
+    for entry, own in reversed([*zip(below, required)]):
+        policies: frozenset[bytes] = entry.extensions.get(POLICIES, frozenset())
+        if ANY_POLICY not in policies:
+            common = policies if common is None else common & policies
         is_without = common is not None and not common
         if is_without and explicit == 0:
             return False
         if entry is below[0]:
             break
-        explicit = max(0, explicit - (entry.issuer != entry.subject))
-        if entry.explicit_policy is not None:
-            explicit = min(explicit, entry.explicit_policy)
-    explicit = 0 if below[0].explicit_policy == 0 else max(0, explicit - 1)
+        explicit = max(0, explicit - (not entry.is_self_issued))
+        if own is not None:
+            explicit = min(explicit, own)
+    explicit = 0 if required[0] == 0 else max(0, explicit - 1)
     return bool(explicit) or common is None or bool(common)

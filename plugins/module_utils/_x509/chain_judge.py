@@ -15,15 +15,10 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from .._base.times import format_time
-from . import certificate_facts
 from .certificate_facts import CertificateFacts
 from .verify import Verdict, anchors, verify
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 #: The place of a certificate in a chain, in words.
 LEAF, INTERMEDIATE = "the certificate {}", "the intermediate certificate {}"
@@ -84,11 +79,11 @@ class Judgement:
 
 
 def judge(
-    leaf: Certificate,
+    leaf: CertificateFacts,
     bundle_pem: str,
     *,
     name: str | None,
-    intermediates: Sequence[Certificate] = (),
+    intermediates: Sequence[CertificateFacts] = (),
     now: datetime,
     usage: str = "server auth",
 ) -> Judgement:
@@ -116,18 +111,18 @@ def _ageless(breaks: Sequence[ChainBreak]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Chain:
-    leaf: Certificate
+    leaf: CertificateFacts
     bundle_pem: str
-    sent: Sequence[Certificate]
+    sent: Sequence[CertificateFacts]
     now: datetime
     verify_at: Callable[..., Verdict]
 
     @functools.cached_property
     def members(self) -> list[CertificateFacts]:
         """Return the certificates that a chain may contain."""
-        own = [certificate_facts.describe(entry) for entry in (self.leaf, *self.sent)]
-        names = {entry.issuer for entry in own}
-        return [*own, *(entry for entry in anchors(self.bundle_pem) if entry.subject in names)]
+        own = [self.leaf, *self.sent]
+        names = {entry.encoded_issuer for entry in own}
+        return [*own, *(entry for entry in anchors(self.bundle_pem) if entry.encoded_subject in names)]
 
     def present_breaks(self, refused: Verdict, ageless: frozenset[str]) -> list[ChainBreak]:
         """Return the dates that refuse the chain now: the last ends, else the next starts, after which it is valid."""
@@ -170,6 +165,6 @@ class _Chain:
 
     def _break(self, certificate: CertificateFacts, at: datetime) -> ChainBreak:
         prints = {entry.fingerprint for entry in anchors(self.bundle_pem)}
-        if certificate.fingerprint == certificate_facts.fingerprint(self.leaf):
+        if certificate.fingerprint == self.leaf.fingerprint:
             return ChainBreak(at, certificate, LEAF)
         return ChainBreak(at, certificate, ANCHOR if certificate.fingerprint in prints else INTERMEDIATE)

@@ -82,7 +82,11 @@ def sign_once(
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = builder.sign(ca_key, _digest(ca_key))
-    return SignedCertificate(certificate_facts.to_pem(leaf), certificate_facts.to_pem(ca))
+    return SignedCertificate(_pem(leaf), _pem(ca))
+
+
+def _pem(certificate: Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
 def is_made_here(subject: str) -> bool:
@@ -151,5 +155,4 @@ def _key_usage(usages: Collection[str], key: PrivateKey) -> x509.KeyUsage | None
 
 
 def _bits(*wanted: str) -> x509.KeyUsage:
-    every = (*certificate_facts.KEY_USAGES, *certificate_facts.KEY_AGREEMENT_USAGES)
-    return x509.KeyUsage(**{bit: bit in wanted for bit in every})
+    return x509.KeyUsage(**{bit: bit in wanted for bit in certificate_facts.KEY_USAGES})

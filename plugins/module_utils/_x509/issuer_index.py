@@ -12,27 +12,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from . import certificate_facts
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
-with contextlib.suppress(ImportError):  # reported by _ansible, with the interpreter's path
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from . import signatures
+from .certificate_facts import CertificateFacts
+from .errors import UnreadCertificate
 
 #: Real bundles have some dozens of CAs, with different names.
 MOST_CHECKS = 2000
 
 
-def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
+def is_signed_by(certificate: CertificateFacts, issuer: CertificateFacts) -> bool:
     """Return True if the key of the issuer made the signature, and the names fit."""
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+    with contextlib.suppress(UnreadCertificate):
+        return certificate.encoded_issuer == issuer.encoded_subject and signatures.is_signed_by(
+            certificate, issuer
+        )
+    return False
 
 
 class IssuerIndex:
@@ -41,16 +36,15 @@ class IssuerIndex:
     checks: the number of signatures that were checked. After MOST_CHECKS no issuer is found.
     """
 
-    def __init__(self, certificates: Iterable[Certificate]) -> None:
+    def __init__(self, certificates: Iterable[CertificateFacts]) -> None:
         self.checks = 0
-        self._by_subject: dict[bytes, dict[str, Certificate]] = {}
-        for certificate in certificates:
-            key = certificate_facts.describe(certificate).public_key_sha256
-            self._by_subject.setdefault(certificate.subject.public_bytes(), {})[key] = certificate
+        self._by_subject: dict[bytes, dict[str, CertificateFacts]] = {}
+        for entry in certificates:
+            self._by_subject.setdefault(entry.encoded_subject, {})[entry.public_key_sha256] = entry
 
-    def issuers(self, certificate: Certificate) -> Iterator[str]:
+    def issuers(self, certificate: CertificateFacts) -> Iterator[str]:
         """Yield the SHA-256 of each public key that signed the certificate, lowercase hex."""
-        for key, issuer in self._by_subject.get(certificate.issuer.public_bytes(), {}).items():
+        for key, issuer in self._by_subject.get(certificate.encoded_issuer, {}).items():
             if self.checks >= MOST_CHECKS:
                 return
             self.checks += 1

@@ -14,19 +14,23 @@ import ipaddress
 import json
 import re
 import string
-from contextlib import suppress
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    NamedTuple,
-    Union,
-)
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple, Union
 from urllib.parse import urlsplit
 
-from .certificate_facts import SubjectFacts
+from .certificate_facts import CertificateFacts
 from .errors import CertificateError
-from .go_parser import is_domain
+from .go_parser import (
+    ADDRESS,
+    ALTERNATIVE_NAMES,
+    DNS_NAME,
+    EMAIL,
+    NAME_CONSTRAINTS,
+    NAME_KINDS,
+    URI,
+    GeneralName,
+    is_domain,
+)
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
@@ -36,7 +40,7 @@ _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _MOST_NAMES_SHOWN = 100
 
 
-def is_for_name(facts: SubjectFacts, name: str) -> bool:
+def is_for_name(facts: CertificateFacts, name: str) -> bool:
     """Return True if the certificate is for this host name or address. IPv6 addresses may have brackets."""
     address = parse_address(_unbracketed(name))
     if address is not None:
@@ -44,10 +48,10 @@ def is_for_name(facts: SubjectFacts, name: str) -> bool:
     return any(_matches(pattern, name) for pattern in facts.dns_names)
 
 
-def describe_mismatch(facts: SubjectFacts, name: str, *, has_alternative_names: bool) -> str:
+def describe_mismatch(facts: CertificateFacts, name: str) -> str:
     """Return Go's reason why the certificate is not for the name."""
     name = _unbracketed(name) if parse_address(_unbracketed(name)) else name
-    if not has_alternative_names and _matches_labels(facts.common_name, name):
+    if ALTERNATIVE_NAMES not in facts.extensions and _matches_labels(facts.common_name, name):
         return "certificate relies on legacy Common Name field, use SANs instead"
     is_address = parse_address(name) is not None
     if is_address and not facts.ip_addresses:
@@ -105,15 +109,6 @@ def _lower(text: str) -> str:
     return text.translate(_LOWER)
 
 
-with suppress(ImportError):
-    from cryptography import x509
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from cryptography.x509 import GeneralName, NameConstraints
-
-
 # The largest product of names and subtrees of a chain. Go before 1.26 has the same limit.
 MOST_COMPARISONS = 250_000
 
@@ -127,82 +122,75 @@ class ConstraintRule(NamedTuple):
     is_within: Callable[[Any, Any, bool], bool]
 
 
-def are_understood(constraints: NameConstraints) -> bool:
-    """Return True if Go handles every subtree. It ignores directory names, unless the extension is critical."""
-    return all(_kind(name) for name in _subtrees(constraints))
-
-
-def refusal(chain: Sequence[tuple[tuple[GeneralName, ...], NameConstraints | None]]) -> str:
-    """Return Go's reason if a certificate of the chain does not allow a name of a certificate below it, else "".
-
-    chain: the alternative names and the constraints of each certificate. The leaf is the first one.
-    """
+def refusal(chain: Sequence[CertificateFacts]) -> str:
+    """Return Go's reason if a certificate of the chain does not allow a name of a certificate below it, else "". The leaf is the first one."""
     comparisons = 0
-    for position, (names, _own) in enumerate(chain):
-        above = [constraints for _names, constraints in chain[position + 1 :] if constraints is not None]
-        for constraints in above:
-            comparisons += len(names) * sum(1 for _subtree in _subtrees(constraints))
+    for position, member in enumerate(chain):
+        for constraints in filter(
+            None, (above.extensions.get(NAME_CONSTRAINTS) for above in chain[position + 1 :])
+        ):
+            comparisons += len(member.alternative_names) * sum(map(len, constraints))
             if comparisons > MOST_COMPARISONS:
                 return "too many names and constraints to compare"
-            for name in names:
-                problem = _refused(name, constraints)
+            for name in member.alternative_names:
+                problem = _refused(name, *constraints)
                 if problem:
                     return problem
     return ""
 
 
-def _refused(name: GeneralName, constraints: NameConstraints) -> str:
-    kind = _kind(name)
-    if not kind:
+def _refused(name: GeneralName, permitted: Sequence[GeneralName], excluded: Sequence[GeneralName]) -> str:
+    kind, encoded = name
+    if kind not in NAME_KINDS:
         return ""
     rule = RULES[kind]
+    shown = _shown(encoded, kind)
     try:
-        value = _comparable(kind, name.value)
+        value = _comparable(kind, encoded)
     except CertificateError as error:
         return error.cause
-    permitted = [entry.value for entry in constraints.permitted_subtrees or () if _kind(entry) == kind]
-    excluded = [entry.value for entry in constraints.excluded_subtrees or () if _kind(entry) == kind]
-    shown = json.dumps(str(name.value), ensure_ascii=False)
-    if permitted and not any(rule.is_within(value, subtree, False) for subtree in permitted):
+    allowing = [base for tag, base in permitted if tag == kind]
+    if allowing and not any(rule.is_within(value, _subtree(kind, base), False) for base in allowing):
         return f"{rule.word} {shown} is not permitted by any constraint"
-    for subtree in excluded:
-        if rule.is_within(value, subtree, True):
-            return f"{rule.word} {shown} is excluded by constraint {json.dumps(str(subtree), ensure_ascii=False)}"
+    for base in (base for tag, base in excluded if tag == kind):
+        if rule.is_within(value, _subtree(kind, base), True):
+            return f"{rule.word} {shown} is excluded by constraint {_shown(base, kind)}"
     return ""
 
 
-def _subtrees(constraints: NameConstraints) -> Iterator[GeneralName]:
-    yield from constraints.permitted_subtrees or ()
-    yield from constraints.excluded_subtrees or ()
+def _shown(value: bytes, kind: int) -> str:
+    return json.dumps(str(_subtree(kind, value)), ensure_ascii=False)
 
 
-def _kind(name: GeneralName) -> str:
-    if isinstance(name, x509.DNSName):
-        return "dns"
-    if isinstance(name, x509.IPAddress):
-        return "ip"
-    if isinstance(name, x509.RFC822Name):
-        return "email"
-    return "uri" if isinstance(name, x509.UniformResourceIdentifier) else ""
+def _subtree(kind: int, value: bytes) -> Any:
+    """Return a name or a subtree as text, as an address or as a network."""
+    if kind != ADDRESS:
+        return value.decode("ascii")
+    if len(value) in (4, 16):
+        return ipaddress.ip_address(value)
+    half = len(value) // 2
+    length = bin(int.from_bytes(value[half:], "big")).count("1")
+    return ipaddress.ip_network((value[:half], length), strict=False)
 
 
-def _comparable(kind: str, value: Any) -> Any:
+def _comparable(kind: int, encoded: bytes) -> Any:
     """Return the part of a name that is compared with a subtree. Raises CertificateError for an invalid name."""
-    if kind == "ip":
+    value = _subtree(kind, encoded)
+    if kind == ADDRESS:
         return value
     local, domain = "", value
-    if kind == "uri":
+    if kind == URI:
         domain = _host(value)
-    elif kind == "email":
+    elif kind == EMAIL:
         local, _at, domain = value.rpartition("@")
         if not local or not domain:
             raise CertificateError(f"cannot parse rfc822Name {json.dumps(value)}")
     if not is_domain(domain):
-        word = {"dns": "x509: cannot parse dnsName", "email": "x509: cannot parse rfc822Name"}.get(
+        word = {DNS_NAME: "x509: cannot parse dnsName", EMAIL: "x509: cannot parse rfc822Name"}.get(
             kind, "URI SAN"
         )
         raise CertificateError(f"{word} {json.dumps(value)}")
-    return f"{local}@{domain.lower()}" if kind == "email" else domain.lower()
+    return f"{local}@{domain.lower()}" if kind == EMAIL else domain.lower()
 
 
 def _host(uri: str) -> str:
@@ -248,9 +236,9 @@ def _address_within(address: Any, network: Any, _is_excluded: bool) -> bool:
     return bool(address in network)
 
 
-RULES: dict[str, ConstraintRule] = {
-    "dns": ConstraintRule("DNS name", _domain_within),
-    "ip": ConstraintRule("IP address", _address_within),
-    "email": ConstraintRule("email address", _email_within),
-    "uri": ConstraintRule("URI", _domain_within),
+RULES: dict[int, ConstraintRule] = {
+    DNS_NAME: ConstraintRule("DNS name", _domain_within),
+    ADDRESS: ConstraintRule("IP address", _address_within),
+    EMAIL: ConstraintRule("email address", _email_within),
+    URI: ConstraintRule("URI", _domain_within),
 }

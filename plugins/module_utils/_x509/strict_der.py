@@ -15,15 +15,24 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import RequestNotCanonical
-
-BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OBJECT_IDENTIFIER = 0x01, 0x02, 0x03, 0x04, 0x06
-UTF8_STRING, PRINTABLE_STRING, IA5_STRING = 0x0C, 0x13, 0x16
-SEQUENCE, SET = 0x30, 0x31
+from .der import (
+    BIT_STRING,
+    BOOLEAN,
+    IA5_STRING,
+    INTEGER,
+    OBJECT_IDENTIFIER,
+    OCTET_STRING,
+    PRINTABLE_STRING,
+    SEQUENCE,
+    SET,
+    UTF8_STRING,
+    Reader,
+    is_utf8,
+)
+from .errors import CertificateError, RequestNotCanonical
 
 _CONSTRUCTED, _NOT_UNIVERSAL = 0x20, 0xC0
 _DEPTH = 12  # a request has 9
-_LONGEST_OID = 64
 _PRINTABLE = re.compile(rb"[A-Za-z0-9 '()+,\-./:=?]*")
 
 
@@ -40,25 +49,20 @@ class DerElement:
     #: The values inside a constructed value.
     children: tuple[DerElement, ...]
 
+    @property
+    def reader(self) -> Reader:
+        return Reader(self.raw, _words(self.tag))
+
 
 def parse(data: bytes) -> DerElement:
     """Return the only value that the bytes encode. Raises RequestNotCanonical for anything that is not strict DER."""
-    elements = _elements(data, _DEPTH)
+    try:
+        elements = _elements(data, _DEPTH)
+    except CertificateError as error:
+        raise RequestNotCanonical(error.cause) from None
     if len(elements) != 1:
         raise RequestNotCanonical(f"it has {len(elements)} values instead of one")
     return elements[0]
-
-
-def dotted(oid: DerElement) -> str:
-    """Return an object identifier as text, such as "2.5.4.3"."""
-    numbers, number = [], 0
-    for octet in oid.content:
-        number = number << 7 | octet & 0x7F
-        if octet < 0x80:
-            numbers.append(number)
-            number = 0
-    first = min(numbers[0] // 40, 2)
-    return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
 
 
 def is_sorted(elements: tuple[DerElement, ...]) -> bool:
@@ -66,92 +70,52 @@ def is_sorted(elements: tuple[DerElement, ...]) -> bool:
     return all(element.raw <= other.raw for element, other in zip(elements, elements[1:]))
 
 
+def _words(tag: int) -> str:
+    return f"a value with the tag 0x{tag:02x} or its length is not encoded as DER requires, or it is cut off"
+
+
 def _elements(data: bytes, depth: int) -> tuple[DerElement, ...]:
     if depth == 0:
         raise RequestNotCanonical(f"its values are nested deeper than {_DEPTH} levels")
-    elements, start = [], 0
-    while start < len(data):
-        begin, end = _content(data, start)
-        tag, content = data[start], data[begin:end]
+    reader, elements = Reader(data, ""), list[DerElement]()
+    while not reader.is_empty:
+        reader.words = _words(data[reader.start])
+        tag, content, raw = reader.element()
         children = _elements(content, depth - 1) if tag & _CONSTRUCTED else ()
-        element = DerElement(tag, content, data[start:end], children)
-        if not _is_valid(element):
-            raise RequestNotCanonical(f"a value with the tag 0x{tag:02x} is not encoded as DER requires")
-        elements.append(element)
-        start = end
+        elements.append(DerElement(tag, content, raw, children))
+        if not _is_valid(elements[-1]):
+            raise RequestNotCanonical(_words(tag))
     return tuple(elements)
 
 
-def _content(data: bytes, start: int) -> tuple[int, int]:
-    """Return the begin and the end of the content of the value at ``start``."""
-    begin = start + 2
-    if begin > len(data):
-        raise RequestNotCanonical("its last value is cut off")
-    length = data[start + 1]
-    if length >= 0x80:
-        digits = data[begin : begin + length - 0x80]
-        begin += len(digits)
-        count, length = length - 0x80, int.from_bytes(digits, "big")
-        # The length must use as few octets as possible: 127 fits into the first octet.
-        if not 1 <= count == len(digits) <= 4 or length < max(0x80, 1 << 8 * (count - 1)):
-            raise RequestNotCanonical("the length of a value is not encoded as DER requires")
-    if begin + length > len(data):
-        raise RequestNotCanonical("its last value is cut off")
-    return begin, begin + length
-
-
 def _is_valid(element: DerElement) -> bool:
-    if element.tag & 0x1F == 0x1F:
-        return False  # a tag of several octets
-    if element.tag & _NOT_UNIVERSAL:
+    if element.tag in _READ:
+        _READ[element.tag](element.reader)
         return True
-    if element.tag in _VALID:
-        return _VALID[element.tag](element.content)
-    return element.tag == SEQUENCE or (element.tag == SET and is_sorted(element.children))
+    is_text = _TEXTS.get(element.tag)
+    if is_text:
+        return is_text(element.content)
+    return bool(
+        element.tag & _NOT_UNIVERSAL
+        or element.tag in _ANYTHING
+        or (element.tag == SET and is_sorted(element.children))
+    )
 
 
-def _is_integer(content: bytes) -> bool:
-    """Return True if the first nine bits are not all alike."""
-    if len(content) < 2:
-        return len(content) == 1
-    return (content[0], content[1] >> 7) not in ((0x00, 0), (0xFF, 1))
-
-
-def _is_bit_string(content: bytes) -> bool:
-    if not content or content[0] > 7:
-        return False
-    return content[0] == 0 or (len(content) > 1 and content[-1] & ((1 << content[0]) - 1) == 0)
-
-
-def _is_oid(content: bytes) -> bool:
-    is_minimal = all(octet != 0x80 or before >= 0x80 for before, octet in zip(b"\0" + content, content))
-    return 1 <= len(content) <= _LONGEST_OID and content[-1] < 0x80 and is_minimal
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_anything(_content: bytes) -> bool:
-    return True
-
-
-# Universal primitive types: tag -> whether the content is valid. A constructed string is not DER, so it has no row.
-_VALID: dict[int, Callable[[bytes], bool]] = {
-    BOOLEAN: lambda content: content in (b"\x00", b"\xff"),
-    INTEGER: _is_integer,
-    BIT_STRING: _is_bit_string,
-    OCTET_STRING: _is_anything,
+# Universal primitive types: tag -> what raises CertificateError for another encoding. A constructed string is not DER, so it has no row.
+_READ: dict[int, Callable[[Reader], object]] = {
+    BOOLEAN: Reader.boolean,
+    INTEGER: Reader.integer,
+    BIT_STRING: Reader.bits,
+    OBJECT_IDENTIFIER: Reader.oid,
+    0x0A: lambda reader: reader.integer(tag=0x0A),  # ENUMERATED
+}
+#: Tag -> whether the content is valid.
+_TEXTS: dict[int, Callable[[bytes], bool]] = {
     0x05: lambda content: not content,  # NULL
-    OBJECT_IDENTIFIER: _is_oid,
-    0x0A: _is_integer,  # ENUMERATED
-    UTF8_STRING: _is_utf8,
+    UTF8_STRING: is_utf8,
     PRINTABLE_STRING: lambda content: _PRINTABLE.fullmatch(content) is not None,
     IA5_STRING: bytes.isascii,
-    # These occur in ignored attributes. The reader of the subject refuses them.
-    **dict.fromkeys((0x12, 0x14, 0x17, 0x18, 0x1A, 0x1B, 0x1C, 0x1E), _is_anything),
 }
+#: The strings and times among these occur in ignored attributes. The reader of the subject refuses them.
+_ANYTHING = frozenset((SEQUENCE, OCTET_STRING, 0x12, 0x14, 0x17, 0x18, 0x1A, 0x1B, 0x1C, 0x1E))

@@ -258,7 +258,7 @@ def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[A
     if not point.is_verified:
         yield from _all(SKIP, (*SERVED, *ANCHORS), point, "The object sets insecureSkipTLSVerify.")
         return
-    seen = [chain for chain in backend.chains if chain.certificate is not None or chain.life]
+    seen = [chain for chain in backend.chains if chain.certificate is not None or chain.is_unread]
     yield from _silent(data, point, backend)
     if not seen:
         faults = [("", fault) for fault in find_bundle_faults(point.config.ca_bundle, data.now)]

@@ -15,21 +15,16 @@ import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from ..._base.times import format_time
 from ..._webhook import bundle_content
 from ..._webhook.bundle_targets import ClientConfig
-from ..._webhook.call_faults import BUNDLE_BROKEN, BUNDLE_EMPTY, CA_MISMATCH
+from ..._webhook.call_faults import BUNDLE_BROKEN, BUNDLE_EMPTY, CA_MISMATCH, UNREAD
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
-from ..._x509.verify import anchors, has_anchor, verify, weak_signature
+from ..._x509.verify import anchors, verify, weak_signature
 from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
 
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.
 WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4
@@ -67,17 +62,16 @@ def bundle_state(bundle: str) -> str:
     """Return BUNDLE_EMPTY for a bundle without a byte, BUNDLE_BROKEN for one without a certificate that Go reads, "" otherwise."""
     if not bundle:
         return BUNDLE_EMPTY
-    return "" if has_anchor(bundle) else BUNDLE_BROKEN
+    return "" if anchors(bundle) else BUNDLE_BROKEN
 
 
 def find_chain_faults(
     served: ServedChain, config: ClientConfig, now: datetime
 ) -> tuple[CertificateFault, ...]:
     """Return the faults of the chain that one endpoint serves, for the bundle and the name of a client configuration."""
-    if served.life:
-        begin, end = served.life
-        words = f"the certificate is valid from {format_time(begin)} to {format_time(end)}"
-        return tuple(_dated(words, "", begin, end, now, is_start=now < begin))
+    if served.is_unread:  # each API server refuses what is wrong with the certificate itself
+        leaf = served.parsed[0]
+        return (*_leaf_faults(leaf, config.server_name, now), *_own_usage_faults(leaf, now))
     return _chain_faults(served.chain_pem, config.ca_bundle, config.server_name, now)
 
 
@@ -86,18 +80,28 @@ def _chain_faults(
     chain_pem: str, bundle: str, server_name: str, now: datetime
 ) -> tuple[CertificateFault, ...]:
     leaf, sent = certificate_facts.load_leaf_and_chain(chain_pem)
-    facts = certificate_facts.describe(leaf)
     judged = judge(leaf, bundle, name=None, intermediates=sent, now=now, usage="any")
-    breaks = judged.breaks
-    if not judged.trust.ok:  # without a chain, the leaf still has its own dates
-        alone = judge(leaf, certificate_facts.to_pem(leaf), name=None, now=now, usage="any")
-        breaks = tuple(dict.fromkeys((*breaks, *alone.breaks)))
-    faults = [*_date_faults(breaks, now), *_name_faults(leaf, facts, server_name, now)]
+    faults = [*_date_faults(judged.breaks, now)]
     if judged.trust.ok:
-        faults += _usage_faults(leaf, sent, bundle, judged, now)
-    elif not bundle_state(bundle):
-        faults += _trust_faults(leaf, sent, judged, bundle, now)
-    return (*faults, *_weak_keys((leaf, *sent), now))
+        faults += _name_faults(leaf, server_name, now)
+        ageless = [entry.certificate.fingerprint for entry in judged.breaks]
+        faults += _usage_faults(leaf, sent, bundle, ageless, now)
+    else:  # without a chain, the leaf still has its own faults
+        faults += _leaf_faults(leaf, server_name, now)
+        faults += () if bundle_state(bundle) else _trust_faults(leaf, sent, judged, bundle, now)
+        faults += _own_usage_faults(leaf, now) if judged.trust.code == UNREAD else ()
+    return (*dict.fromkeys(faults), *_weak_keys((leaf, *sent), now))
+
+
+def _leaf_faults(leaf: CertificateFacts, server_name: str, now: datetime) -> Iterator[CertificateFault]:
+    """Yield the faults of dates and names that a leaf has with any bundle."""
+    alone = judge(leaf, leaf.pem, name=None, now=now, usage="any")
+    yield from _date_faults(alone.breaks, now)
+    yield from _name_faults(leaf, server_name, now)
+
+
+def _own_usage_faults(leaf: CertificateFacts, now: datetime) -> Iterator[CertificateFault]:
+    return _usage_faults(leaf, (), leaf.pem, [leaf.fingerprint], now)
 
 
 def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ...]:
@@ -106,7 +110,7 @@ def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ..
     Without a served certificate it is not known which certificate of the bundle is used.
     """
     certificates = anchors(bundle)
-    if not certificates or len(certificates) < len(bundle_content.certificates(bundle)):
+    if not certificates:
         return ()
     last = max(certificates, key=lambda entry: entry.not_after)
     certainty = PROVEN if len(certificates) == 1 else LIKELY
@@ -117,41 +121,35 @@ def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ..
 def _date_faults(breaks: Iterable[ChainBreak], now: datetime) -> Iterator[CertificateFault]:
     """Yield the dates that leave no chain. The share of the lifetime is that of the certificate that ends."""
     for entry in breaks:
-        prefix, begin = "ca-" if entry.place == ANCHOR else "", entry.certificate.not_before
-        yield from _dated(entry.in_words(now), prefix, begin, entry.at, now, is_start=entry.is_start)
+        words, prefix = entry.in_words(now), "ca-" if entry.place == ANCHOR else ""
+        severity = expiry_severity(entry.certificate.not_before, entry.at, now)
+        if entry.is_start:
+            yield CertificateFault("not-yet-valid", words, now)
+        elif entry.at < now:
+            yield CertificateFault(f"{prefix}expired", words, entry.at)
+        elif severity:
+            yield CertificateFault(f"{prefix}expiring", words, entry.at, severity)
 
 
-def _dated(
-    words: str, prefix: str, begin: datetime, at: datetime, now: datetime, *, is_start: bool
-) -> Iterator[CertificateFault]:
-    severity = expiry_severity(begin, at, now)
-    if is_start:
-        yield CertificateFault("not-yet-valid", words, now)
-    elif at < now:
-        yield CertificateFault(f"{prefix}expired", words, at)
-    elif severity:
-        yield CertificateFault(f"{prefix}expiring", words, at, severity)
-
-
-def _name_faults(
-    leaf: Certificate, facts: CertificateFacts, server_name: str, now: datetime
-) -> Iterator[CertificateFault]:
+def _name_faults(leaf: CertificateFacts, server_name: str, now: datetime) -> Iterator[CertificateFault]:
     """Yield the fault of the name. Bundle and dates do not matter, so the leaf itself is an anchor without dates."""
-    own = certificate_facts.to_pem(leaf)
-    verdict = verify(leaf, own, name=server_name, now=now, usage="any", ageless=(facts.fingerprint,))
+    verdict = verify(leaf, leaf.pem, name=server_name, now=now, usage="any", ageless=(leaf.fingerprint,))
     if verdict.code == "name-mismatch":
-        names = ", ".join(f'"{name}"' for name in (*facts.dns_names, *facts.ip_addresses)) or "no name"
+        names = ", ".join(f'"{name}"' for name in (*leaf.dns_names, *leaf.ip_addresses)) or "no name"
         words = f"the certificate is for {names}, and the API server requires {server_name}"
         yield CertificateFault("name-mismatch", words, now)
 
 
 def _usage_faults(
-    leaf: Certificate, sent: Sequence[Certificate], bundle: str, judged: Judgement, now: datetime
+    leaf: CertificateFacts,
+    sent: Sequence[CertificateFacts],
+    bundle: str,
+    ageless: Sequence[str],
+    now: datetime,
 ) -> Iterator[CertificateFault]:
-    ageless = [entry.certificate.fingerprint for entry in judged.breaks]
     verdict = verify(leaf, bundle, name=None, intermediates=sent, now=now, ageless=ageless)
     if verdict.code == "wrong-usage":
-        listed = ", ".join(certificate_facts.describe(leaf).usages) or "no usage"
+        listed = ", ".join(leaf.usages) or "no usage"
         words = (
             f"the certificate or its CA is not for server auth (the usages of the certificate are: {listed})"
         )
@@ -159,10 +157,10 @@ def _usage_faults(
 
 
 def _trust_faults(
-    leaf: Certificate, sent: Sequence[Certificate], judged: Judgement, bundle: str, now: datetime
+    leaf: CertificateFacts, sent: Sequence[CertificateFacts], judged: Judgement, bundle: str, now: datetime
 ) -> Iterator[CertificateFault]:
     """Yield why the bundle does not verify the chain, apart from dates. A weak signature may be the reason."""
-    weak = [weak_signature(entry) for entry in (leaf, *sent) if entry.issuer != entry.subject]
+    weak = [weak_signature(entry) for entry in (leaf, *sent) if not entry.is_self_issued]
     algorithm = next(filter(None, weak), "")
     if algorithm:
         words = f"a served certificate is signed with {algorithm}, which the API server refuses"
@@ -172,7 +170,7 @@ def _trust_faults(
     words = f"the caBundle does not verify the certificate: {judged.trust.reason}"
     lines = (
         *((judged.fault,) if judged.fault else ()),
-        f"issuer of the certificate: {certificate_facts.describe(leaf).issuer}",
+        f"issuer of the certificate: {leaf.issuer}",
         f"subjects of the caBundle: {'; '.join(entry.subject or 'not readable' for entry in held)}",
         *((_trust_remedy(judged),) if judged.trust.code == CA_MISMATCH else ()),
     )
@@ -191,9 +189,9 @@ def _trust_remedy(judged: Judgement) -> str:
     )
 
 
-def _weak_keys(certificates: Iterable[Certificate], now: datetime) -> Iterator[CertificateFault]:
+def _weak_keys(certificates: Iterable[CertificateFacts], now: datetime) -> Iterator[CertificateFault]:
     """Yield the fault of the worst RSA key of a served chain. Source: Go crypto/tls and crypto/rsa."""
-    sizes = [size for size in map(certificate_facts.rsa_bits, certificates) if size]
+    sizes = [entry.rsa_bits for entry in certificates if entry.rsa_bits]
     for size in sorted(sizes):
         if size < LEAST_RSA_BITS or size > MOST_RSA_BITS:
             words = f"a served certificate has an RSA key of {size} bits, which the API server refuses"

@@ -196,7 +196,7 @@ def _api_server_breaks(data: ClusterData) -> tuple[ChainBreak, ...]:
     leaf, sent = certificate_facts.load_leaf_and_chain(data.api_server)
     judged = judge(leaf, data.cluster_ca, name=None, intermediates=sent, now=data.now, usage="any")
     if not judged.trust.ok:
-        judged = judge(leaf, certificate_facts.to_pem(leaf), name=None, now=data.now, usage="any")
+        judged = judge(leaf, leaf.pem, name=None, now=data.now, usage="any")
     return judged.breaks
 
 

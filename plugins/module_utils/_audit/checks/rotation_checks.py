@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from ..._base.object_managers import OWN_MANAGER
 from ..._base.times import format_time
@@ -26,6 +25,7 @@ from ..._csr.ca_rotation import (
 )
 from ..._webhook.call_faults import FAILS
 from ..._x509 import certificate_facts
+from ..._x509.certificate_facts import CertificateFacts
 from ..facts import cluster_data
 from ..facts.cluster_data import CLIENT_CAS, JOIN_INFO, Backend, CaData, CallPoint, ClusterData
 from ..facts.finding import (
@@ -44,10 +44,6 @@ from ..facts.finding import (
 )
 from .check_row import ROTATION, Check
 from .cluster_checks import CLUSTER_CA_OBJECT, MOST_LINES
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
 
 KUBECONFIG = AuditedObject("Kubeconfig", "this run")
 CLIENT_CA_OBJECT = AuditedObject("ConfigMap", CLIENT_CAS[1], "v1", namespace=CLIENT_CAS[0])
@@ -200,7 +196,7 @@ def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
         return
     leaf, _sent = _api_server(data)
     signers = (ca.cas.api_server, *ca.cas.servers.values())
-    breaks_at = _breaks_at(data, ca, missing, signers, [leaf.not_valid_after_utc] if leaf else ())
+    breaks_at = _breaks_at(data, ca, missing, signers, [leaf.not_after] if leaf else ())
     words = f"The kubeconfig of this run {_trusts(ca.cas, bundle)}"
     severity = _severity(data, ca, missing, breaks_at)
     lines = tuple(f"it lacks {entry}" for entry in missing)
@@ -327,7 +323,7 @@ def _left(
     return judged("ca-left", point.object, words, tuple(map(str, idle)))
 
 
-def _api_server(data: ClusterData) -> tuple[Certificate | None, tuple[Certificate, ...]]:
+def _api_server(data: ClusterData) -> tuple[CertificateFacts | None, tuple[CertificateFacts, ...]]:
     return certificate_facts.load_leaf_and_chain(data.api_server) if data.api_server else (None, ())
 
 

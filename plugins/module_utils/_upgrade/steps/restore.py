@@ -171,7 +171,7 @@ def _united(present: str, earlier: str, now: datetime) -> str:
     lost = [
         anchor
         for anchor in bundle_content.certificates(old)
-        if anchor.is_live(now) and anchor.fingerprint not in held
+        if anchor.not_after > now and anchor.fingerprint not in held
     ]
     if not present or not lost:
         return present or earlier

@@ -18,7 +18,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     published_cas,
     with_gone,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import issuer_index
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, issuer_index
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.certificate_facts import (
+    CertificateFacts,
+)
 from cryptography import x509
 
 from tests.support.authority import DAY, NOW, Issued, authority, issue
@@ -124,7 +127,7 @@ def test_rotation(name: str) -> None:
         assert (ca is None) == (expected is None)
         assert ca is None or expected is None or expected.fingerprint in ca.fingerprints
     # A chain with a twin of the root leads to the outgoing CA too.
-    leaf, *sent = x509.load_pem_x509_certificates(case.api_server.encode())
+    leaf, sent = certificate_facts.load_leaf_and_chain(case.api_server)
     assert cas.signer_of(leaf, sent) is cas.api_server
     newest = case.expected[3] or case.expected[2]
     assert (cas.signs is cas.cas[-1]) == (newest is case.expected[1])
@@ -213,7 +216,7 @@ ORDERS = [
 
 @pytest.mark.parametrize(("leaf", "bundle", "expected"), ORDERS)
 def test_the_order_that_openssl_refuses(leaf: Issued, bundle: list[Issued], expected: bool) -> None:
-    assert is_refused_by_openssl(leaf.certificate, pem(*bundle)) is expected
+    assert is_refused_by_openssl(leaf.facts, pem(*bundle)) is expected
 
 
 @pytest.mark.parametrize("has_one_name", [False, True])
@@ -224,7 +227,7 @@ def test_many_published_cas_are_not_compared_in_pairs(
     checks: list[None] = []
     check = issuer_index.is_signed_by
 
-    def counted(*certificates: x509.Certificate) -> bool:
+    def counted(*certificates: CertificateFacts) -> bool:
         checks.append(None)
         return check(*certificates)
 

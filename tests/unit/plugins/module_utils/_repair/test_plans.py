@@ -341,7 +341,7 @@ def test_an_endpoint_that_is_not_ready_counts(
     backend = replace(served(leaf(NEW)), unready=1, unready_chains=(chain,))
     options = replace(OPTIONS, consent=accept.parse(accepted))
     case = case_of(configuration(OLD.pem + NEW.pem), backend, options=options, published=published(NEW))
-    old, new = (ClusterCa((ca.certificate,)) for ca in (OLD, NEW))
+    old, new = (ClusterCa((ca.facts,)) for ca in (OLD, NEW))
     rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((old, new), new))))
     insecure = replace(case, point=replace(case.point, is_verified=False))
     plans = (rotation_repairs.plan_remove_outgoing(rotated), bundle_repairs.plan_secure_apiservice(insecure))
@@ -355,6 +355,6 @@ def test_no_removal_empties_a_bundle(old: Issued) -> None:
     """The API server would trust the roots of its own machine."""
     options = replace(OPTIONS, consent=accept.parse([{"unseen": [f"{KIND}/example"]}]))
     case = case_of(configuration(old.pem), Backend(), options=options)
-    gone, new = (ClusterCa((ca.certificate,)) for ca in (old, NEW))
+    gone, new = (ClusterCa((ca.facts,)) for ca in (old, NEW))
     rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((gone, new), new))))
     assert code(rotation_repairs.plan_remove_outgoing(rotated)) == "still-needed"

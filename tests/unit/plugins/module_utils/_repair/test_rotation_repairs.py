@@ -74,7 +74,7 @@ def test_the_time_since_which_only_the_successor_signs(
     data = replace(rotating(point(config(BOTH)), served_by=served_by, api=NEW), issued=issued)
     assert data.ca
     pem = issued["csr"] if since == "issued" else next(iter(data.backends.values())).chains[0].chain_pem
-    begin = certificate_facts.load_leaf_and_chain(pem)[0].not_valid_before_utc
+    begin = certificate_facts.load_leaf_and_chain(pem)[0].not_before
     assert rotation_repairs.switched_since(data, data.ca.cas) == begin
 
 

@@ -21,6 +21,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import UntrustedLeafError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.certificate_facts import (
+    CertificateFacts,
+)
 
 from tests.support.accepted import accepting
 from tests.support.failures import fails
@@ -138,7 +141,7 @@ def test_each_bundle_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     read_certificates = bundle_content.certificates
 
-    def counted(bundle: str) -> tuple[bundle_content.BundleCertificate, ...]:
+    def counted(bundle: str) -> tuple[CertificateFacts, ...]:
         read.append(bundle)
         return read_certificates(bundle)
 

@@ -41,7 +41,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.support import authority, https_webhook
+from tests.support import authority, der, https_webhook
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi
 from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
 from tests.unit.plugins.module_utils._webhook import pki
@@ -327,6 +327,30 @@ def test_an_error_of_the_api_server_in_a_thread_is_raised_and_not_printed(
     with pytest.raises(AuthenticationError):
         guarded(ManyEndpoints(monkeypatch, read, 25).look)
     assert capfd.readouterr() == ("", "")
+
+
+#: The version of the API server -> True if it is not known what it does with a certificate that an ML-DSA key signed.
+ML_DSA = {"v1.37.4-eks-0a1b2c3": False, "v1.38.0": True, "": True}
+
+
+@pytest.mark.parametrize("version", ML_DSA)
+def test_the_version_of_the_api_server_decides_about_ml_dsa(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = der.signed_again(
+        authority.issue("hook").certificate.public_bytes(Encoding.DER),
+        lambda _body: b"s" * 3309,
+        algorithm=der.sequence(der.oid("2.16.840.1.101.3.4.3.18")),
+    )
+    many = ManyEndpoints(monkeypatch, lambda _number: None, 1)
+    many.api.get = lambda _path: {"gitVersion": version}
+    monkeypatch.setattr(
+        served_chains,
+        "read_chain",
+        lambda _client, endpoint, *_: served_chains._understood(endpoint, [signed]),
+    )
+    (chain,) = guarded(many.look)
+    assert (chain.is_unread, chain.is_blind, chain.certificate is None) == (ML_DSA[version],) * 3
 
 
 def test_an_unexpected_error_at_one_endpoint_does_not_end_the_look(

@@ -310,7 +310,7 @@ class Node:
         self.wraps = False
         self.encode_length: Callable[[int], bytes] = usual_length
         self.end = b""
-        if element.tag == strict_der.OCTET_STRING:
+        if element.tag == 0x04:
             self._unwrap(element.content)
 
     def _unwrap(self, content: bytes) -> None:

@@ -96,7 +96,7 @@ def test_the_time_at_which_no_chain_is_left(
 ) -> None:
     calls = counted(monkeypatch)
     text = "".join(entry.pem for entry in bundle or sent)
-    first, *others = [entry.certificate for entry in sent]
+    first, *others = [entry.facts for entry in sent]
     judged = judge(first, text, name=NAME, intermediates=others, now=NOW)
     shown = [((entry.at - NOW) / DAY, entry.certificate.common_name) for entry in judged.breaks]
     assert (judged.verdict.ok, shown) == (ok, breaks)
@@ -105,9 +105,7 @@ def test_the_time_at_which_no_chain_is_left(
 
 
 def test_the_refusal_is_that_of_go_with_the_certificate_that_ends_the_chain() -> None:
-    judged = judge(
-        leaf(MIDDLE).certificate, ROOT.pem, name=NAME, intermediates=[OLD_MIDDLE.certificate], now=NOW
-    )
+    judged = judge(leaf(MIDDLE).facts, ROOT.pem, name=NAME, intermediates=[OLD_MIDDLE.facts], now=NOW)
     ended = format_time(NOW - 10 * DAY)
     assert judged.refusal == (
         f"certificate has expired or is not yet valid: current time {format_time(NOW)} is after {ended} "
@@ -124,7 +122,7 @@ REFUSED: list[tuple[Issued, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("served", "options", "code", "fault"), REFUSED)
 def test_a_refusal_without_a_date(served: Issued, options: dict[str, Any], code: str, fault: str) -> None:
-    judged = judge(served.certificate, ROOT.pem, **{"name": NAME, "now": NOW, **options})
+    judged = judge(served.facts, ROOT.pem, **{"name": NAME, "now": NOW, **options})
     assert (judged.verdict.code, judged.trust, judged.breaks) == (code, judged.verdict, ())
     assert judged.fault.startswith(fault) if fault else not judged.fault
     assert judged.refusal.startswith(judged.verdict.reason)
@@ -133,7 +131,7 @@ def test_a_refusal_without_a_date(served: Issued, options: dict[str, Any], code:
 def test_a_bundle_of_a_whole_system_is_judged_quickly() -> None:
     roots = [made(f"root {number}", None, -900, 100 + number) for number in range(140)]
     text = "".join(entry.pem for entry in [*roots, ROOT])
-    judged = judge(leaf(ROOT).certificate, text, name=NAME, now=NOW)
+    judged = judge(leaf(ROOT).facts, text, name=NAME, now=NOW)
     assert [entry.certificate.common_name for entry in judged.breaks] == ["leaf", "root"]
 
 
@@ -142,9 +140,7 @@ def test_an_endpoint_that_sends_hundreds_of_certificates_is_judged(
     step: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = counted(monkeypatch)
-    many = [
-        made("middle", ROOT, -100, step * (number + 1), key=MIDDLE.key).certificate for number in range(300)
-    ]
-    judged = judge(leaf(MIDDLE).certificate, ROOT.pem, name=NAME, intermediates=many, now=NOW)
+    many = [made("middle", ROOT, -100, step * (number + 1), key=MIDDLE.key).facts for number in range(300)]
+    judged = judge(leaf(MIDDLE).facts, ROOT.pem, name=NAME, intermediates=many, now=NOW)
     assert judged.verdict.code in ("ok", "too-many-cas")
     assert len(calls) < 4 * chain_judge.MOST_DATES

@@ -72,7 +72,7 @@ REQUEST = signing_request.build(
 
 def describe_all(text: str) -> None:
     for certificate in certificate_facts.load(text):
-        certificate_facts.describe(certificate)
+        certificate.as_result()
 
 
 def verify_damaged_leaf(text: str) -> None:
@@ -81,7 +81,7 @@ def verify_damaged_leaf(text: str) -> None:
 
 
 def verify_damaged_bundle(text: str) -> None:
-    verify.verify(LEAF.certificate, text, name="10.1.2.3", now=NOW)
+    verify.verify(LEAF.facts, text, name="10.1.2.3", now=NOW)
 
 
 PARSERS: dict[str, tuple[Callable[[str], object], str]] = {
@@ -141,7 +141,7 @@ def test_damage(parser: str) -> None:
 
 def test_damaged_anchor_never_verifies() -> None:
     for damaged in truncated(CA.pem):
-        assert not verify.verify(LEAF.certificate, damaged, name="hook.shop.svc", now=NOW).ok
+        assert not verify.verify(LEAF.facts, damaged, name="hook.shop.svc", now=NOW).ok
 
 
 FIVE_MEGABYTES = 5 * 1024 * 1024
@@ -180,7 +180,7 @@ def test_many_certificates_take_linear_time() -> None:
     text = "".join(authority("kubernetes").pem for _ in range(200)) * 5
     began = time.process_time()
     assert len(certificate_facts.load(text)) == 1000
-    verdict = verify.verify(LEAF.certificate, text, name="hook.shop.svc", now=NOW)
+    verdict = verify.verify(LEAF.facts, text, name="hook.shop.svc", now=NOW)
     assert verdict.code == "too-many-cas"
     assert time.process_time() - began < 10
 
@@ -189,7 +189,7 @@ def test_many_names_under_many_constraints() -> None:
     subtrees = dns(*(f"n{number}.svc" for number in range(2000)))
     ca = authority("wide", extensions=[(x509.NameConstraints(subtrees, None), True)])
     leaf = issue("hook", ca, names=dns(*(f"n{number}.svc" for number in range(2000))))
-    verdict = verify.verify(leaf.certificate, ca.pem, name="n7.svc", now=NOW)
+    verdict = verify.verify(leaf.facts, ca.pem, name="n7.svc", now=NOW)
     assert verdict.code == "name-constraint"
     assert verdict.reason.endswith("too many names and constraints to compare")
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     canonical_request,
+    certificate_facts,
     pem_text,
     signing_request,
 )
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tests.unit.plugins.module_utils._x509.go_readers import GoReader
 
 REQUESTS = Path(__file__).parent / "requests"
-SUBJECT_OIDS = {name: oid for oid, name in canonical_request.SUBJECT_TYPES.items()}
+SUBJECT_OIDS = {name: oid for oid, name in certificate_facts.SUBJECT_TYPES.items()}
 
 
 CHUNK = 5000
@@ -89,7 +90,7 @@ def ours(text: bytes) -> dict[str, Any] | str:
 
 
 def of_go(answer: dict[str, Any]) -> dict[str, Any]:
-    bits = zip(canonical_request.KEY_USAGES, answer["key_usage"])
+    bits = zip(certificate_facts.KEY_USAGES.values(), answer["key_usage"])
     return {
         **{name: [] if value is None else value for name, value in answer.items()},
         "ip_addresses": [str(ipaddress.ip_address(text)) for text in answer["ip_addresses"] or ()],

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import go_parser
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography import x509
 
@@ -77,7 +77,7 @@ def as_go(program: Path, certificates: list[bytes]) -> list[str]:
 
 def as_here(der: bytes) -> str:
     try:
-        found = go_parser.read(der)
+        found = certificate_facts.read(der)
     except CertificateError as error:
         return f"refused {error.cause}"
     return f"read {found.not_before.timestamp():.0f} {found.not_after.timestamp():.0f} {found.version}"
@@ -104,7 +104,7 @@ def test_mutated_certificates_as_go_reads_them(reader: Path) -> None:
 
 
 def test_the_dates_are_read() -> None:
-    found = go_parser.read(rewritten(LEAF, CA.key))
+    found = certificate_facts.read(rewritten(LEAF, CA.key))
     assert (found.not_before, found.not_after) == (
         LEAF.certificate.not_valid_before_utc,
         LEAF.certificate.not_valid_after_utc,

@@ -28,17 +28,17 @@ from tests.unit.plugins.module_utils._x509.test_verify import GO_CODES
 #: A wide run: CERTFLOW_SERVED_CASES=110000. It takes four minutes.
 CASES, SEED = int(os.environ.get("CERTFLOW_SERVED_CASES", "600")), 41
 UNREAD = "certificate-unread"
-#: Changes that no program makes leave many certificates that only Go reads.
-MOST_UNREAD = 0.04
+#: Keys that only Go uses.
+MOST_UNREAD = 0.01
 
 
 def as_here(case: ServedCase) -> str:
     """Return the code of the verdict of an audit."""
-    if not verify.has_anchor(case.bundle):
+    if not verify.anchors(case.bundle):
         return "bundle-broken"
     seen = served_chains._understood(Endpoint("hook", 443, is_outside=True), list(case.chain))
     if seen.problem:
-        return UNREAD if seen.is_unread else "certificate-refused"
+        return "certificate-refused"
     leaf, *sent = certificate_facts.load(seen.chain_pem)
     now = datetime.fromtimestamp(case.time, timezone.utc)
     return verify.verify(leaf, case.bundle, name=case.name, intermediates=sent, now=now).code
@@ -74,19 +74,18 @@ def test_changed_chains_as_go_judges_them(go_program: Path) -> None:
     unread = sum(here == UNREAD for _case, _go, here in verdicts)
     accepted = sum(go == "ok" for _case, go, _here in verdicts)
     print(f"{len(some)} cases, {accepted} accepted, {unread} unread")
-    assert unread < MOST_UNREAD * len(some)
+    assert unread <= MOST_UNREAD * len(some)
     assert len(some) / 10 < accepted < len(some) / 2
 
 
-def test_a_ca_that_only_go_reads_may_make_another_chain(go_program: Path) -> None:
-    """One CA of the bundle refuses the names. The other has its name and its key, and the library does not read it."""
+def test_bytes_that_go_skips_are_skipped(go_program: Path) -> None:
+    """One CA of the bundle refuses the names. The other has its name and its key, and something after the extensions."""
     strict = authority("kubernetes", extensions=[(x509.NameConstraints(dns("com"), None), True)])
     (tree,) = mutated.parsed(authority("kubernetes", key=strict.key).certificate.public_bytes(Encoding.DER))
-    tree.children[0].children.append(mutated.Node(0x05))  # Go ignores what comes after the extensions
+    tree.children[0].children.append(mutated.Node(0x05))
     twin = ssl.DER_cert_to_PEM_cert(tree.encoded())
     leaf = cases.server(strict)
     now = int(NOW.timestamp())
     chain = (leaf.certificate.public_bytes(Encoding.DER),)
-    alone, both = (ServedCase(chain, text, cases.NAME, now) for text in (strict.pem, strict.pem + twin))
-    assert as_go(go_program, [alone, both]) == ["name-constraint", "ok"]
-    assert [as_here(alone), as_here(both)] == ["name-constraint", UNREAD]
+    some = [ServedCase(chain, text, cases.NAME, now) for text in (strict.pem, strict.pem + twin)]
+    assert as_go(go_program, some) == [*map(as_here, some)] == ["name-constraint", "ok"]

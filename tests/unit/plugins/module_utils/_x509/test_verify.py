@@ -11,9 +11,14 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import verify
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
+    certificate_facts,
+    signatures,
+    verify,
+)
 
-from tests.support.authority import authority, with_serial
+from tests.support.authority import CLIENT_AUTH, SERVER_AUTH, authority, with_serial
+from tests.support.failures import fails
 from tests.unit.plugins.module_utils._x509 import cases
 from tests.unit.plugins.module_utils._x509.cases import CertificateCase
 
@@ -47,10 +52,10 @@ GO_CODES = {
 
 def judge(case: CertificateCase) -> Verdict:
     return verify.verify(
-        case.leaf.certificate,
+        case.leaf.facts,
         case.bundle,
         name=case.name,
-        intermediates=[issued.certificate for issued in case.intermediates],
+        intermediates=[issued.facts for issued in case.intermediates],
         now=case.now,
         usage=case.usage,
     )
@@ -65,23 +70,39 @@ def test_verdict(case: CertificateCase) -> None:
 
 
 def test_every_code_has_a_row() -> None:
-    others = {"certificate-refused", "certificate-unread"}  # the next tests
-    assert set(verify.REASONS) == {case.code for case in cases.all_rows()} | others
+    assert set(verify.REASONS) == {case.code for case in cases.all_rows()} | {"certificate-unread"}
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 def test_certificate_that_go_does_not_parse(go_program: Path) -> None:
     ca = authority("kubernetes")
-    leaf = with_serial(cases.server(ca), 0x80, ca.key)
-    odd = CertificateCase("negative serial number", "certificate-refused", leaf, ca.pem)
-    sent = CertificateCase(
-        "the same, sent along", "certificate-refused", cases.server(ca), ca.pem, intermediates=[leaf]
-    )
-    root = with_serial(ca, 0x80, ca.key)
-    anchor = CertificateCase("the same, as anchor", "bundle-broken", cases.server(ca), root.pem)
-    some = [odd, sent, anchor]
-    assert [judge(case).code for case in some] == [case.code for case in some]
-    assert [go_code(answer) for answer in go_verdicts(go_program, some)] == [case.code for case in some]
+    leaf, root = with_serial(cases.server(ca), 0x80, ca.key), with_serial(ca, 0x80, ca.key)
+    anchor = CertificateCase("negative serial number, as anchor", "bundle-broken", cases.server(ca), root.pem)
+    assert judge(anchor).code == anchor.code
+    with fails("invalid-certificate"):
+        certificate_facts.load(leaf.pem)
+    served = CertificateCase("the same, served", "certificate-refused", leaf, ca.pem)
+    assert [go_code(answer) for answer in go_verdicts(go_program, [anchor, served])] == [
+        anchor.code,
+        served.code,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("usage", "code"), [(SERVER_AUTH, "certificate-unread"), (CLIENT_AUTH, "ca-mismatch")]
+)
+def test_a_key_that_only_go_uses(usage: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another chain may be valid, unless the leaf itself is not for servers."""
+    ca = authority("kubernetes")
+    case = CertificateCase("", code, cases.server(authority("kubernetes"), usages=[usage]), ca.pem)
+
+    def refuse(*_arguments: object) -> None:
+        raise ValueError
+
+    signatures.is_signed_by.cache_clear()
+    monkeypatch.setattr(signatures, "_check", refuse)
+    assert judge(case).code == code
+    signatures.is_signed_by.cache_clear()
 
 
 def go_verdicts(program: Path, some: list[CertificateCase]) -> list[dict[str, Any]]:

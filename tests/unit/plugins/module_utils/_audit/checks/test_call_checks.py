@@ -31,9 +31,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_
     AGGREGATION,
     CONVERSION,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signatures
 from cryptography import x509
 
-from tests.support.authority import DAY, NOW, Issued, authority, dns
+from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, dns
 from tests.unit.plugins.module_utils._audit.world import (
     CA,
     GOOD,
@@ -118,35 +119,51 @@ def test_a_url_without_a_bundle_that_serves_a_certificate_of_the_cluster(
     assert found == wanted
 
 
-#: A subject key identifier with bytes after it, which Go ignores, and the library cryptography does not.
-LONG_ID = (x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.14"), b"\x04\x03one\x05\x00"), False)
-UNREAD_CA = authority("an unread CA", extensions=[LONG_ID])
-NAMESAKE = authority("an unread CA")
-#: The served leaf, the bundle -> the statuses of ca-mismatch.
-UNREADS: list[tuple[str, Issued, str, list[str]]] = [
-    ("the only CA", leaf(UNREAD_CA), UNREAD_CA.pem, ["unknown"]),
-    ("a CA of the name of the issuer", leaf(NAMESAKE), UNREAD_CA.pem, ["unknown"]),
-    ("and the CA that signs", leaf(NAMESAKE), UNREAD_CA.pem + NAMESAKE.pem, ["pass"]),
-    ("a CA of another name", leaf(OTHER_CA), UNREAD_CA.pem + CA.pem, ["fail"]),
+NAMESAKE = authority("a CA of one name")
+NAMESAKE_TOO = authority("a CA of one name")
+CLIENT = leaf(NAMESAKE, usages=(CLIENT_AUTH,))
+#: The served leaf, the bundle -> the failed checks, and True if it is not known what the API server does.
+UNREADS: list[tuple[str, Issued, str, list[str], bool]] = [
+    ("a CA of the name of the issuer", leaf(NAMESAKE), NAMESAKE_TOO.pem, [], True),
+    ("a CA of another name", leaf(OTHER_CA), CA.pem, ["ca-mismatch"], False),
+    ("not for servers", CLIENT, NAMESAKE_TOO.pem, ["wrong-usage"], True),
+    ("for another name", leaf(NAMESAKE, names=dns("other")), NAMESAKE_TOO.pem, ["name-mismatch"], True),
 ]
 
 
 @pytest.mark.parametrize(
-    ("given", "bundle", "wanted"), [row[1:] for row in UNREADS], ids=[row[0] for row in UNREADS]
+    ("given", "bundle", "wanted", "is_unknown"), [row[1:] for row in UNREADS], ids=[row[0] for row in UNREADS]
 )
-def test_a_ca_that_only_go_reads(given: Issued, bundle: str, wanted: list[str]) -> None:
+def test_a_ca_whose_key_only_go_uses(
+    given: Issued, bundle: str, wanted: list[str], is_unknown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise ValueError
+
+    signatures.is_signed_by.cache_clear()
+    monkeypatch.setattr(signatures, "_check", refuse)
     called = point(config(bundle))
     data = cluster(called, backend=Backend(ready=1, chains=(served(given),)))
     found = audit_result.find(data)
-    assert [one.status for one in found if one.check == "ca-mismatch"] == [
-        status for status in wanted if status != "unknown"
-    ]
-    assert not [one for one in found if one.check == "bundle-broken" and one.status == "fail"]
+    assert [one.check for one in found if one.status == "fail"] == wanted
     unknown = [one for one in found if one.status == "unknown"]
-    assert bool(unknown) is ("unknown" in wanted)
+    assert bool(unknown) is is_unknown
     for one in unknown:
         assert (one.source, one.objects) == ("certificate-unread", (str(called.object),))
         assert "ca-mismatch" in one.unanswered
+    signatures.is_signed_by.cache_clear()
+
+
+#: A subject key identifier with bytes after it, which Go skips.
+LONG_ID = (x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.14"), b"\x04\x03one\x05\x00"), False)
+LONG_CA = authority("a CA of one name", extensions=[LONG_ID])
+
+
+@pytest.mark.parametrize(("issuer", "status"), [(LONG_CA, "pass"), (NAMESAKE, "fail")])
+def test_a_ca_with_bytes_that_go_skips(issuer: Issued, status: str) -> None:
+    called = point(config(LONG_CA.pem))
+    data = cluster(called, backend=Backend(ready=1, chains=(served(leaf(issuer)),)))
+    assert [one.status for one in audit_result.find(data) if one.check == "ca-mismatch"] == [status]
 
 
 #: The backend, the answered calls -> the severities and the first line of the evidence.

@@ -182,13 +182,28 @@ def test_the_evidence_of_a_refused_chain_names_its_reason(
         (1, 30, [("not-yet-valid", E)]),
     ],
 )
-def test_the_end_of_a_certificate_that_only_go_reads(
+def test_the_end_of_a_certificate_that_only_go_verifies(
     begin: int, end: int, wanted: list[tuple[str, str]]
 ) -> None:
-    chain = ServedChain(
-        Endpoint("", 8443), DAMAGED, is_blind=True, is_unread=True, life=(NOW + begin * DAY, NOW + end * DAY)
-    )
+    issued = leaf(OTHER_CA, not_before=NOW + begin * DAY, not_after=NOW + end * DAY)
+    chain = ServedChain(Endpoint("", 8443), issued.pem, is_blind=True, is_unread=True)
     assert [(fault.check, fault.severity) for fault in find_chain_faults(chain, config(), NOW)] == wanted
+
+
+#: A leaf that only Go verifies -> its faults with any API server.
+UNREAD_LEAVES: list[tuple[Issued, list[str]]] = [
+    (leaf(OTHER_CA), []),
+    (leaf(OTHER_CA, usages=(CLIENT_AUTH,)), ["wrong-usage"]),
+    (leaf(OTHER_CA, names=dns("other")), ["name-mismatch"]),
+]
+
+
+@pytest.mark.parametrize(("issued", "wanted"), UNREAD_LEAVES)
+def test_what_every_api_server_refuses_of_a_certificate_that_only_go_verifies(
+    issued: Issued, wanted: list[str]
+) -> None:
+    chain = ServedChain(Endpoint("", 8443), issued.pem, is_blind=True, is_unread=True)
+    assert [fault.check for fault in find_chain_faults(chain, config(), NOW)] == wanted
 
 
 BUNDLES: list[tuple[str, list[tuple[str, str, str]]]] = [
@@ -269,7 +284,7 @@ def test_weak_signatures_and_keys(chain: list[Issued], bundle: str, wanted: list
 )
 def test_the_size_of_a_key(bits: int, severity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate_faults._chain_faults.cache_clear()
-    monkeypatch.setattr(certificate_facts, "rsa_bits", lambda _certificate: bits)
+    monkeypatch.setattr(certificate_facts.CertificateFacts, "rsa_bits", bits)
     faults = find_chain_faults(served(SIGNED_LEAF), config(RSA_CA.pem), NOW)
     certificate_faults._chain_faults.cache_clear()
     assert [fault.severity for fault in faults] == [severity] * bool(severity)
