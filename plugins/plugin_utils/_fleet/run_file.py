@@ -61,12 +61,15 @@ def begin(path: str, run: str, total: int, plan: Mapping[str, Any], pid: int = 0
         content = _read(file)
         last = run_state.last_run(run_state.read_events(content))
         state = run_state.fold(run_state.read_events(content, last), last)
+        facts = {"at": _now(), "total": total, "plan": dict(plan), "pid": pid}
+        started = run_state.to_line({"event": run_state.RUN_STARTED, "run": run, **facts})
         if max(len(content), details_file.size(path)) > MOST_KEPT_BYTES:
             kept = _open_runs(content)
-            file.replace(b"".join(kept.values()))
             details_file.keep(path, kept)
-        facts = {"at": _now(), "total": total, "plan": dict(plan), "pid": pid}
-        file.append(run_state.to_line({"event": run_state.RUN_STARTED, "run": run, **facts}))
+            # It ends the lock for processes that open the path, so it is the last step.
+            file.replace(b"".join((*kept.values(), started)))
+        else:
+            file.append(started)
     hosts = tuple(state.unfinished)
     return Unfinished(last, state.at, hosts) if hosts and not state.is_ended else None
 

@@ -393,6 +393,50 @@ def test_a_large_file_is_reduced_to_the_runs_that_have_not_ended(
     assert os.path.getsize(path) < 4000
 
 
+@pytest.mark.parametrize("call", range(0, 36, 3))
+def test_a_kill_while_old_runs_are_removed_loses_no_line(
+    path: str, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """The process ends before a system call."""
+    begin(path, "open").start_cluster("a", "fleet")
+    RunFile(path, "open").end_cluster("b", "fleet", large(1))
+    monkeypatch.setattr(run_file, "MOST_KEPT_BYTES", 100)
+
+    def begin_and_die() -> None:
+        left = iter(range(call))
+        for name in ("write", "ftruncate", "fsync", "fchmod", "replace", "unlink", "close"):
+            real = getattr(os, name)
+
+            def mortal(*arguments: Any, real: Callable[..., Any] = real, **options: Any) -> Any:
+                if next(left, None) is None:
+                    os._exit(9)
+                return real(*arguments, **options)
+
+            setattr(os, name, mortal)
+        begin(path, "new")
+        os._exit(0)
+
+    assert in_child(begin_and_die) in (0, 9)
+    assert RunFile(path, "open").read().unfinished == ["a"]
+    assert RunFile(path, "open").read_details().clusters["b"].outcome == large(1)
+
+
+def test_a_process_that_waits_for_the_lock_reads_the_new_file(path: str) -> None:
+    file = begin(path)
+    is_locked = fork.Event()
+    # The fork must not inherit the lock.
+    waiting = fork.Process(target=lambda: os._exit(is_locked.wait(60) and bool(file.start_cluster("a", "fleet"))))
+    waiting.start()
+    with private_file.opened(path, is_locked=True) as held:
+        is_locked.set()
+        time.sleep(0.2)
+        held.replace(Path(path).read_bytes())
+    waiting.join(60)
+    assert waiting.exitcode == 0
+    assert file.read().unfinished == ["a"]
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
 @pytest.mark.parametrize(("pid", "days", "is_kept"), [(os.getpid(), 9, True), (0, 1, True), (0, 9, False)])
 def test_a_run_at_work_stays_in_the_file(
     path: str, monkeypatch: pytest.MonkeyPatch, pid: int, days: int, is_kept: bool
