@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from datetime import datetime, timedelta, timezone
@@ -21,6 +22,7 @@ from tests.support.wide_fleet import CERTIFICATES, FAILING, names, wide_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.clusters import Fleet
     from tests.support.wide_fleet import WideFleet
@@ -83,6 +85,48 @@ def test_a_clean_run_is_short(wide: WideFleet) -> None:
         f"{len(lines(second))} lines for {len(hosts)} clusters without news, {results(second, 'c024')} results each"
     )
     assert len(lines(second)) < 36 + len(hosts) * LINES_PER_CLUSTER, second.output
+
+
+def test_a_run_ends_without_a_reader(tmp_path: Path) -> None:
+    """The reader ends at the first line of progress. Ansible's thread for the lines of forks would end at the next one."""
+    hosts = names(4)
+    config: dict[str, Any] = {
+        "clusters": [{"name": "c", "cluster": {"server": f"https://127.0.0.1:{closed_port()}"}}],
+        "users": [{"name": "u", "user": {"token": "x"}}],
+        "contexts": [{"name": host, "context": {"cluster": "c", "user": "u"}} for host in hosts],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    variables = {
+        "certflow_kubeconfig": str(tmp_path / "kubeconfig"),
+        "certflow_context": "{{ inventory_hostname }}",
+        "certflow_max_failures": "100%",
+        "certflow_report": str(tmp_path / "report.json"),
+        "certflow_run_file": str(tmp_path / "run.jsonl"),
+        "certflow_stages": [{"name": "all", "hosts": "all"}],
+        "webhook_certificate_service": "s",
+        "webhook_certificate_namespace": "n",
+        "webhook_certificate_secret": {"name": "x"},
+    }
+    inventory = {"clusters": {"hosts": dict.fromkeys(hosts, {}), "vars": variables}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    with subprocess.Popen(
+        playbook.command(tmp_path, CERTIFICATES, "-i", "hosts.json", "--forks", "1"),
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_DISPLAY_OK_HOSTS": "false", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as run:
+        assert run.stdout
+        assert any(line.startswith("[1/4]") for line in run.stdout)
+        run.stdout.close()
+        try:
+            run.wait(120)
+        except subprocess.TimeoutExpired:
+            run.kill()
+            raise
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {cluster["status"] for cluster in report["clusters"]} == {"unreachable"}
 
 
 @pytest.mark.full

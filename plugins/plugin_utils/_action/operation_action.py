@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Callable
 
-from ansible.constants import config
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
@@ -342,17 +341,12 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         return self._clean(json.loads(json.dumps(result, default=str)), parameters, validation)
 
     def _printer(self, variables: Mapping[str, Any], *, has_host: bool = True) -> Callable[[str], None]:
-        """Return the function that prints a line of progress: the host and the text. It prints nothing with no_log.
-
-        Ansible's main process prints the lines, in the order in which this process sends them and the result. A callback that
-        prints JSON needs standard output for itself, so the lines go to standard error then.
-        """
+        """Return the function that prints a line of progress: the host and the text. It prints nothing with no_log."""
         start = f"{variables.get('inventory_hostname', '')}  " if has_host else ""
-        is_json = "json" in str(config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
 
         def show(line: str) -> None:
             if not self._task.no_log:
-                display.display(f"{start}{line}", stderr=is_json)
+                fleet_task.print_line(f"{start}{line}")
 
         return show
 

@@ -3,14 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read the variables of a task of a fleet run, and check that no other host of the run means the same cluster."""
+"""Read the variables of a task of a fleet run, print its lines, and check that no other host of the run means the same cluster."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import select
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from ansible.constants import config
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
@@ -27,6 +30,21 @@ from .overlap import Claim
 Value = Callable[[str], Any]
 
 display = Display()
+#: Copies of the standard output and the standard error of the main process, which imports this file. A fork of Ansible has others.
+_STREAMS = os.dup(1), os.dup(2)
+
+
+def print_line(line: str) -> None:
+    """Print a line. A callback that prints JSON needs standard output for itself.
+
+    Ansible's main process prints the lines of its forks, in the order in which a fork sends them and its result. Without a reader, as
+    after ``| head``, its thread for them would end, and the run would wait for ever. So no line is sent then.
+    """
+    is_json = "json" in str(config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
+    reader = select.poll()
+    reader.register(_STREAMS[is_json], 0)
+    if not reader.poll(0):
+        display.display(line, stderr=is_json)
 
 
 def is_controlled(variables: Mapping[str, Any]) -> bool:

@@ -17,9 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible.constants import config
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.utils.display import Display
 
 from ...module_utils._ansible.operation import LIBRARIES_OF_RULES, missing_libraries
 from ...module_utils._base import paths
@@ -36,6 +34,7 @@ from . import (
     exceptions,
     fleet_operations,
     fleet_run,
+    fleet_task,
     outcomes,
     private_file,
     read_run,
@@ -54,8 +53,6 @@ JOB_NAME = "certflow_job_name"
 SOAK_LINES = 60.0
 REASON_BELOW = "The summary of the run has the reason"
 SKIPPED = "--tags selected no task of the role. The role did not run, and nothing was written"
-
-display = Display()
 
 
 class Step:
@@ -102,7 +99,7 @@ class Step:
         if not lines:
             return {**settings, "notes": check_hosts.notes(run)}
         for line in lines if len(lines) > 1 else ():
-            show(line)
+            fleet_task.print_line(line)
         return {
             "failed": True,
             "msg": check_hosts.summary(run, lines),
@@ -147,7 +144,7 @@ class Step:
         # This is a fork of the process that works until the run has ended.
         unfinished = run_file.begin(begun.path, begun.run, len(begun.hosts), facts, os.getppid())
         if unfinished is not None:
-            display.display(outcomes.unfinished_line(unfinished.hosts, unfinished.at))
+            fleet_task.print_line(outcomes.unfinished_line(unfinished.hosts, unfinished.at))
         if report:
             run_report.write_before_end(begun)
         return begun.to_data()
@@ -163,7 +160,7 @@ class Step:
         end = time.monotonic() + stage.soak
         while (left := end - time.monotonic()) > 0:
             waits = show_seconds(left)
-            display.display(f"stage {stage.name}: the clusters are verified again in {waits}")
+            fleet_task.print_line(f"stage {stage.name}: the clusters are verified again in {waits}")
             time.sleep(min(left, SOAK_LINES))
         return {}
 
@@ -222,7 +219,7 @@ class Step:
             except CertflowError as error:
                 problems.append(str(error))
         for line in (*problems, *lines, *last):
-            show(line)  # A callback may hide the results of successful tasks.
+            fleet_task.print_line(line)  # A callback may hide the results of successful tasks.
         return {"summary": [*problems, *last], "artifacts": self._artifacts(run, rows, plan)}
 
     def _artifacts(
@@ -286,11 +283,6 @@ def outcomes_of(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         host: skipped if is_skipped and row["status"] == report_schema.NOT_STARTED else row
         for host, row in rows.items()
     }
-
-
-def show(line: str) -> None:
-    """Print a line. A callback that prints JSON needs standard output for itself."""
-    display.display(line, stderr="json" in str(config.get_config_value("DEFAULT_STDOUT_CALLBACK")))
 
 
 def run_file_path(path: str, role: str) -> str:
