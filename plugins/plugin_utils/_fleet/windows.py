@@ -16,18 +16,16 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from functools import cache
 from typing import Any
 
 from ...module_utils._base.errors import CertflowError
-from ...module_utils._base.text import quoted
 from ...module_utils._base.times import format_time
 from .._report import report_schema
 from .._variables.check_variables import check_value
-from .._variables.values import closest, is_blank, is_unset, parsed, shown
+from .._variables.values import is_blank, is_unset, parsed, shown
 
 NAME = "certflow_window"
 #: A window, in the form of Ansible's argument specs.
@@ -40,8 +38,9 @@ ENTRY = {
         "timezone": {"type": "raw"},
     },
 }
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-LONG_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+#: Name of a day, also its first three letters -> its number.
+DAYS = {name: number for number, day in enumerate(WEEK) for name in (day, day[:3])}
 EXAMPLE = 'Write certflow_window: {days: [Fri], start: "22:00", end: "04:00", timezone: Europe/Berlin}'
 WHOLE_DAY = 24 * 60
 
@@ -149,134 +148,85 @@ def _entry_problems(path: str, entry: Any) -> Iterator[str]:
         yield f"{path} is not a dictionary: {shown(entry)}. {EXAMPLE}."
         return
     yield from check_value(path, ENTRY, entry)
-    yield from (
-        f"{path}.{key} is empty. {EXAMPLE}."
-        for key in ("days", "timezone")
-        if key in entry and is_blank(entry[key])
-    )
-    for key, find in (("days", _day_problem), ("start", _start_problem), ("end", _end_problem)):
-        problem = "" if is_blank(entry.get(key)) else find(entry[key])
-        if problem:
-            yield f"{path}.{key} {problem}"
-    start, end = _minutes(entry.get("start")), _minutes(entry.get("end"))
-    if start is not None and start == end:
+    read: dict[str, Any] = {}
+    for key, reader in _READERS.items():
+        value = entry.get(key)
+        try:
+            if not is_blank(value):
+                read[key] = reader(value)
+            elif key in entry and not ENTRY["options"][key].get("required"):
+                yield f"{path}.{key} is empty. {EXAMPLE}."
+        except ValueError as error:
+            yield f"{path}.{key} {error}"
+    if read.get("start", -1) == read.get("end"):
         yield f'{path} has the same start and end. For a whole day write start: "00:00" and end: "24:00".'
-    problem = _zone_problem(entry.get("timezone"))
-    if problem:
-        yield f"{path}.timezone {problem}"
-
-
-def _day_problem(value: Any) -> str:
-    wrong = [part for part in _day_parts(value) if not _days_of(part)]
-    if not wrong:
-        return ""
-    near = closest(str(wrong[0]).strip().lower(), LONG_DAYS)
-    remedy = (
-        f"Did you mean {near.title()}?"
-        if near
-        else "Use Mon, Tue, Wed, Thu, Fri, Sat, Sun, or a range such as Mon-Fri."
-    )
-    return f"has a day that does not exist: {shown(wrong[0])}. {remedy}"
-
-
-def _start_problem(value: Any) -> str:
-    if _minutes(value) == WHOLE_DAY:
-        return 'is the end of a day. Write "00:00" and the next day.'
-    return _end_problem(value)
-
-
-def _end_problem(value: Any) -> str:
-    if _minutes(value) is not None:
-        return ""
-    # YAML 1.1 reads a time without quotes, such as 22:00, as the number of its minutes.
-    is_number = isinstance(value, int) and 60 <= value <= WHOLE_DAY
-    example = f"{value // 60:02}:{value % 60:02}" if is_number else "22:00"
-    return f'is not a time: {shown(value)}. Write it in quotes, such as "{example}".'
-
-
-def _zone_problem(value: Any) -> str:
-    if is_blank(value) or _zone(value) is not None:
-        return ""
-    names = _zone_names()
-    if not names:
-        return (
-            f"needs the zone database: {quoted(value)}. Install the Python package tzdata where Ansible runs."
-        )
-    near = _closest_zone(str(value))
-    remedy = f"Did you mean {near}?" if near else "Use a name such as Europe/Berlin."
-    return f"is not a time zone: {quoted(value)}. {remedy}"
-
-
-@cache
-def _zone_names() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())
-
-
-@cache
-def _closest_zone(name: str) -> str:
-    """Return the most similar name. Hundreds of hosts may have the same wrong one."""
-    return closest(name, _zone_names())
 
 
 def _window(entry: Mapping[str, Any]) -> Window:
-    start, end = _minutes(entry["start"]), _minutes(entry["end"])
-    zone = timezone.utc if is_blank(entry.get("timezone")) else _zone(entry["timezone"])
-    if start is None or end is None or zone is None:
-        raise ValueError("the window was not checked")
-    parts = [] if is_blank(entry.get("days")) else _day_parts(entry["days"])
-    days = frozenset(day for part in parts for day in _days_of(part))
+    read = {key: reader(entry[key]) for key, reader in _READERS.items() if not is_blank(entry.get(key))}
+    start, end = read["start"], read["end"]
     return Window(
-        days=days or frozenset(range(7)),
+        days=read.get("days", frozenset(range(7))),
         start=start,
         end=end if end > start else end + WHOLE_DAY,
-        zone=zone,
+        zone=read.get("timezone", timezone.utc),
     )
 
 
-def _day_parts(value: Any) -> list[Any]:
-    """Return the names and ranges of days, from a list or a text with commas."""
-    parts = (
-        value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+def _days(value: Any) -> frozenset[int]:
+    """Return the days of names such as "Fri" and ranges such as "Fri-Mon", from a list or a text with commas. Raises ValueError."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return frozenset(
+        day for part in (parts if isinstance(parts, (list, tuple)) else [parts]) for day in _range(part)
     )
-    return [part.strip() if isinstance(part, str) else part for part in parts]
 
 
-def _days_of(part: Any) -> list[int]:
-    """Return the days of a name such as "Fri" or a range such as "Fri-Mon". Empty for another text."""
-    if not isinstance(part, str):
-        return []
-    numbers = [_day_number(name) for name in part.split("-")]
-    if len(numbers) > 2 or -1 in numbers:
-        return []
+def _range(part: Any) -> Iterator[int]:
+    numbers = (
+        [DAYS.get(name.strip().lower()) for name in part.split("-")] if isinstance(part, str) else [None]
+    )
     first, last = numbers[0], numbers[-1]
-    return [day % 7 for day in range(first, (last if last >= first else last + 7) + 1)]
+    if first is None or last is None or len(numbers) > 2:
+        text = f"has a day that does not exist: {shown(part)}. Use Mon, Tue, Wed, Thu, Fri, Sat, Sun, or a range such as Mon-Fri."
+        raise ValueError(text)
+    yield from (day % 7 for day in range(first, (last if last >= first else last + 7) + 1))
 
 
-def _day_number(name: str) -> int:
-    """Return the number of a day, -1 for another text."""
-    short = name.strip().lower()
-    for names in (DAYS, LONG_DAYS):
-        if short in names:
-            return names.index(short)
-    return -1
+def _start(value: Any) -> int:
+    minutes = _minutes(value)
+    if minutes == WHOLE_DAY:
+        raise ValueError('is the end of a day. Write "00:00" and the next day.')
+    return minutes
 
 
-def _minutes(value: Any) -> int | None:
-    """Return a time of the day in minutes, None for another value."""
+def _minutes(value: Any) -> int:
+    """Return a time of the day in minutes. Raises ValueError."""
     match = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        return None
+        # YAML 1.1 reads a time without quotes, such as 22:00, as the number of its minutes.
+        is_number = isinstance(value, int) and 60 <= value <= WHOLE_DAY
+        example = f"{value // 60:02}:{value % 60:02}" if is_number else "22:00"
+        raise ValueError(f'is not a time: {shown(value)}. Write it in quotes, such as "{example}".')
     return WHOLE_DAY if match[1] is None else int(match[1]) * 60 + int(match[2])
 
 
-def _zone(name: Any) -> tzinfo | None:
-    """Return a time zone, None if the machine does not know it. UTC needs no zone database."""
-    if not isinstance(name, str):
-        return None
-    if name.strip().upper() == "UTC":
+def _zone(name: Any) -> tzinfo:
+    """Return a time zone. UTC needs no zone database. Raises ValueError."""
+    text = name.strip() if isinstance(name, str) else ""
+    if text.upper() == "UTC":
         return timezone.utc
     try:
-        return zoneinfo.ZoneInfo(name.strip())
+        return zoneinfo.ZoneInfo(text)
     # For a name that is a folder or leaves the database, ZoneInfo raises other errors than for an unknown one.
     except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
-        return None
+        remedy = "Use a name such as Europe/Berlin. If this machine has no zone database, install the Python package tzdata."
+        raise ValueError(f"is not a time zone: {shown(name)}. {remedy}") from None
+
+
+#: Key of a window -> its reader. It raises ValueError with the words after the key.
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "days": _days,
+    "start": _start,
+    "end": _minutes,
+    "timezone": _zone,
+}

@@ -153,11 +153,11 @@ REFUSED: tuple[tuple[Any, Sequence[Sequence[str]]], ...] = (
     (window("24:00", "02:00"), [("certflow_window.start is the end of a day",)]),
     (window("04:00", "04:00"), [("the same start and end",)]),
     ({**NIGHT, "days": ["Fr"]}, [("certflow_window.days", "'Fr'", "Mon-Fri")]),
-    ({**NIGHT, "days": "Mon,Fryday"}, [("certflow_window.days", "'Fryday'", "Did you mean Friday?")]),
+    ({**NIGHT, "days": "Mon,Fryday"}, [("certflow_window.days", "'Fryday'", "Mon-Fri")]),
     ({**NIGHT, "days": "Mon-Tue-Wed"}, [("certflow_window.days",)]),
     ({**NIGHT, "days": [5]}, [("certflow_window.days", "5")]),
     ({**NIGHT, "days": True}, [("certflow_window.days", "a boolean")]),
-    ({**NIGHT, "timezone": "Europe/Berln"}, [("certflow_window.timezone", "Did you mean Europe/Berlin?")]),
+    ({**NIGHT, "timezone": "Europe/Berln"}, [("certflow_window.timezone", "Europe/Berlin")]),
     *(
         ({**NIGHT, "timezone": zone}, [("certflow_window.timezone is not a time zone",)])
         for zone in (
@@ -213,7 +213,6 @@ def test_a_missing_zone_database_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
         raise zoneinfo.ZoneInfoNotFoundError(name)
 
     monkeypatch.setattr(zoneinfo, "ZoneInfo", missing)
-    monkeypatch.setattr(windows, "_zone_names", frozenset)
     [line] = windows.find_problems({**NIGHT, "timezone": BERLIN})
     assert "tzdata" in line
     assert BERLIN in line
