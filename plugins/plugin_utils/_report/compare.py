@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from ...module_utils._audit.checks import check_table
 from ...module_utils._audit.facts import cluster_data
 from ...module_utils._audit.facts.finding import FAIL, UNKNOWN, AuditedObject
-from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import shortened
 from . import report_schema, report_text
 from .report_schema import KNOWN, NEW
@@ -34,6 +33,8 @@ class _Pair(NamedTuple):
     """A cluster in both reports, and the checks for which one of the two audits has no complete answer."""
 
     earlier: Mapping[str, Any]
+    #: Fingerprint -> the failed finding of the earlier audit.
+    earlier_faults: Mapping[str, Mapping[str, Any]]
     unanswered_earlier: _Unanswered
     unanswered_now: _Unanswered
 
@@ -43,25 +44,16 @@ def compare(report: Report, earlier: Report) -> Report:
 
     Clusters with one name and one UID are compared. A finding is gone only if its cluster was read again and its check has an
     answer. It is new only if the earlier audit would have found it. Accepted findings get a state too, and are not counted.
-
-    Raises CertflowError for a report of another kind.
     """
-    if (report["kind"], earlier["kind"]) != (report_schema.AUDIT, report_schema.AUDIT):
-        raise CertflowError(
-            "only reports of audits can be compared", remedy="Compare a report of the playbook audit"
-        )
     clusters, gone, skipped = [], [], []
     by_name = {cluster["name"]: cluster for cluster in earlier["clusters"]}
     for cluster in report["clusters"]:
         pair = _pair(cluster, by_name.get(cluster["name"]))
-        if pair is None:
-            skipped.append(cluster["name"])
-            clusters.append(
-                {**cluster, "findings": [_with_state(one, "", None) for one in cluster["findings"]]}
-            )
-            continue
-        clusters.append({**cluster, "findings": _states(cluster, pair)})
-        gone += _gone(cluster, pair)
+        clusters.append(
+            {**cluster, "findings": [_with_state(one, cluster, pair) for one in cluster["findings"]]}
+        )
+        skipped += [] if pair else [cluster["name"]]
+        gone += _gone(cluster, pair) if pair else []
     skipped += by_name.keys() - {cluster["name"] for cluster in report["clusters"]}
     states = [one["state"] for cluster in clusters for one in cluster["findings"] if not one["excepted"]]
     comparison = {
@@ -81,11 +73,15 @@ def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair 
 
     Fingerprints contain the UID. So they differ if the UIDs differ, or if only one of the audits may read the UID.
     """
-    if found is None or cluster["status"] not in READ or found["status"] not in READ:
+    if (
+        found is None
+        or cluster["status"] not in READ
+        or found["status"] not in READ
+        or found["uid"] != cluster["uid"]
+    ):
         return None
-    if found["uid"] != cluster["uid"]:
-        return None
-    return _Pair(found, _unanswered(found, cluster), _unanswered(cluster, found, OPTIONAL))
+    faults = {one["fingerprint"]: one for one in found["findings"] if one["status"] == FAIL}
+    return _Pair(found, faults, _unanswered(found, cluster), _unanswered(cluster, found, OPTIONAL))
 
 
 def _unanswered(
@@ -110,24 +106,15 @@ def _has_answer(unanswered: _Unanswered, finding: Mapping[str, Any]) -> bool:
     return not unanswered.get(finding["check"], frozenset()) & listed
 
 
-def _states(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
-    known = {one["fingerprint"]: one for one in pair.earlier["findings"] if one["status"] == FAIL}
-    found = []
-    for finding in cluster["findings"]:
-        match = known.get(finding["fingerprint"])
-        if finding["status"] != FAIL:
-            found.append(_with_state(finding, "", None))
-        elif match:
-            since = match["first_seen"] or pair.earlier["audited_at"]
-            found.append(_with_state(finding, KNOWN, since))
-        else:
-            state = NEW if _has_answer(pair.unanswered_earlier, finding) else ""
-            found.append(_with_state(finding, state, cluster["audited_at"]))
-    return found
-
-
-def _with_state(finding: Mapping[str, Any], state: str, first_seen: str | None) -> dict[str, Any]:
-    return {**finding, "state": state, "first_seen": first_seen}
+def _with_state(finding: Mapping[str, Any], cluster: Mapping[str, Any], pair: _Pair | None) -> dict[str, Any]:
+    """Return the finding with its state and first_seen."""
+    if pair is None or finding["status"] != FAIL:
+        return {**finding, "state": "", "first_seen": None}
+    match = pair.earlier_faults.get(finding["fingerprint"])
+    if match:
+        return {**finding, "state": KNOWN, "first_seen": match["first_seen"] or pair.earlier["audited_at"]}
+    state = NEW if _has_answer(pair.unanswered_earlier, finding) else ""
+    return {**finding, "state": state, "first_seen": cluster["audited_at"]}
 
 
 def _gone(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
@@ -139,9 +126,6 @@ def _gone(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
             **{key: one[key] for key in ("check", "severity", "object", "cause", "fingerprint")},
             "first_seen": one["first_seen"] or pair.earlier["audited_at"],
         }
-        for one in pair.earlier["findings"]
-        if one["status"] == FAIL
-        and not one["excepted"]
-        and one["fingerprint"] not in present
-        and _has_answer(pair.unanswered_now, one)
+        for one in pair.earlier_faults.values()
+        if not one["excepted"] and one["fingerprint"] not in present and _has_answer(pair.unanswered_now, one)
     ]

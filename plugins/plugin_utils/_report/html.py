@@ -75,7 +75,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"address": html_audit.address, "moment": moment}
+    environment.filters["moment"] = moment
     return environment
 
 

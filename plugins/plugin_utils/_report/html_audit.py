@@ -27,7 +27,7 @@ from ...module_utils._audit.facts.finding import (
 )
 from ...module_utils._base.text import plural
 from ...module_utils._base.times import find_time
-from . import groups, report_model, report_text, timeline
+from . import groups, report_model, timeline
 from .groups import Group
 from .html_parts import Column, Count, Moment, Row, Table, moment
 from .report_model import LATER, LEADING, NOW, UNDATED
@@ -72,7 +72,6 @@ LAYOUTS: Mapping[str, tuple[Column, ...]] = {
     "accepted": (_SEVERITY, _CHECK, _OBJECT, _CLUSTER, _MANAGER, Column("reason", "Reason"), Column("until", "Until"), _FOUND),
     "passed": (_CHECK, _OBJECT, _CLUSTER, _FOUND),
     "gone": (_SEVERITY, _CHECK, _OBJECT, _CLUSTER, _FOUND),
-    "checks": (_CHECK, Column("effect", "Effect"), Column("remedy", "Remedy")),
 }  # fmt: skip
 
 
@@ -162,9 +161,6 @@ class AuditPage:
     #: The number of answers that passed, also if the report leaves them out.
     passed_count: int
     gone: Sequence[FindingRow]
-    checks: Mapping[str, Row]
-    #: Id of a check -> the id of its row.
-    anchors: Mapping[str, str]
 
 
 def build(report: Row) -> AuditPage:
@@ -178,7 +174,6 @@ def build(report: Row) -> AuditPage:
     answers = {
         status: [_row(one, now) for one in report_model.rows(dict(report), status)] for status in (PASS, SKIP)
     }
-    checks = {key: report["checks"][key] for key in _used(report)}
     return AuditPage(
         title=f"Webhook audit of {plural(len(clusters), 'cluster')}",
         verdict=_verdict(report, rows),
@@ -196,14 +191,7 @@ def build(report: Row) -> AuditPage:
             FindingRow(one["cluster"], {**_GONE, **one})
             for one in (report["comparison"] or {}).get("gone", ())
         ],
-        checks=checks,
-        anchors={key: f"check-{number}" for number, key in enumerate(checks, 1)},
     )
-
-
-def address(check: Row) -> str:
-    """Return the page of a check, "" unless it is on the site of this collection."""
-    return check["url"] if report_text.is_own_link(check["url"]) else ""
 
 
 def _row(row: report_model.Row, now: datetime) -> FindingRow:
@@ -245,7 +233,7 @@ def _failures(faults: Sequence[FaultRow]) -> list[Table]:
 def _verdict(report: Row, faults: Sequence[FaultRow]) -> str:
     broken = [row.fault for row in faults if row.fault.first.is_now]
     soon = next((row.members[0] for row in faults if row.fault.first.urgency == LATER), None)
-    unread = len(report_model.problem_clusters(dict(report)))
+    unread = len(report_model.problem_clusters(report))
     places = len({name for fault in broken for name in fault.clusters})
     parts = [
         f"{plural(len(broken), 'fault')} in {plural(places, 'cluster')} {'breaks' if len(broken) == 1 else 'break'} something now"
@@ -271,7 +259,7 @@ def _compared(comparison: Row | None) -> str:
 
 
 def _counts(report: Row, numbers: Mapping[str, int]) -> list[Count]:
-    unread = len(report_model.problem_clusters(dict(report)))
+    unread = len(report_model.problem_clusters(report))
     return [
         Count(numbers[ERROR], "errors", "broken", "status=fail&severity=error", ERROR),
         Count(numbers[WARNING], "warnings", "soon", "status=fail&severity=warning", WARNING),
@@ -311,10 +299,3 @@ def _exceptions(clusters: Iterable[Row]) -> Iterator[ExceptionRow]:
         state = next((one for one in (MATCHED, EXPIRED) if one in states), UNUSED)
         total = sum(one["findings"] or 0 for one in entries)
         yield ExceptionRow(entries[0], state, total, moment(entries[0]["until"]))
-
-
-def _used(report: Row) -> Iterator[str]:
-    """Yield the checks that have a finding on the page, in the order of the table."""
-    used = {one["check"] for cluster in report["clusters"] for one in cluster["findings"]}
-    used |= {one["check"] for one in (report["comparison"] or {}).get("gone", ())}
-    return (key for key in report["checks"] if key in used)

@@ -20,7 +20,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ...module_utils._audit.facts.finding import ERROR, FAIL, PASS, SKIP, UNKNOWN
-from . import groups, report_model
+from . import groups, report_model, report_schema
 from .report_model import Row
 from .report_text import Report, short
 
@@ -34,16 +34,20 @@ def render(report: Report, fail_on: str = ERROR) -> str:
     fail_on: the gate. A failed finding that does not pass it is a failure, any other is in the output of its test case. Accepted
         findings, and what could not be read, are skipped test cases.
     """
-    root = ElementTree.Element("testsuites", name=f"certflow.kubernetes {report['kind']}")
+    root = ElementTree.Element("testsuites", name="certflow.kubernetes audit")
     limits = report_model.LIMITS[fail_on]
     by_cluster: dict[int, list[Row]] = {}
     for row in report_model.rows(report, FAIL, UNKNOWN, PASS, SKIP, is_excepted=None):
         by_cluster.setdefault(id(row.cluster), []).append(row)
     for cluster in report["clusters"]:
         suite = ElementTree.SubElement(
-            root, "testsuite", name=escape(cluster["name"]), timestamp=_time(report, cluster)
+            root,
+            "testsuite",
+            name=escape(cluster["name"]),
+            # The format has times without a zone.
+            timestamp=str(cluster["audited_at"] or report["made_at"]).rstrip("Z"),
         )
-        _add_outcome(suite, report, cluster)
+        _add_outcome(suite, cluster)
         taken: Counter[tuple[str, str]] = Counter()
         for row in by_cluster.get(id(cluster), ()):
             name = _name(row)
@@ -61,15 +65,10 @@ def escape(text: str) -> str:
     return _INVALID.sub(lambda match: f"\\u{ord(match[0]):04x}", short(text))
 
 
-def _time(report: Report, cluster: Mapping[str, Any]) -> str:
-    """Return the time as the format has it, without a zone."""
-    return str(cluster.get("audited_at") or report["made_at"]).rstrip("Z")
-
-
-def _add_outcome(suite: ElementTree.Element, report: Report, cluster: Mapping[str, Any]) -> None:
-    case = _add_case(suite, report["kind"], cluster["name"])
+def _add_outcome(suite: ElementTree.Element, cluster: Mapping[str, Any]) -> None:
+    case = _add_case(suite, report_schema.AUDIT, cluster["name"])
     case.set("time", str(cluster["seconds"] or 0))
-    if report_model.is_success(report, cluster):
+    if cluster["status"] == report_schema.OK:
         return
     lines = [cluster["reason"], *cluster["evidence"], cluster["remedy"]]
     _add_text(case, "error", lines, type=cluster["code"] or cluster["status"], message=cluster["reason"])

@@ -213,11 +213,11 @@ def rows(report: Report, *statuses: str, is_excepted: bool | None = False) -> li
 
     is_excepted: True for accepted findings, False for the others, None for both.
     """
-    leading = {check for check, row in report.get("checks", {}).items() if row.get("leads")}
+    leading = {check for check, row in report["checks"].items() if row.get("leads")}
     found = [
         Row(cluster, finding, _urgency(cluster, finding, leading))
         for cluster in report["clusters"]
-        for finding in cluster.get("findings", ())
+        for finding in cluster["findings"]
         if finding["status"] in statuses
         and (is_excepted is None or (finding["excepted"] is not None) == is_excepted)
     ]
@@ -261,25 +261,18 @@ def _order(row: Row) -> tuple[Any, ...]:
     )
 
 
-def is_success(report: Report, cluster: Mapping[str, Any]) -> bool:
-    """Return True if the outcome of the cluster is no failure, whatever its findings are."""
-    successes = (report_schema.OK,) if report["kind"] == report_schema.AUDIT else report_schema.RUN_SUCCESSES
-    return cluster["status"] in successes and cluster.get("severity") != ERROR
-
-
-def problem_clusters(report: Report) -> list[Mapping[str, Any]]:
-    """Return the clusters whose outcome is a failure, by name."""
-    return [cluster for cluster in report["clusters"] if not is_success(report, cluster)]
+def problem_clusters(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the clusters without a complete audit, by name."""
+    return [cluster for cluster in report["clusters"] if cluster["status"] != report_schema.OK]
 
 
 def counts(report: Report) -> dict[str, dict[str, int]]:
     """Return the numbers of clusters by status, and of findings as the module audit_info counts them."""
     clusters = Counter(cluster["status"] for cluster in report["clusters"])
-    statuses = report_schema.STATUSES_OF[report["kind"]]
-    found = {"clusters": {status: clusters[status] for status in statuses}}
-    if report["kind"] == report_schema.AUDIT:
-        found["findings"] = count_findings(report["clusters"])
-    return found
+    return {
+        "clusters": {status: clusters[status] for status in report_schema.AUDIT_STATUSES},
+        "findings": count_findings(report["clusters"]),
+    }
 
 
 def count_findings(clusters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -297,18 +290,18 @@ def count_findings(clusters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def gate(report: Report, fail_on: str) -> dict[str, str]:
     """Return the clusters that do not pass the gate, each with the reason.
 
-    fail_on: ERROR, WARNING or NEVER. Accepted findings pass. What could not be read counts as a warning. A cluster whose
-        outcome is a failure never passes.
+    fail_on: ERROR, WARNING or NEVER. Accepted findings pass. What could not be read counts as a warning. A cluster without a
+        complete audit never passes.
     """
     limits = LIMITS[fail_on]
     reasons: dict[str, str] = {}
     for cluster in report["clusters"]:
-        if not is_success(report, cluster):
+        if cluster["status"] != report_schema.OK:
             reasons[cluster["name"]] = f"{cluster['status']}: {cluster['reason']}"
             continue
         number = Counter(
             one["severity"]
-            for one in cluster.get("findings", ())
+            for one in cluster["findings"]
             if one["status"] in (FAIL, UNKNOWN) and not one["excepted"] and one["severity"] in limits
         )
         if number:

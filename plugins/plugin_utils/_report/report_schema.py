@@ -101,8 +101,6 @@ RUN_STATUSES: dict[str, RunStatus] = {
 }
 COUNTED = frozenset(name for name, status in RUN_STATUSES.items() if status.counts)
 FAILURES = frozenset(name for name, status in RUN_STATUSES.items() if status.is_failure)
-#: The statuses of a run that are not a failure, unless the severity is error.
-RUN_SUCCESSES = tuple(name for name in RUN_STATUSES if name not in FAILURES)
 #: Kind of a report -> the statuses of its clusters.
 STATUSES_OF = {AUDIT: tuple(AUDIT_STATUSES), RUN: tuple(RUN_STATUSES)}
 

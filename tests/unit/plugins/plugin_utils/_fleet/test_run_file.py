@@ -425,7 +425,9 @@ def test_a_process_that_waits_for_the_lock_reads_the_new_file(path: str) -> None
     file = begin(path)
     is_locked = fork.Event()
     # The fork must not inherit the lock.
-    waiting = fork.Process(target=lambda: os._exit(is_locked.wait(60) and bool(file.start_cluster("a", "fleet"))))
+    waiting = fork.Process(
+        target=lambda: os._exit(is_locked.wait(60) and bool(file.start_cluster("a", "fleet")))
+    )
     waiting.start()
     with private_file.opened(path, is_locked=True) as held:
         is_locked.set()

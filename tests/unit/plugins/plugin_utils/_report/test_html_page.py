@@ -115,7 +115,6 @@ def test_the_sections_are_in_order() -> None:
         "exceptions",
         "accepted",
         "gone",
-        "checks",
         "passed",
     ]
     assert [one["id"] for one in page.named("section")] == sections

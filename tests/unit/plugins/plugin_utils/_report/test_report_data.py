@@ -170,13 +170,9 @@ def test_every_outcome_of_a_run_passes_or_fails() -> None:
     made = report_model.envelope(
         "run", clusters, NOW, "1.0.0", run={"id": "1", "role": "snapshot_controller"}
     )
-    assert list(report_model.counts(made)["clusters"]) == list(report_schema.RUN_STATUSES)
     assert set(RUN) == set(report_schema.RUN_STATUSES)
-    assert [cluster["status"] for cluster in report_model.problem_clusters(made)] == [status for status in RUN if RUN[status]]  # fmt: skip
-    assert len(report_model.gate(made, "never")) == sum(RUN.values())
+    assert {status for status, is_failure in RUN.items() if is_failure} == report_schema.FAILURES
     assert made["clusters"][0]["steps"] == []
-    waiting = {"name": "a", "status": "waiting", "severity": "error", "opens_at": "2026-12-01T00:00:00Z"}
-    assert set(report_model.gate(report_model.envelope("run", [waiting], NOW, "1.0.0"), "never")) == {"a"}
     assert "findings" not in made["clusters"][0]
 
 

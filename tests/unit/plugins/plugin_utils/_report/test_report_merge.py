@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
-from tests.support.failures import absent, fails
+from tests.support.failures import absent
 from tests.support.reports import LIMITS, NOW, failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
@@ -48,11 +48,11 @@ MERGED: dict[str, tuple[list[tuple[int, dict[str, Any]]], list[tuple[str, str, A
     ),
     "two sites": (
         [(1, {"prod": audited("12345678-a", OLD)}), (1, {"prod": audited("87654321-b", OLD)})],
-        [("prod (12345678)", "12345678-a", OLD), ("prod (87654321)", "87654321-b", OLD)], 2,
+        [("prod (12345678-a)", "12345678-a", OLD), ("prod (87654321-b)", "87654321-b", OLD)], 2,
     ),
     "three sites, two UIDs alike": (
         [(1, {"prod": audited("12345678-a", OLD)}), (1, {"prod": audited("12345678-b", OLD)}), (1, {"x": audited("3", OLD)})],
-        [("prod (12345678)", "12345678-b", OLD), ("prod (12345678-a)", "12345678-a", OLD), ("x", "3", OLD)], 2,
+        [("prod (12345678-a)", "12345678-a", OLD), ("prod (12345678-b)", "12345678-b", OLD), ("x", "3", OLD)], 2,
     ),
     "failed, then audited": ([(1, {"a": failed()}), (3, {"a": audited("1", OLD)})], [("a", "1", OLD)], 1),
     "audited, then failed": ([(1, {"a": audited("1", NEW)}), (3, {"a": failed()})], [("a", "", None)], 1),
@@ -94,24 +94,6 @@ def test_a_merged_report_has_the_checks_of_all_and_the_newest_time() -> None:
 def test_many_merged_clusters_are_told_in_few_lines() -> None:
     parts = [report({f"{number}": audited(f"{number}", at) for number in range(50)}) for at in (OLD, NEW)]
     assert len(merge.merge(parts)["notes"]) == merge.MOST_NOTES + 1
-
-
-def test_runs_on_one_cluster_are_kept_by_the_names_of_their_hosts() -> None:
-    clusters = [{"name": name, "uid": "1", "status": "ok"} for name in ("a", "b")]
-    parts = [
-        report_model.envelope("run", clusters, NOW, "1.0.0"),
-        report_model.envelope("run", clusters[:1], NOW + DAY, "1.0.0"),
-    ]
-    merged = merge.merge(parts)
-    assert [one["name"] for one in merged["clusters"]] == ["a", "b"]
-    assert len(merged["notes"]) == 1
-
-
-def test_reports_that_cannot_be_merged() -> None:
-    with fails("invalid-input"):
-        merge.merge([])
-    with fails("invalid-input", "audit", "run"):
-        merge.merge([report({}), report_model.envelope("run", [], NOW, "1.0.0")])
 
 
 SOON = finding("expiring", uid="soon")
@@ -190,10 +172,3 @@ def test_a_cluster_with_the_uid_of_another_one_is_not_compared_with_it() -> None
 def test_clusters_of_one_report_only_are_not_compared() -> None:
     made = compare.compare(report({"new": result(uid="1")}), report({"old": result(uid="2")}))
     assert made["comparison"]["not_compared"] == ["new", "old"]
-
-
-def test_reports_of_runs_are_not_compared() -> None:
-    run = report_model.envelope("run", [], NOW, "1.0.0")
-    for pair in ((report({}), run), (run, report({}))):
-        with fails("invalid-input"):
-            compare.compare(*pair)
