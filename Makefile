@@ -75,7 +75,8 @@ site: ## build the documentation site to .work/site
 docs: ## write the pages that are made from tables of the code
 	@$(RUN) -m tools.ci.enter dev -m tools.docs.pages
 
-pictures: ## write the pictures of the report's page in the documentation (needs Chromium)
+pictures: ## write the pictures of the report's page and of a fleet run in the documentation (needs Chromium)
+	@$(RUN) -m tools.ci.enter dev -m tools.docs.run_picture
 	@$(RUN) -m tools.ci.enter dev -m tools.docs.report_pictures
 
 locks: ## resolve the versions in tools/ci/locks (for maintainers, with every Python installed)

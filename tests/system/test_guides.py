@@ -113,7 +113,7 @@ def test_the_fleet_as_printed(webhook: Fleet, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "group_vars")  # examples of other signers
     (tmp_path / ".kube").mkdir()
     shutil.copy(webhook.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
-    *commands, own_play = pages.commands(guide)
+    *commands, own_play = (command for command in pages.commands(guide) if "rollout.yml" not in command)
     drift = re.search(r"^ +(ansible-playbook .*fail_on_change.*)$", SCHEDULING.read_text(), re.MULTILINE)
     assert drift
     assert "would change" in shell(tmp_path / "none", tmp_path, drift[1], status=2)
@@ -128,15 +128,14 @@ def test_the_fleet_as_printed(webhook: Fleet, tmp_path: Path) -> None:
 @pytest.mark.full
 def test_the_rollout_as_printed(webhook: Fleet, tmp_path: Path) -> None:
     """Plan, the planned run, the canary, the whole fleet. Without a soak, because the webhook of the guides has no pods."""
-    guide = pages.GUIDES / "guide_rollout.rst"
-    lay_out(pages.GUIDES / "guide_fleet.rst", tmp_path)
+    guide = pages.GUIDES / "guide_fleet.rst"
     lay_out(guide, tmp_path)
     shutil.rmtree(tmp_path / "group_vars")  # examples of other signers and of a window
     rollout = tmp_path / "rollout.yml"
     rollout.write_text(rollout.read_text().replace("soak: 30m", "soak: 0"))
     (tmp_path / ".kube").mkdir()
     shutil.copy(webhook.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
-    plan, planned, canary, whole = pages.commands(guide)
+    plan, planned, canary, whole = (command for command in pages.commands(guide) if "rollout.yml" in command)
     shell(tmp_path / "none", tmp_path, plan)
     assert not any(bundle(cluster) for cluster in webhook.values())
     report = json.loads((tmp_path / "plan.json").read_text())
