@@ -306,6 +306,10 @@ incomplete:
   returned: success
   type: list
   elements: str
+remedy:
+  description: The commands that grant the permissions that the audit lacks. It is empty if it lacks none.
+  returned: success
+  type: str
 certificate_authority_data:
   description:
     - The CAs of the cluster for the field C(certificate-authority-data) of the kubeconfig, with the CA in use first. It is empty unless

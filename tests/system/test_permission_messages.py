@@ -45,6 +45,7 @@ ROUNDS = 3
 MOST_FILES = 2
 PLAYBOOKS = ("audit", "certificates", "cluster_ca", "repair", "upgrade")
 MODULES = {
+    "audit_info": calls.an_audit,
     "k8s_csr": calls.a_new_one,
     "k8s_csr_approve": calls.a_decision,
     "k8s_csr_info": calls.of_all,

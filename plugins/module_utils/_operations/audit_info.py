@@ -19,6 +19,7 @@ from .._base.errors import CertflowError
 from .._base.result import Result
 from .._base.text import quoted, suggestion
 from .._csr import ca_rotation
+from .._kube import access_review
 from .._kube.client import Client
 from .._snapshot.release import release_table
 
@@ -72,6 +73,8 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         "endpoints_per_service": options.endpoints_per_service,
         "endpoints_left_out": data.endpoints_left_out,
     }
+    lacks = any(finding["permissions"] for finding in values["findings"])
+    values["remedy"] = access_review.grant("audit") if lacks else ""
     values["traffic"] = dict(data.traffic)
     return Result(changed=False, values=values)
 
