@@ -119,7 +119,13 @@ _OTHER_UPGRADES = dict.fromkeys(
         "get statefulsets",
         "delete statefulsets",
         "patch customresourcedefinitions/status",
-        "list pods",  # certflow-plan has it too
+        # certflow-plan has them too, by a rule for every kind of the group.
+        "list pods",
+        *(
+            f"list volume{group}snapshot{kind}"
+            for group in ("", "group")
+            for kind in ("classes", "contents", "s")
+        ),
         "update volumegroupsnapshotclasses",
         # Optional, and not needed by check mode.
         "list nodes",
