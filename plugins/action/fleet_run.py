@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._ansible.operation import failed_result
 from ..module_utils._base.errors import CertflowError
-from ..plugin_utils._fleet.run_steps import STEPS, Step
+from ..plugin_utils._fleet.run_steps import Step
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -22,8 +21,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        if self._task.args.get("step") not in STEPS:
-            raise AnsibleActionFail(f"step is not one of {', '.join(STEPS)}")
         try:
             answer = Step(self._task, self._loader, self._templar, task_vars or {}).run()
         except CertflowError as error:

@@ -76,7 +76,6 @@ from ..plugin_utils._fleet import (
     read_run,
     run_report,
     run_steps,
-    stages,
 )
 from ..plugin_utils._variables.values import duration_seconds
 
@@ -96,9 +95,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "deadline": self._deadline,
             "reported": _reported,
         }
-        unknown = [term for term in terms if term not in questions]
-        if unknown:
-            raise AnsibleLookupError(f"{unknown[0]} is not one of {', '.join(questions)}")
         answers: list[Any] = []
         try:
             for term in terms:
@@ -120,8 +116,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return "localhost"
 
     def _deadline(self, _variables: Mapping[str, Any]) -> int:
-        text = self.get_option("deadline")
-        return duration_seconds(text) if str(text).strip() else 0
+        return duration_seconds(self.get_option("deadline"))
 
 
 def _planned(variables: Mapping[str, Any]) -> list[str]:
@@ -134,15 +129,14 @@ def _planned(variables: Mapping[str, Any]) -> list[str]:
 
 def _serial(variables: Mapping[str, Any]) -> list[int]:
     run = fleet_run.find(variables)
-    return stages.serial(run.stages) if run else [1]
+    return [len(stage.hosts) for stage in run.stages] if run else [1]
 
 
 def _reported(variables: Mapping[str, Any]) -> str:
     run = fleet_run.find(variables)
     if run is None:
         return "localhost"
-    of_run = {**variables, fleet_run.VARIABLE: run.to_data()}
-    rows = run_steps.outcomes_of(of_run)
+    rows = run_steps.outcomes_of({**variables, fleet_run.VARIABLE: run.to_data()})
     bad = [host for host, row in rows.items() if outcomes.is_failure(row)]
     return ",".join(map(check_hosts.exactly, bad or run.hosts[:1]))
 

@@ -107,7 +107,7 @@ def test_a_run_ends_without_a_reader(tmp_path: Path) -> None:
         "webhook_certificate_namespace": "n",
         "webhook_certificate_secret": {"name": "x"},
     }
-    inventory = {"clusters": {"hosts": dict.fromkeys(hosts, {}), "vars": variables}}
+    inventory = {"clusters": {"hosts": {host: dict[str, Any]() for host in hosts}, "vars": variables}}
     (tmp_path / "hosts.json").write_text(json.dumps(inventory))
     with subprocess.Popen(
         playbook.command(tmp_path, CERTIFICATES, "-i", "hosts.json", "--forks", "1"),

@@ -34,7 +34,6 @@ from ...module_utils._kube import kubeconfig, token_store
 from ...module_utils._process import progress_lines
 from .._action import role_options
 from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task
-from .._fleet.fleet_operations import FleetOperation
 from .._inventory import contexts
 from .._variables import read_variables, specs
 
@@ -94,7 +93,12 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             # Ansible's error at the end of a task's timeout.
             if self._owner != specs.AUDIT or type(error).__name__ != "TaskTimeoutError":
                 raise
-            return failed_result(_deadline_exceeded(int(self._task.timeout)))
+            late = CertflowError(
+                f"the audit took longer than certflow_deadline, {self._task.timeout} s",
+                code="deadline-exceeded",
+                remedy="Audit this cluster apart, with a longer certflow_deadline and -v, which shows what is slow",
+            )
+            return failed_result(late)
 
     def _take_options(self, variables: dict[str, Any], *, is_checked: bool) -> str:
         """Add the variables of a role to the options of the task. Return their problems in one line, "" if they are valid.
@@ -128,8 +132,12 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         self._is_in_fleet = True
         run = fleet_run.of_task(variables)
         operation = fleet_operations.of_name(run.role)
-        self._owner = operation.role or fleet_operations.playbook_of(run.role)
-        self._task.args = {**self._task.args, **self._options_of_playbook(operation, variables)}
+        self._owner = operation.role or fleet_operations.PLAYBOOK_OF[run.role]
+        of_playbook = operation.option_values(
+            read_variables.options_of_role(self._templar, operation.variables, variables)
+        )
+        own_options = role_options.set_options(of_playbook, self.operation.argument_spec)
+        self._task.args = {**self._task.args, **own_options}
         if run.findings is not None:
             own = run.findings.get(variables["inventory_hostname"], {})
             self._task.args["findings"] = own.get("findings", [])
@@ -148,11 +156,6 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             uid=lambda: self._check_cluster.uid if self._check_cluster else "",
         )
         return cluster_run.work_on(run, task, actions)
-
-    def _options_of_playbook(self, operation: FleetOperation, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of the module that variables of the playbook set."""
-        values = read_variables.options_of_role(self._templar, operation.variables, variables)
-        return role_options.set_options(operation.option_values(values), self.operation.argument_spec)
 
     def _look(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the operation in check mode."""
@@ -376,14 +379,6 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         return {key: str(value) for key, value in environment.items()}
-
-
-def _deadline_exceeded(seconds: int) -> CertflowError:
-    return CertflowError(
-        f"the audit took longer than certflow_deadline, {seconds} s",
-        code="deadline-exceeded",
-        remedy="Audit this cluster apart, with a longer certflow_deadline and -v, which shows what is slow",
-    )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +37,10 @@ class Budget:
     canary: str = stages.FIRST
 
 
-def find_problem(value: Any) -> str:
-    """Return what is wrong with certflow_max_failures as one line, "" if it is right."""
-    if is_blank(value) or (not isinstance(value, float) and stages.is_amount(value)):
-        return ""
-    return f"{NAME} is not a number of clusters or a percentage: {shown(value)}."
+def find_problems(value: Any) -> Iterator[str]:
+    """Yield what is wrong with certflow_max_failures as one line."""
+    if not is_blank(value) and (isinstance(value, float) or not stages.is_amount(value)):
+        yield f"{NAME} is not a number of clusters or a percentage: {shown(value)}."
 
 
 def make_budget(value: Any, clusters: int, canary: str = stages.FIRST) -> Budget:
@@ -93,8 +92,3 @@ def _answers(cluster: ClusterState) -> bool:
     is_refused = cluster.status == report_schema.REFUSED and cluster.code in outcomes.OF_ITS_OWNERS
     is_untouched = bool(cluster.outcome.get(UNTOUCHED))
     return not is_refused and not is_untouched and cluster.status not in outcomes.UNANSWERED
-
-
-def progress(state: RunState, budget: Budget) -> outcomes.Progress:
-    """Return how far a run is."""
-    return outcomes.Progress(state.ended, state.total, len(state.failed), budget.limit)

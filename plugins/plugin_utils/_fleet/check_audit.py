@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
@@ -19,7 +18,7 @@ from ...module_utils._operations import audit_info
 from .._report import report_files
 from .._variables import check_variables
 from .._variables.check_variables import Check, check_value
-from .._variables.values import find_duration_problem, is_blank, shown
+from .._variables.values import is_blank, shown
 from . import check_hosts, exceptions
 from .check_hosts import RunInput
 
@@ -34,66 +33,50 @@ MODULE_OPTIONS = {
 }
 
 
-@dataclass
-class AuditSettings:
-    """The checked settings of an audit."""
+def check(run: RunInput, read_report: Callable[[str], Any]) -> tuple[list[str], dict[str, Any]]:
+    """Return the problems that prevent the run, one line each, the most basic one first, and the settings.
 
-    problems: list[str]
-    fail_on: str = "error"
-    report: list[str] = field(default_factory=list)
-    compare_with: str = ""
-    merge: list[str] = field(default_factory=list)
-    #: For the option exceptions of audit_info.
-    exceptions: list[dict[str, Any]] = field(default_factory=list)
-    #: Host -> the counters of its audit in the report compare_with, for the option previous_counters of audit_info. They are JSON,
-    #: because Ansible looks for templates in each value of a dictionary, on each host.
-    counters: dict[str, str] = field(default_factory=dict)
-    #: Host -> the option certificate_authorities of audit_info, as JSON for the same reason.
-    certificate_authorities: dict[str, str] = field(default_factory=dict)
-
-    def as_result(self) -> dict[str, Any]:
-        """Return the settings as keys of a result."""
-        return {name: value for name, value in asdict(self).items() if name != "problems"}
-
-
-def check(run: RunInput, read_report: Callable[[str], Any]) -> AuditSettings:
-    """Return the settings with the problems that prevent the run, one line each, the most basic one first.
+    The settings have counters and certificate_authorities as options of audit_info for each host. They are JSON, because Ansible looks
+    for templates in each value of a dictionary, on each host.
 
     read_report: reads an earlier report by its path. It raises CertflowError.
     """
-    settings = AuditSettings(check_hosts.pattern_problems(run) or check_hosts.variable_problems(run, {}))
-    if settings.problems:
-        return settings
-    settings.fail_on = str(run.shared("certflow_fail_on") or "").strip() or settings.fail_on
-    settings.report = _paths(run.shared("certflow_report"))
-    settings.compare_with = "".join(_paths(run.shared("certflow_compare_with")))
-    settings.merge = _paths(run.shared("certflow_merge"))
-    settings.problems += _file_problems(settings, run.hosts, read_report)
+    problems = check_hosts.pattern_problems(run) or check_hosts.variable_problems(run, {})
+    if problems:
+        return problems, {}
+    settings: dict[str, Any] = {
+        "fail_on": str(run.shared("certflow_fail_on") or "").strip() or "error",
+        "report": _paths(run.shared("certflow_report")),
+        "compare_with": "".join(_paths(run.shared("certflow_compare_with"))),
+        "merge": _paths(run.shared("certflow_merge")),
+    }
+    problems = [*_file_problems(settings, run.hosts, read_report)]
     try:
-        settings.certificate_authorities = _read_authorities(run)
-        settings.exceptions = exceptions.read(run.shared(exceptions.NAME))
+        settings["certificate_authorities"] = _read_authorities(run)
+        settings["exceptions"] = exceptions.read(run.shared(exceptions.NAME))
     except CertflowError as error:
-        settings.problems.append(str(error))
-    settings.problems += check_variables.find_problems(run.spec, run.hosts, CHECKS)
-    return settings
+        problems.append(str(error))
+    return [*problems, *check_variables.find_problems(run.spec, run.hosts, CHECKS)], settings
 
 
 def _file_problems(
-    settings: AuditSettings, hosts: Collection[str], read_report: Callable[[str], Any]
+    settings: dict[str, Any], hosts: Collection[str], read_report: Callable[[str], Any]
 ) -> Iterator[str]:
-    for path in settings.report:
+    """Yield the problems of files. Add the counters of the hosts in the report compare_with to the settings."""
+    settings["counters"] = {}
+    for path in settings["report"]:
         try:
             report_files.check_destination(path)
         except CertflowError as error:
             yield str(error)
-    for path in filter(None, [settings.compare_with, *settings.merge]):
+    for path in filter(None, [settings["compare_with"], *settings["merge"]]):
         try:
             report = read_report(path)
         except CertflowError as error:
             yield str(error)
             continue
-        if path == settings.compare_with:
-            settings.counters = {
+        if path == settings["compare_with"]:
+            settings["counters"] = {
                 cluster["name"]: json.dumps(cluster["counters"])
                 for cluster in report["clusters"]
                 if cluster["counters"] is not None and cluster["name"] in hosts
@@ -129,9 +112,7 @@ def _refused(name: str, options: Mapping[str, Any]) -> Iterator[str]:
 #: Variable -> its further check. The others have only a type.
 CHECKS: dict[str, Check] = {
     OPTIONS: _option_problems,
-    "certflow_deadline": lambda value: filter(
-        None, [find_duration_problem("certflow_deadline", value, least=1)]
-    ),
+    "certflow_deadline": check_hosts.deadline_problems,
     "certflow_audit_without": lambda value: _refused("certflow_audit_without", {"without": _paths(value)}),
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 from ...module_utils._base.text import some, visible
 from .._variables import check_variables
 from .._variables.specs import OWN_VARIABLES, Spec
-from .._variables.values import UNREADABLE, is_blank, is_unset
+from .._variables.values import UNREADABLE, find_duration_problem, is_blank, is_unset
 from . import fleet_operations
 
 #: Characters that have a meaning in a pattern.
@@ -124,6 +124,11 @@ def _no_inventory(run: RunInput) -> list[str]:
         f" these three lines, and run: ansible-playbook -i clusters.yml certflow.kubernetes.{run.playbook}{option}"
     )
     return [words, *INVENTORY_FILE]
+
+
+def deadline_problems(value: Any) -> Iterator[str]:
+    """Yield the problem of a value of certflow_deadline."""
+    yield from filter(None, [find_duration_problem("certflow_deadline", value, least=1)])
 
 
 def variable_problems(run: RunInput, checks: Mapping[str, check_variables.Check]) -> list[str]:

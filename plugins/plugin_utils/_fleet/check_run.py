@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.common.validation import check_type_dict
@@ -19,12 +19,12 @@ from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import some, visible
 from .._variables.check_variables import Check
-from .._variables.values import duration_seconds, find_duration_problem, is_blank, shown
+from .._variables.values import duration_seconds, is_blank, shown
 from . import budget, check_hosts, exceptions, plan, run_report, stages, windows
 from .budget import Budget
 from .check_hosts import RunInput
 from .cluster_run import DEADLINE_MARGIN
-from .overlap import Member, find_overlap
+from .overlap import find_overlap
 from .stages import Assignment
 
 LONGEST_UID = 128
@@ -106,11 +106,9 @@ def _shared_clusters(run: RunInput) -> Iterator[str]:
     A UID that the inventory does not have is compared when the cluster starts.
     """
     if not is_true(run.shared("certflow_allow_shared_cluster")):
-        members = [
-            Member(host, uid=_uid(values), work=_work(run.spec.name, values))
-            for host, values in run.hosts.items()
-        ]
-        yield from (f"{line}." for line in dict.fromkeys(find_overlap(members).values()))
+        yield from find_overlap(
+            {host: (_uid(values), _work(run.spec.name, values)) for host, values in run.hosts.items()}
+        )
 
 
 def _shared_successors(run: RunInput) -> Iterator[str]:
@@ -194,18 +192,14 @@ def _uid_problems(value: Any) -> Iterator[str]:
         yield f"certflow_cluster_uid is not a UID: {shown(value)}."
 
 
-def _lines(line: str) -> Iterable[str]:
-    return filter(None, [line])
-
-
 #: Variable -> its further check. The others have only a type.
 CHECKS: dict[str, Check] = {
     run_report.FINDINGS: lambda value: _refusal(run_report.FINDINGS, run_report.read_findings, value),
-    budget.NAME: lambda value: _lines(budget.find_problem(value)),
+    budget.NAME: budget.find_problems,
     "certflow_cluster_uid": _uid_problems,
     exceptions.NAME: lambda value: _refusal(exceptions.NAME, exceptions.read, value),
-    "certflow_deadline": lambda value: _lines(find_duration_problem("certflow_deadline", value, least=1)),
-    plan.NAME: lambda value: _lines(plan.find_problem(value)),
+    "certflow_deadline": check_hosts.deadline_problems,
+    plan.NAME: plan.find_problems,
     "certflow_report": _report_problems,
     "certflow_run_file": lambda value: _path_problems("certflow_run_file", value),
     windows.NAME: windows.find_problems,

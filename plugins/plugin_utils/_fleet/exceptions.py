@@ -55,12 +55,10 @@ def _exception(entry: Any, where: str) -> dict[str, Any]:
         keys = listed(key for key, row in spec["options"].items() if row.get("required"))
         raise CertflowError(cause.rstrip("."), remedy=remedy.rstrip(".") or f"Write {keys} for each entry")
     return {
-        key: _strings(item) if key in _LISTS else item for key, item in entry.items() if not is_blank(item)
+        key: [*map(str, item if isinstance(item, (list, tuple)) else [item])] if key in _LISTS else item
+        for key, item in entry.items()
+        if not is_blank(item)
     }
-
-
-def _strings(value: Any) -> list[str]:
-    return [str(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
 
 
 def load(path: str, where: str) -> Any:

@@ -100,17 +100,13 @@ OPERATIONS = {
         verifies_by_plan=True,
     ),
 }
-_BY_NAME = {operation.name: operation for operation in OPERATIONS.values()}
+#: The name in reports -> the playbook.
+PLAYBOOK_OF = {operation.name: playbook for playbook, operation in OPERATIONS.items()}
 
 
 def of_name(name: str) -> FleetOperation:
     """Return the operation with this name. Raises LookupError."""
-    return _BY_NAME[name]
-
-
-def playbook_of(name: str) -> str:
-    """Return the playbook of the operation with this name. Raises LookupError."""
-    return next(playbook for playbook, operation in OPERATIONS.items() if operation.name == name)
+    return OPERATIONS[PLAYBOOK_OF[name]]
 
 
 #: Option of audit_info -> the variable of the playbook audit. Further options are keys of certflow_audit_options.

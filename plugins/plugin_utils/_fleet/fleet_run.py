@@ -77,8 +77,8 @@ class FleetRun:
         return tuple(entry for entry in known if entry.until > now and entry.is_for(names))
 
     def stage_of(self, host: str) -> Stage:
-        """Return the stage of a host. Raises LookupError."""
-        return stages.stage_of(self.stages, host)
+        """Return the stage of a host of the run."""
+        return next(stage for stage in self.stages if host in stage.hosts)
 
     def to_data(self) -> dict[str, Any]:
         """Return the run as plain data."""
@@ -96,20 +96,13 @@ _last: dict[str, FleetRun] = {}
 
 
 def from_data(data: Mapping[str, Any]) -> FleetRun:
-    """Return the run of ``FleetRun.to_data``."""
-    known = _last.get(data["run"])
-    if known is None:
-        known = _parse(data)
+    """Return the run of ``FleetRun.to_data``. The result of a task has further keys."""
+    if data["run"] not in _last:
+        own = {row.name: data[row.name] for row in fields(FleetRun)}
+        parts = {"stages": stages.from_data(data["stages"]), "budget": Budget(**data["budget"])}
         _last.clear()
-        _last[data["run"]] = known
-    return known
-
-
-def _parse(data: Mapping[str, Any]) -> FleetRun:
-    """Return the run. The result of a task has further keys."""
-    own = {row.name: data[row.name] for row in fields(FleetRun)}
-    parts = {"stages": stages.from_data(data["stages"]), "budget": Budget(**data["budget"])}
-    return FleetRun(**{**own, **parts})
+        _last[data["run"]] = FleetRun(**{**own, **parts})
+    return _last[data["run"]]
 
 
 def find(variables: Mapping[str, Any]) -> FleetRun | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...module_utils._audit.facts.cluster_data import ROOT_CA
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.result import make_left
-from ...module_utils._base.text import MOST_NAMES, plural, some
+from ...module_utils._base.text import plural, some
 from ...module_utils._csr import ca_rotation
 from ...module_utils._repair import repair_model
 from ...module_utils._repair.repair_model import REFUSED, WAITING
@@ -171,9 +171,9 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
     result = run.result
     old = (result.get("installed") or {}).get("version") or ""
     new = str(result.get("version") or "")
-    reason = _planned_upgrade(run, old, new) if run.is_planned else _done_upgrade(run, old, new)
     # The tag plan tries no step, so each step may be due.
     due = {"due": [step.get("id") for step in result.get("plan") or ()]} if run.is_planned else {}
+    reason = _upgrade_reason(run, old, new)
     return {"reason": reason, "before": old, "after": new, **details({**due, **result})}
 
 
@@ -217,7 +217,7 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     number = sum(entry["state"] in (repair_model.PLANNED, repair_model.REPAIRED) for entry in repairs)
     verb = "would change" if run.is_planned else "changed"
     done = [f"{verb} {plural(number, 'caBundle')}"] if number else []
-    waits = [f"{code}: {_first(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
+    waits = [f"{code}: {some(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
     state = run.result.get("ca_state") or ca_rotation.UNKNOWN
     nothing = _NOTHING_TO_DO.get(state, f"each caBundle has what the phase needs ({state})")
     return {
@@ -251,47 +251,24 @@ def _why_left(repair: Mapping[str, Any]) -> str:
     return str(repair["reason"]) if is_whole else f"{report_model.place(subject)}: {repair['reason']}"
 
 
-def _first(reasons: Sequence[str]) -> str:
-    more = [f"and {len(reasons) - MOST_NAMES} more"] if len(reasons) > MOST_NAMES else []
-    return "; ".join([*reasons[:MOST_NAMES], *more])
-
-
 def is_left(repair: Mapping[str, Any]) -> bool:
     """Return True if a repair was asked for and is not done, and no exception accepts that."""
     return bool(repair.get("is_left")) and not repair.get("excepted")
 
 
-def _done_upgrade(run: OperationRun, old: str, new: str) -> str:
-    if not run.is_changed:
-        return f"verified {old or new}, and changed nothing"
-    number = sum(bool(step.get("changed")) for step in run.result.get("steps") or ())
-    steps = f"{plural(number, 'step')} changed something"
-    if old == new:
-        return f"updated the objects of {new}, {steps}"
-    return f"{_way(old, new, ('installed', 'upgraded', 'downgraded'))}, {steps}"
-
-
-def _planned_upgrade(run: OperationRun, old: str, new: str) -> str:
-    if "due" not in run.result:
-        steps = f"the plan has {plural(len(run.result.get('plan') or ()), 'step')}"
-    elif not run.is_changed:
-        return (
-            f"nothing to change: {old or new} is installed"
-            if old == new
-            else f"nothing to change at {old or new}"
-        )
-    else:
-        steps = f"{plural(len(run.result['due']), 'step')} would change something"
-    if old == new:
-        return f"would update the objects of {new}, {steps}"
-    return f"would {_way(old, new, ('install', 'upgrade', 'downgrade'))}, {steps}"
-
-
-def _way(old: str, new: str, verbs: tuple[str, str, str]) -> str:
-    """Return the way between two releases. verbs: for a new installation, for a newer release and for an older one."""
-    install, up, down = verbs
-    if not old:
-        return f"{install} {new}"
+def _upgrade_reason(run: OperationRun, old: str, new: str) -> str:
+    """Return what a run of snapshot_controller did, or would do. old, new: the releases, "" for a new installation."""
+    result, plan_steps = run.result, run.result.get("plan") or ()
+    if not run.is_changed and ("due" in result or not run.is_planned):
+        shown = old or new
+        return f"nothing to change at {shown}" if run.is_planned else f"verified {shown}, and changed nothing"
+    changed = [step for step in result.get("steps") or () if step.get("changed")]
+    # The tag plan tries no step.
+    effect = "changed" if not run.is_planned else "would change" if "due" in result else "may change"
+    steps = plural(len(result.get("due", plan_steps) if run.is_planned else changed), "step")
     before, after = release_table.parse(old), release_table.parse(new)
     is_down = before is not None and after is not None and not release_table.is_at_least(after, before)
-    return f"{down if is_down else up} from {old} to {new}"
+    verb = "update" if old == new else "install" if not old else "downgrade" if is_down else "upgrade"
+    way = f"the objects of {new}" if old == new else f"from {old} to {new}" if old else new
+    done = f"would {verb}" if run.is_planned else f"{verb.rstrip('e')}ed"
+    return f"{done} {way}, {steps} {effect} something"

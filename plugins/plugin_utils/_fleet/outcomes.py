@@ -97,8 +97,7 @@ def count_line(statuses: Iterable[str]) -> str:
     """Return the number of clusters with each outcome, such as "100 clusters: 1 failed, 3 changed, 96 ok"."""
     counts = Counter(statuses)
     parts = [f"{counts[name]} {name}" for name in RUN_STATUSES if counts[name]]
-    total = sum(counts.values())
-    head = f"{total} cluster{'' if total == 1 else 's'}"
+    head = plural(sum(counts.values()), "cluster")
     return f"{head}: {', '.join(parts)}" if parts else head
 
 
@@ -180,5 +179,4 @@ def unfinished_line(hosts: Sequence[str], at: str) -> str:
     """Return the line about the clusters that a killed run had started, "" without one. at: when that run began."""
     if not hosts:
         return ""
-    noun = "cluster" if len(hosts) == 1 else "clusters"
-    return f"the run of {at} ended while it worked on the {noun} {', '.join(map(visible, hosts))}. This run completes the work."
+    return f"the run of {at} ended while it worked on {', '.join(map(visible, hosts))}. This run completes the work."

@@ -11,9 +11,7 @@ The address and the CA are from the inventory, and TLS proves them. So only equa
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ...module_utils._base.text import visible
@@ -60,26 +58,13 @@ def find_owner(claims: Mapping[Claim, str], claim: Claim, host: str) -> Owner | 
     return Owner(possible, is_proven=False) if possible else None
 
 
-@dataclass(frozen=True)
-class Member:
-    """A host for which the inventory has the UID of its cluster."""
+def find_overlap(clusters: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    """Yield a line for each group of hosts that have the same UID in the inventory, and write the same object.
 
-    host: str
-    uid: str = ""
-    #: As that of a claim.
-    work: str = ""
-
-
-def find_overlap(members: Sequence[Member]) -> dict[str, str]:
-    """Return the reason for each host whose UID and object another host has too."""
-    groups: defaultdict[tuple[str, str], list[Member]] = defaultdict(list)
-    for member in members:
-        if member.uid:
-            groups[member.uid, member.work].append(member)
-    refused = {}
-    for group in groups.values():
-        names = ", ".join(visible(member.host) for member in group)
-        secret = f" and write the same Secret {visible(group[0].work)}" if group[0].work else ""
-        reason = f"the hosts {names} mean the same cluster (UID {visible(group[0].uid)}){secret}. {REMEDY}"
-        refused.update({member.host: reason for member in group if len(group) > 1})
-    return refused
+    clusters: host -> the UID of its cluster, "" if it is not known, and its work, as that of a claim.
+    """
+    for uid, work in dict.fromkeys(clusters.values()):
+        hosts = [visible(host) for host, cluster in clusters.items() if cluster == (uid, work)]
+        if uid and len(hosts) > 1:
+            secret = f" and write the same Secret {visible(work)}" if work else ""
+            yield f"the hosts {', '.join(hosts)} mean the same cluster (UID {visible(uid)}){secret}. {REMEDY}."

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,16 +54,15 @@ def make(role: str, rows: Iterable[Mapping[str, Any]]) -> RunPlan:
     return RunPlan(role, {str(row["name"]): row[DIGESTS] for row in rows if row.get(DIGESTS)})
 
 
-def find_problem(value: Any) -> str:
-    """Return what is wrong with certflow_plan as one line, "" if it is a plan or may be the path of a report."""
+def find_problems(value: Any) -> Iterator[str]:
+    """Yield what is wrong with certflow_plan as one line, unless it is a plan or may be the path of a report."""
     data = parsed(value)
     if is_blank(value) or (isinstance(data, Mapping) and not isinstance(from_data(data), str)):
-        return ""
+        return
     if isinstance(data, Mapping) or not isinstance(value, str) or not value.strip().isprintable():
-        return f"{NAME} is not a plan or the path of a report: {shown(value)}."
-    if value.strip().lower().startswith("sha256"):
-        return f"{NAME} is a hash, which does not have the plan of each cluster. Set it to the report or the artifact with this hash."
-    return ""
+        yield f"{NAME} is not a plan or the path of a report: {shown(value)}."
+    elif value.strip().lower().startswith("sha256"):
+        yield f"{NAME} is a hash, which does not have the plan of each cluster. Set it to the report or the artifact with this hash."
 
 
 def from_data(data: Mapping[str, Any]) -> RunPlan | str:

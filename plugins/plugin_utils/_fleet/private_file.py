@@ -142,14 +142,10 @@ _PROBLEMS = {
 }
 
 
-def _problem(error: OSError) -> tuple[str, str]:
-    known = _PROBLEMS.get(error.errno or 0)
-    return known or (f"cannot be used: {error.strerror}", "Check the path and its permissions")
-
-
 def unusable(path: str, error: OSError) -> RunFileError:
     """Return the error of a run file that the system refuses."""
-    return problem_error(path, *_problem(error))
+    other = f"cannot be used: {error.strerror}", "Check the path and its permissions"
+    return problem_error(path, *_PROBLEMS.get(error.errno or 0, other))
 
 
 def problem_error(path: str, problem: str, remedy: str) -> RunFileError:

@@ -126,7 +126,8 @@ class RunFile:
                 "digest": details_file.append(self.path, self.run, host, details) if details else "",
             }
             file.append(run_state.to_line(event))
-            return budgets.progress(run_state.add_outcome(state, event), self.budget)
+            after = run_state.fold([event], self.run, state)
+            return outcomes.Progress(after.ended, after.total, len(after.failed), self.budget.limit)
 
     def start_soak(self, stage: str, seconds: int) -> None:
         """Append that the wait after a stage began."""

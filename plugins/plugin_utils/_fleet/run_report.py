@@ -38,12 +38,10 @@ INTERVAL_PER_CLUSTER = 0.02
 FINDINGS = "certflow_findings"
 #: The keys of the object of a finding by which the repair finds it again.
 _OBJECT = ("kind", "namespace", "name", "webhook")
-NOT_STARTED = "the run ended before this cluster"
-STARTED = "the run ended while it worked on this cluster"
-#: The reasons in a report that is written while the run works. A run that is killed leaves it.
-REASONS_BEFORE_END = {
-    report_schema.NOT_STARTED: "the run had not reached this cluster when this report was written",
-    report_schema.STARTED: "the run worked on this cluster when this report was written",
+#: Status of a cluster without an outcome -> the reason. A run that is killed leaves the report that it wrote while it worked.
+REASONS = {
+    report_schema.NOT_STARTED: "the run did not reach this cluster",
+    report_schema.STARTED: "the run did not end its work on this cluster",
 }
 
 
@@ -63,10 +61,9 @@ def outcomes_of(
 def _outcome(state: ClusterState | None, known: Mapping[str, Any] | None) -> dict[str, Any]:
     if known and (state is None or state.status == report_schema.STARTED or "reason" not in state.outcome):
         return dict(known)
-    if state is None:
-        return {"status": report_schema.NOT_STARTED, "code": "", "reason": NOT_STARTED}
-    if state.status == report_schema.STARTED:
-        return {"status": report_schema.STARTED, "code": "", "reason": STARTED}
+    status = state.status if state else report_schema.NOT_STARTED
+    if state is None or status == report_schema.STARTED:
+        return {"status": status, "code": "", "reason": REASONS[status]}
     return {**state.outcome, "status": state.status, "code": state.code, "seconds": state.seconds}
 
 
@@ -99,9 +96,9 @@ def data_of_plan(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]
 
 def read_plan(value: Any, role: str) -> RunPlan:
     """Return the plan for a role, from its data or from the report at a path. Raises CertflowError."""
-    report_model = parsed(value)
-    if isinstance(report_model, Mapping):
-        run_plan = plan.from_data(report_model)
+    content = parsed(value)
+    if isinstance(content, Mapping):
+        run_plan = plan.from_data(content)
     else:
         path = str(value).strip()
         run_plan = plan.from_report(
@@ -127,13 +124,11 @@ def read_findings(value: Any) -> Findings | None:
     """
     if is_blank(value):
         return None
-    where, text = f"the value of {FINDINGS}", str(value).strip()
-    if isinstance(value, Mapping):
-        report = report_files.check_audit(report_text.normalise(value, where), where)
-    elif text.startswith("{"):
-        report = report_files.check_audit(report_text.parse(text, where), where)
+    where, content = f"the value of {FINDINGS}", parsed(value)
+    if isinstance(content, Mapping):
+        report = report_files.check_audit(report_text.normalise(content, where), where)
     else:
-        report = report_files.read_audit(text)
+        report = report_files.read_audit(str(value).strip())
     return {
         cluster["name"]: {
             "findings": [
@@ -162,19 +157,9 @@ def write_if_due(run: FleetRun) -> None:
     interval = min(INTERVAL, INTERVAL_PER_CLUSTER * len(run.hosts))
     try:
         if run.report and time.time() - os.stat(run.report).st_mtime >= interval:
-            write_before_end(run)
+            write(run, outcomes_of(run))
     except (CertflowError, RunFileError, OSError):
         return
-
-
-def write_before_end(run: FleetRun) -> None:
-    """Write the report of a run that works. It does not tell an outcome that is not known yet. Raises CertflowError."""
-    write(run, {host: _before_end(row) for host, row in outcomes_of(run).items()})
-
-
-def _before_end(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    is_open = row.get("reason") in (NOT_STARTED, STARTED)
-    return {**row, "reason": REASONS_BEFORE_END[row["status"]]} if is_open else row
 
 
 def write_at_exit(run: FleetRun) -> None:

@@ -167,11 +167,6 @@ def fold(events: Iterable[Event], run: str, state: RunState | None = None) -> Ru
     return replace(state, clusters=clusters, claims=claims)
 
 
-def add_outcome(state: RunState, event: Event) -> RunState:
-    """Return the state after the outcome of a cluster."""
-    return replace(state, clusters={**state.clusters, event["cluster"]: _ended(event)})
-
-
 def _started(event: Event) -> ClusterState:
     return ClusterState(event.get("stage", ""), pid=event.get("pid", 0))
 

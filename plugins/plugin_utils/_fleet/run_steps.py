@@ -82,8 +82,8 @@ class Step:
         if run.playbook == AUDIT:
             from . import check_audit  # noqa: PLC0415  # the rules of an audit, which no other playbook loads
 
-            audit = check_audit.check(run, report_files.read_audit)
-            lines, settings = [*audit.problems, *of_jobs], audit.as_result()
+            lines, settings = check_audit.check(run, report_files.read_audit)
+            lines += of_jobs
         else:
             files = check_run.check_file_problems(run, self._variables.get("inventory_dir"))
             lines, settings = [*check_run.find_problems(run), *of_jobs, *files], {}
@@ -146,7 +146,7 @@ class Step:
         if unfinished is not None:
             fleet_task.print_line(outcomes.unfinished_line(unfinished.hosts, unfinished.at))
         if report:
-            run_report.write_before_end(begun)
+            run_report.write(begun, run_report.outcomes_of(begun))
         return begun.to_data()
 
     def soak(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class Step:
 
     def report(self) -> dict[str, Any]:
         """Fail the host if its outcome is a failure. The summary has the reason."""
-        outcome = self._outcomes()[self._host]
+        outcome = outcomes_of(self._variables)[self._host]
         words = dict.fromkeys(filter(None, (outcome["status"], outcome.get("code"))))
         is_handed_on = (
             outcome["status"] == report_schema.LEFT and fleet_run.of_task(self._variables).is_handed_on
@@ -206,7 +206,7 @@ class Step:
 
     def end(self) -> dict[str, Any]:
         """End the run, write the report, and print the summary. Return its last lines, and the artifacts for later jobs."""
-        run, rows = fleet_run.of_task(self._variables), self._outcomes()
+        run, rows = fleet_run.of_task(self._variables), outcomes_of(self._variables)
         *lines, count, left = outcomes.summary_lines(rows)
         plan = run_report.data_of_plan(run, rows)
         last = [count, *([f"plan {plan['hash']}"] if plan else []), left]
@@ -243,9 +243,6 @@ class Step:
 
     def _job_name(self) -> Any:
         return read_variables.rendered(self._templar, self._variables.get(JOB_NAME, ""))
-
-    def _outcomes(self) -> dict[str, dict[str, Any]]:
-        return outcomes_of(self._variables)
 
 
 def _missing_libraries(hosts: Iterable[Mapping[str, Any]]) -> list[str]:

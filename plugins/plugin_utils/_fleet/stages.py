@@ -49,7 +49,6 @@ CANARY = "canary"
 FIRST, NAMED = "first", "named"
 #: The stages of a run without certflow_stages. The first cluster has no pattern.
 DEFAULT_NAMES = (CANARY, REST)
-LONGEST_NAME = 63
 EXAMPLE = "Write certflow_stages: [{name: canary, hosts: GROUP}, {name: fleet, hosts: rest}]"
 
 _NUMBER = re.compile(r"([0-9]{1,6})(%?)", re.ASCII)
@@ -66,10 +65,6 @@ class Stage:
     concurrency: int = 0
     #: Seconds to wait after its last cluster.
     soak: int = 0
-
-    @property
-    def is_canary(self) -> bool:
-        return is_canary(self.name)
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,8 @@ def assign(
     until: certflow_until. The clusters of later stages do not belong to the run.
     """
     if is_blank(value):
-        return _cut(_default(hosts), DEFAULT_NAMES, until)
+        parts = zip(DEFAULT_NAMES, (hosts[:1], hosts[1:]))
+        return _cut(tuple(Stage(name, tuple(part)) for name, part in parts if part), DEFAULT_NAMES, until)
     rows, problems = _read(value)
     if not problems:
         problems = [*_membership_problems(rows, hosts, members)]
@@ -134,19 +130,6 @@ def assign(
 def order(stages: Iterable[Stage]) -> list[str]:
     """Return the clusters in the order of the stages."""
     return [host for stage in stages for host in stage.hosts]
-
-
-def serial(stages: Iterable[Stage]) -> list[int]:
-    """Return the sizes of the play's batches: one for each stage."""
-    return [len(stage.hosts) for stage in stages]
-
-
-def stage_of(stages: Iterable[Stage], host: str) -> Stage:
-    """Return the stage of a cluster. Raises LookupError for another one."""
-    for stage in stages:
-        if host in stage.hosts:
-            return stage
-    raise LookupError(host)
 
 
 def to_data(stages: Iterable[Stage]) -> list[dict[str, Any]]:
@@ -171,11 +154,6 @@ def is_amount(value: Any) -> bool:
     """Return True for a number from 0, or a percentage up to 100%."""
     match = _NUMBER.fullmatch(str(value).strip())
     return match is not None and not isinstance(value, bool) and not (match[2] and int(match[1]) > 100)
-
-
-def _default(hosts: Sequence[str]) -> tuple[Stage, ...]:
-    parts = zip(DEFAULT_NAMES, (hosts[:1], hosts[1:]))
-    return tuple(Stage(name, tuple(part)) for name, part in parts if part)
 
 
 def _read(value: Any) -> tuple[list[_Row], list[str]]:
@@ -206,10 +184,9 @@ def _entry_problems(path: str, entry: Any) -> Iterator[str]:
 
 def _value_problems(entry: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the values of an entry. Each line begins with the key."""
-    name, hosts = entry.get("name"), entry.get("hosts")
-    if isinstance(name, str) and len(name) > LONGEST_NAME:
-        yield f"name has more than {LONGEST_NAME} characters: {shown(name)}."
-    if not is_blank(hosts) and not _is_pattern(hosts):
+    hosts = entry.get("hosts")
+    parts = hosts if isinstance(hosts, (list, tuple)) else [hosts]
+    if not is_blank(hosts) and not all(isinstance(part, str) for part in parts):
         yield f"hosts is not a host pattern: {shown(hosts)}. Use a group, a pattern, or {REST} for all other clusters."
     concurrency = entry.get("max_concurrency")
     if not is_blank(concurrency) and (not is_amount(concurrency) or str(concurrency).strip() in ("0", "0%")):
@@ -218,12 +195,6 @@ def _value_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         problem = find_duration_problem("soak", entry["soak"])
         if problem:
             yield problem
-
-
-def _is_pattern(hosts: Any) -> bool:
-    if isinstance(hosts, (list, tuple)):
-        return all(isinstance(part, str) for part in hosts)
-    return isinstance(hosts, str)
 
 
 def _row(entry: Mapping[str, Any]) -> _Row:

@@ -44,6 +44,7 @@ DAYS = {name: number for number, day in enumerate(WEEK) for name in (day, day[:3
 EXAMPLE = 'Write certflow_window: {days: [Fri], start: "22:00", end: "04:00", timezone: Europe/Berlin}'
 WHOLE_DAY = 24 * 60
 
+_OPTIONAL = ("days", "timezone")
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])|24:00", re.ASCII)
 
 
@@ -73,7 +74,16 @@ class Window:
 
 def find_problems(value: Any) -> list[str]:
     """Return what is wrong with certflow_window, one line each. An empty list is no window that is always open."""
-    return [] if is_unset(value) else [*_problems(parsed(value))]
+    if is_unset(value):
+        return []
+    entries = parsed(value)
+    if isinstance(entries, Mapping):
+        return [*_entry_problems(NAME, entries)]
+    if isinstance(entries, (list, tuple)) and entries:
+        rows = enumerate(entries)
+        return [line for number, entry in rows for line in _entry_problems(f"{NAME}[{number}]", entry)]
+    text = f"{NAME} is not a window or a list of windows: {shown(entries)}. {EXAMPLE}. To remove a window, set {NAME} to an empty text."
+    return [text]
 
 
 def parse(value: Any) -> tuple[Window, ...]:
@@ -133,16 +143,6 @@ def _spans(window: Window, now: datetime) -> Iterator[tuple[datetime, datetime]]
             yield window.span(day)
 
 
-def _problems(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        yield from _entry_problems(NAME, value)
-    elif isinstance(value, (list, tuple)) and value:
-        for number, entry in enumerate(value):
-            yield from _entry_problems(f"{NAME}[{number}]", entry)
-    else:
-        yield f"{NAME} is not a window or a list of windows: {shown(value)}. {EXAMPLE}. To remove a window, set {NAME} to an empty text."
-
-
 def _entry_problems(path: str, entry: Any) -> Iterator[str]:
     if not isinstance(entry, Mapping):
         yield f"{path} is not a dictionary: {shown(entry)}. {EXAMPLE}."
@@ -154,7 +154,7 @@ def _entry_problems(path: str, entry: Any) -> Iterator[str]:
         try:
             if not is_blank(value):
                 read[key] = reader(value)
-            elif key in entry and not ENTRY["options"][key].get("required"):
+            elif key in entry and key in _OPTIONAL:
                 yield f"{path}.{key} is empty. {EXAMPLE}."
         except ValueError as error:
             yield f"{path}.{key} {error}"

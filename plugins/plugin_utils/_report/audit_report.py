@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,7 +21,6 @@ from . import (
     merge,
     report_files,
     report_model,
-    report_schema,
     report_text,
 )
 from .report_text import Report
@@ -36,16 +34,6 @@ SPEC: dict[str, Any] = {
     "mode": {"type": "str"},
     "fail_on": {"type": "str", "choices": list(report_model.GATES), "default": "error"},
 }
-
-
-@dataclass
-class Delivery:
-    """The files of a report."""
-
-    files: list[dict[str, Any]] = field(default_factory=list)
-    #: Lines for the summary.
-    lines: list[str] = field(default_factory=list)
-    errors: list[CertflowError] = field(default_factory=list)
 
 
 def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -66,19 +54,19 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     report = report_model.note_duplicates(merged)
     if before:
         report = compare.compare(report, before)
-    delivery = _deliver(report, parameters, mode, check_mode=check_mode)
+    files, lines, errors = _deliver(report, parameters, mode, check_mode=check_mode)
     failed = report_model.gate(report, parameters["fail_on"])
     refused = report_model.gate(own, parameters["fail_on"]) if results else {}
-    problems = [str(error) for error in delivery.errors]
+    problems = [str(error) for error in errors]
     return {
-        **(failed_result(delivery.errors[0]) if delivery.errors else {}),
-        "changed": any(file["changed"] for file in delivery.files),
+        **(failed_result(errors[0]) if errors else {}),
+        "changed": any(file["changed"] for file in files),
         "counts": report_model.counts(report),
         "failed_clusters": failed,
         "failed_hosts": refused,
-        "files": delivery.files,
+        "files": files,
         "problems": problems,
-        "summary": audit_summary.lines(report, delivery.lines, problems),
+        "summary": audit_summary.lines(report, lines, problems),
         "artifact": audit_summary.artifact(report, failed),
         "job_report": harmless(job_report.make("audit", check_mode, audit_summary.outcomes(own, refused))),
     }
@@ -87,12 +75,8 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
 def _read(value: Any) -> Report:
     if isinstance(value, str):
         return report_files.read_audit(value)
-    report = report_text.normalise(value, "an entry of the option reports")
-    if report["kind"] != report_schema.AUDIT:
-        raise CertflowError(
-            "an entry of the option reports is not the report of an audit", remedy="Remove it"
-        )
-    return report
+    where = "an entry of the option reports"
+    return report_files.check_audit(report_text.normalise(value, where), where)
 
 
 def _mode(text: str | None) -> int | None:
@@ -112,21 +96,21 @@ def _deliver(
     mode: int | None,
     *,
     check_mode: bool,
-) -> Delivery:
-    """Write each file. A file that fails does not keep the others from being written."""
-    done = Delivery()
+) -> tuple[list[dict[str, Any]], list[str], list[CertflowError]]:
+    """Write each file. Return the files, lines for the summary, and errors. A file that fails does not keep the others from being written."""
+    files, lines, errors = [], [], []
     for path in parameters["dest"]:
         place, form = report_files.resolve(path), report_files.format_of(path)
         row = {"path": place, "format": form.name, "changed": not check_mode}
-        done.files.append(row)
+        files.append(row)
         if check_mode:
-            done.lines.append(f"check mode: {place} was not written")
+            lines.append(f"check mode: {place} was not written")
             continue
         try:
             text = form.render(report, parameters["fail_on"])
             report_files.write(place, text, mode or form.mode, is_exact=bool(mode))
-            done.lines.append(f"written: {place}")
+            lines.append(f"written: {place}")
         except Exception as error:  # a defect in one format must not lose the other files
             row["changed"] = False
-            done.errors.append(as_error(error))
-    return done
+            errors.append(as_error(error))
+    return files, lines, errors

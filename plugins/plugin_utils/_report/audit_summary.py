@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ...module_utils._audit.facts.finding import UNKNOWN
 from ...module_utils._base.text import harmless, plural
 from . import groups, report_model, report_schema
 from .groups import Group
@@ -27,7 +28,7 @@ FINDINGS = "findings"
 def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list[str]:
     """Return the summary: counts, the most urgent faults, what to do, clusters without an audit, files, problems, and what is next."""
     faults = groups.group(report_model.failures(report))
-    unknown = groups.group(report_model.unknown(report))
+    unknown = groups.group(report_model.rows(report, UNKNOWN))
     unread = report_model.problem_clusters(report)
     # The last line has the remedy of the first one. A rotation leads the faults, and what is broken now is more urgent.
     first = sorted(faults, key=lambda fault: not fault.first.is_now)[:1]

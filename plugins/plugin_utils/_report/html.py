@@ -40,7 +40,8 @@ WORDS = frozenset(
 
 def render(report: Mapping[str, Any]) -> str:
     """Return the page of a parsed report, with its comparison if it has one."""
-    style, script = _style(), (FOLDER / "page.js").read_text(encoding="utf-8")
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style = style.replace("/* LABELS */", labels(LAYOUTS))
     return (
         _environment()
         .get_template("audit.html")
@@ -82,8 +83,3 @@ def _environment() -> Environment:
 def _shown(value: object) -> object:
     """Return a text on one line, shortened, without hidden characters. Markup of the templates stays as it is."""
     return short(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _style() -> str:
-    text = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return text.replace("/* LABELS */", labels(LAYOUTS))

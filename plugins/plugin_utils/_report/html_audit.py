@@ -124,21 +124,6 @@ class ClusterRow:
     breaks_at: Moment | None
     audited_at: Moment | None
 
-    @property
-    def was_read(self) -> bool:
-        """Return True if the audit has findings, although it may be incomplete."""
-        return bool(self.cluster["audited_at"])
-
-
-@dataclass(frozen=True)
-class ExceptionRow:
-    """An exception with its use over all clusters."""
-
-    exception: Row
-    state: str
-    findings: int
-    until: Moment | None
-
 
 @dataclass(frozen=True)
 class AuditPage:
@@ -154,7 +139,7 @@ class AuditPage:
     timeline: Mapping[str, Any]
     clusters: Sequence[ClusterRow]
     unknown: Sequence[FaultRow]
-    exceptions: Sequence[ExceptionRow]
+    exceptions: Sequence[Row]
     accepted: Sequence[FindingRow]
     #: Status -> the answers that passed, and those of checks that do not apply.
     answers: Mapping[str, Sequence[FindingRow]]
@@ -182,7 +167,9 @@ def build(report: Row) -> AuditPage:
         failures=failures,
         timeline=timeline.build([(row.id, row.fault) for row in rows], now),
         clusters=[_cluster_row(cluster, now) for cluster in sorted(clusters, key=_cluster_order)],
-        unknown=[_fault_row("", fault, now) for fault in groups.group(report_model.unknown(dict(report)))],
+        unknown=[
+            _fault_row("", fault, now) for fault in groups.group(report_model.rows(dict(report), UNKNOWN))
+        ],
         exceptions=list(_exceptions(clusters)),
         accepted=[_row(one, now) for one in report_model.rows(dict(report), FAIL, is_excepted=True)],
         answers=answers,
@@ -288,7 +275,7 @@ def _cluster_row(cluster: Row, now: datetime) -> ClusterRow:
     return ClusterRow(cluster, shown, moment(cluster["breaks_at"], now), moment(cluster["audited_at"]))
 
 
-def _exceptions(clusters: Iterable[Row]) -> Iterator[ExceptionRow]:
+def _exceptions(clusters: Iterable[Row]) -> Iterator[Row]:
     """Yield each exception once. It is unused if it matches nothing on any cluster."""
     found: dict[str, list[Row]] = defaultdict(list)
     for cluster in clusters:
@@ -298,4 +285,4 @@ def _exceptions(clusters: Iterable[Row]) -> Iterator[ExceptionRow]:
         states = {one["state"] for one in entries}
         state = next((one for one in (MATCHED, EXPIRED) if one in states), UNUSED)
         total = sum(one["findings"] or 0 for one in entries)
-        yield ExceptionRow(entries[0], state, total, moment(entries[0]["until"]))
+        yield {**entries[0], "state": state, "findings": total, "until": moment(entries[0]["until"])}

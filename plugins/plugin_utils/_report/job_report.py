@@ -71,11 +71,10 @@ def problems(name: Any, required: Any, variables: Mapping[str, Any]) -> list[str
         return [f"{artifact} is not the report of a job. Remove this variable."]
     if report["succeeded"]:
         return []
-    line = (
-        f"the job {required} did not succeed ({_counts(report)}). Repair these clusters, and start the workflow again:"
-        f" {_clusters(report)}."
-    )
-    return [line]
+    names = listed([visible(str(name)) for name in report.get("clusters_without_success") or ["all"]])
+    return [
+        f"the job {required} did not succeed. Repair these clusters, and start the workflow again: {names}."
+    ]
 
 
 def plan_of(required: Any, role: str, variables: Mapping[str, Any]) -> Any:
@@ -85,15 +84,3 @@ def plan_of(required: Any, role: str, variables: Mapping[str, Any]) -> Any:
     """
     report = {} if is_blank(required) else variables[f"{REPORT}{required}"]
     return report.get("plan") if report.get("role") == role else None
-
-
-def _counts(report: Mapping[str, Any]) -> str:
-    counts = report.get("counts")
-    known = counts if isinstance(counts, Mapping) else {}
-    return ", ".join(f"{number} {visible(str(status))}" for status, number in known.items()) or "no cluster"
-
-
-def _clusters(report: Mapping[str, Any]) -> str:
-    names = report.get("clusters_without_success")
-    shown = [visible(str(name)) for name in names] if isinstance(names, list) else []
-    return listed(shown or ["all"])

@@ -88,11 +88,6 @@ def _of_clusters(value: Callable[[Mapping[str, Any]], float | None]) -> Callable
     return series
 
 
-def _of_read(value: Callable[[Mapping[str, Any]], float]) -> Callable[[Report], Series]:
-    """Return the series with one value for each cluster whose audit has findings."""
-    return _of_clusters(lambda cluster: value(cluster) if _is_read(cluster) else None)
-
-
 def _is_read(cluster: Mapping[str, Any]) -> bool:
     return cluster["audited_at"] is not None
 
@@ -164,9 +159,11 @@ def _breaks(report: Report) -> Series:
                 yield (cluster["name"], *_subject(finding)), moment
 
 
-def _unknown(cluster: Mapping[str, Any]) -> float:
+def _unknown(cluster: Mapping[str, Any]) -> float | None:
+    """Return the number of checks without a complete answer, None without an audit."""
     unknown = [one for one in cluster["findings"] if one["status"] == UNKNOWN]
-    return len({check for one in unknown for check in one["unanswered"] or (one["check"],)})
+    checks = {check for one in unknown for check in one["unanswered"] or (one["check"],)}
+    return len(checks) if _is_read(cluster) else None
 
 
 _CLUSTER = ("cluster",)
@@ -189,9 +186,9 @@ METRICS: tuple[Metric, ...] = (
            _CLUSTER, _left_out),
     Metric("certflow_breaks_timestamp_seconds", "Earliest time at which a fault of the object takes effect. It may be in the past.",
            ("cluster", *_OBJECT), _breaks),
-    Metric("certflow_checks_unknown", "Number of checks without a complete answer.", _CLUSTER, _of_read(_unknown)),
+    Metric("certflow_checks_unknown", "Number of checks without a complete answer.", _CLUSTER, _of_clusters(_unknown)),
     Metric("certflow_endpoints_left_out", "Number of endpoints that the audit did not look at because of its limit.",
-           _CLUSTER, _of_read(lambda cluster: (cluster["limits"] or {}).get("endpoints_left_out") or 0)),
+           _CLUSTER, _of_clusters(lambda cluster: (cluster["limits"] or {}).get("endpoints_left_out") if _is_read(cluster) else None)),
 )  # fmt: skip
 
 

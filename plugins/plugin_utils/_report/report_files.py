@@ -56,8 +56,6 @@ FORMATS: dict[str, ReportFormat] = {
     ".prom": ReportFormat("prometheus", lambda report, _fail_on: prometheus.render(report), READABLE),
     ".xml": ReportFormat("junit", junit.render),
 }
-MOST_BYTES = report_text.MOST_BYTES
-_SUFFIXES = ", ".join(FORMATS)
 
 
 def format_of(path: str) -> ReportFormat:
@@ -66,7 +64,7 @@ def format_of(path: str) -> ReportFormat:
     if suffix not in FORMATS:
         raise CertflowError(
             f"the report {quoted(path)} has the suffix {quoted(suffix)}, which is not the suffix of a report format",
-            remedy=f"Use a name that ends in {_SUFFIXES}",
+            remedy=f"Use a name that ends in {', '.join(FORMATS)}",
         )
     return FORMATS[suffix]
 
@@ -104,12 +102,12 @@ def check_audit(report: Report, where: str) -> Report:
 
 
 def read(path: str, subject: str) -> bytes:
-    """Return the content of a regular file. Raises CertflowError if it cannot be read or is larger than MOST_BYTES.
+    """Return the content of a regular file. Raises CertflowError if it cannot be read or is too large.
 
     subject: the words for the file in the error, such as "the earlier report".
     """
     try:
-        return paths.read(paths.expand(path), MOST_BYTES)
+        return paths.read(paths.expand(path), report_text.MOST_BYTES)
     except (OSError, ValueError) as error:  # a ValueError for a NUL character
         cause = getattr(error, "strerror", None) or error
         raise CertflowError(

@@ -27,7 +27,6 @@ from ...module_utils._audit.facts.finding import (
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import mask_login, plural
 from ...module_utils._base.times import format_time
-from ...module_utils._kube.access_review import grant
 from . import report_schema, report_text
 from .report_text import InvalidReport, Report
 
@@ -49,7 +48,6 @@ GATES = tuple(LIMITS)
 #: now, it will at a known time, or it may at any time.
 LEADING, REFUSING, SKIPPING, BROKEN, LATER, UNDATED = range(6)
 NOW = (REFUSING, SKIPPING, BROKEN)
-_CHECK_KEYS = tuple(field.name for field in report_schema.CHECK)
 
 
 class Row(NamedTuple):
@@ -93,7 +91,7 @@ def build_audit(results: Mapping[str, Any], made_at: datetime, collection: str) 
     checks: dict[str, Any] = {}
     for result in results.values():
         if isinstance(result, Mapping):
-            checks |= {check: _keys(row, _CHECK_KEYS) for check, row in (result.get("checks") or {}).items()}
+            checks |= result.get("checks") or {}
     clusters = [_audited_cluster(name, result) for name, result in results.items()]
     try:
         return envelope(report_schema.AUDIT, clusters, made_at, collection, checks=checks)
@@ -150,10 +148,6 @@ def envelope(
     return report_text.normalise(report, "the new report")
 
 
-def _keys(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names if name in values}
-
-
 def _audited_cluster(name: str, result: Any) -> dict[str, Any]:
     base = {"name": name}
     if not isinstance(result, Mapping) or not result:
@@ -185,20 +179,18 @@ def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
         "reason": cause,
         "evidence": [str(line) for line in result.get("evidence") or ()],
         "remedy": str(result.get("remedy") or ""),
-        **_keys(result, ("seconds",)),
+        "seconds": result.get("seconds"),
     }
 
 
 def _readability(result: Mapping[str, Any]) -> dict[str, Any]:
     unread = result.get("incomplete")
     if not unread:
-        return {"status": report_schema.OK, "code": "", "reason": ""}
+        return {"status": report_schema.OK, "code": "", "reason": "", "remedy": ""}
     error = CertflowError(
         f"the audit could not read {', '.join(unread)}",
         code="audit-incomplete",
-        remedy=grant("audit")
-        if any(finding["permissions"] for finding in result["findings"])
-        else "Do what the findings with the status unknown say",
+        remedy=result.get("remedy") or "Do what the findings with the status unknown say",
     )
     return {
         "status": report_schema.INCOMPLETE,
@@ -227,11 +219,6 @@ def rows(report: Report, *statuses: str, is_excepted: bool | None = False) -> li
 def failures(report: Report) -> list[Row]:
     """Return the failed findings of all clusters that no exception accepts, the most urgent ones first."""
     return rows(report, FAIL)
-
-
-def unknown(report: Report) -> list[Row]:
-    """Return what the audits could not read."""
-    return rows(report, UNKNOWN)
 
 
 def _urgency(cluster: Mapping[str, Any], finding: Mapping[str, Any], leading: Container[str]) -> int:

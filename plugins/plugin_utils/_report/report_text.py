@@ -57,7 +57,8 @@ def parse(text: str | bytes, where: str) -> Report:
     except UnicodeDecodeError:
         raise InvalidReport(f"{where} is not a text in UTF-8", remedy=_REMEDY) from None
     except json.JSONDecodeError as error:
-        raise _broken(where, decoded, error) from None
+        cause = f"{where} is not whole JSON (line {error.lineno}, column {error.colno})"
+        raise InvalidReport(cause, remedy="Copy the file again, or make it again") from None
     except (RecursionError, ValueError) as error:
         raise InvalidReport(
             f"{where} has values that no report has ({type(error).__name__})", remedy=_REMEDY
@@ -67,16 +68,6 @@ def parse(text: str | bytes, where: str) -> Report:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
-
-
-def _broken(where: str, text: str, error: json.JSONDecodeError) -> InvalidReport:
-    if not text.strip():
-        return InvalidReport(f"{where} is empty", remedy=_REMEDY)
-    if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
-        return InvalidReport(
-            f"{where} is cut off after {len(text)} characters", remedy="Copy the file again, or make it again"
-        )
-    return InvalidReport(f"{where} is not JSON (line {error.lineno}, column {error.colno})", remedy=_REMEDY)
 
 
 def dump(report: Mapping[str, Any]) -> str:

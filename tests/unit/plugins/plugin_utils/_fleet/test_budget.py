@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import budget as budgets
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcomes, stages
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import stages
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_state import (
     ClusterState,
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.quick
     ],
 )
 def test_the_number_of_tolerated_failures(value: Any, clusters: int, limit: int) -> None:
-    assert budgets.find_problem(value) == ""
+    assert [*budgets.find_problems(value)] == []
     assert budgets.make_budget(value, clusters) == Budget(limit)
 
 
 @pytest.mark.parametrize("value", ["-1", "101%", "x", "1.5", 1.5, 1.0, True, [1], {"a": 1}, "1 %", "\x1b"])
 def test_a_value_that_is_not_a_budget(value: Any) -> None:
-    line = budgets.find_problem(value)
+    (line,) = budgets.find_problems(value)
     assert line.startswith("certflow_max_failures is not a number of clusters or a percentage: ")
     assert line.isprintable()
 
@@ -178,8 +178,3 @@ def test_a_cluster_whose_process_ended_without_an_outcome_counts() -> None:
     assert budgets.find_refusal(canary, Budget(9), is_alive=lambda _pid: False).startswith(
         "f1 did not succeed"
     )
-
-
-def test_the_progress() -> None:
-    run = state(c1="ok", f1="failed", f2="started", f3="waiting")
-    assert budgets.progress(run, Budget(5)) == outcomes.Progress(done=3, total=9, failed=1, limit=5)

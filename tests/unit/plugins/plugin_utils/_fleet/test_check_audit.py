@@ -17,7 +17,6 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     check_hosts,
     exceptions,
 )
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_audit import AuditSettings
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_hosts import RunInput
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_files, report_text
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
@@ -29,7 +28,7 @@ from tests.support.failures import absent, fails
 EXCEPTION = {"check": "expired", "reason": "It is replaced", "until": "2027-01-31"}
 
 
-def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> AuditSettings:
+def check(tmp_path: Path, *hosts: Mapping[str, Any], **options: Any) -> tuple[list[str], dict[str, Any]]:
     """Check the settings of hosts, which name their clusters. Paths of files start with the text HERE."""
 
     def placed(value: Any) -> Any:
@@ -60,16 +59,16 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
         "certflow_certificate_authorities": "HERE/cas.yml",
         "certflow_audit_options": {"ca_break_days": "14", "certificate_authorities": "{}"},
     }
-    settings = check(tmp_path, shared, shared)
-    assert settings.problems == []
-    assert settings.fail_on == "warning"
-    assert settings.report == [f"{tmp_path}/a.json", f"{tmp_path}/a.html"]
-    assert settings.exceptions == [
+    problems, settings = check(tmp_path, shared, shared)
+    assert problems == []
+    assert settings["fail_on"] == "warning"
+    assert settings["report"] == [f"{tmp_path}/a.json", f"{tmp_path}/a.html"]
+    assert settings["exceptions"] == [
         {"check": "expired", "reason": "r", "until": "2027-01-31", "objects": ["x"]}
     ]
-    assert settings.counters == {"host-1": '{"a.example.com": 3.0}'}
+    assert settings["counters"] == {"host-1": '{"a.example.com": 3.0}'}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cas.yml", "exceptions.yml", "old.json"]
-    assert settings.certificate_authorities == {
+    assert settings["certificate_authorities"] == {
         "host-1": '{"certificateAuthority": {"createdAt": "2027-01-31T10:00:00+00:00", "id": "b\'hi\'"}}'
     }
 
@@ -116,7 +115,7 @@ def test_one_line_for_each_wrong_variable(tmp_path: Path, name: str) -> None:
         '{"format_version": "1.0", "kind": "run", "made_at": "2026-11-26T12:00:00Z", "clusters": []}'
     )
     variables, names = WRONG[name]
-    problems = check(tmp_path, variables, variables).problems
+    problems = check(tmp_path, variables, variables)[0]
     assert len(problems) == 1, problems
     assert not absent(names, problems[0]), problems
     assert "\n" not in problems[0]
@@ -135,24 +134,24 @@ def test_one_line_for_each_wrong_variable(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_misspelt_names(tmp_path: Path, names: list[str], close: str) -> None:
-    problems = check(tmp_path, names=names).problems
+    problems = check(tmp_path, names=names)[0]
     assert len(problems) == bool(close)
     assert all(close in line for line in problems)
 
 
 def test_a_shared_variable_with_different_values(tmp_path: Path) -> None:
     hosts = {"certflow_fail_on": "error"}, {"certflow_fail_on": "never"}
-    (line,) = check(tmp_path, *hosts).problems
+    (line,) = check(tmp_path, *hosts)[0]
     assert not absent(("certflow_fail_on",), line)
 
 
 def test_hosts_that_name_no_cluster(tmp_path: Path) -> None:
     nothing = {"certflow_context": ""}
-    assert check(tmp_path, nothing).problems == []
+    assert check(tmp_path, nothing)[0] == []
     for alone in ({"inventory_size": 2, "limit": "host-0"}, {"names": ["awx_job_id"]}):
-        (line,) = check(tmp_path, nothing, **alone).problems
+        (line,) = check(tmp_path, nothing, **alone)[0]
         assert not absent(("host-0.",), line)
-    (line,) = check(tmp_path, {}, nothing).problems
+    (line,) = check(tmp_path, {}, nothing)[0]
     assert not absent(("host-1.",), line)
     assert "host-0" not in line
 
@@ -171,7 +170,7 @@ NO_HOSTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", NO_HOSTS)
 def test_hosts_that_cannot_be_audited(tmp_path: Path, name: str) -> None:
     options, word = NO_HOSTS[name]
-    problems = check(tmp_path, {}, **options).problems
+    problems = check(tmp_path, {}, **options)[0]
     assert word in problems[0]
 
 

@@ -246,7 +246,7 @@ def statuses(path: Path) -> list[tuple[str, str]]:
 
 def with_report(rig: Rig, path: Path) -> FleetRun:
     rig.run = replace(rig.run, report=str(path))
-    run_report.write_before_end(rig.run)
+    run_report.write(rig.run, run_report.outcomes_of(rig.run))
     os.utime(path, (0, 0))
     return rig.run
 
@@ -263,8 +263,7 @@ def test_the_report_of_a_run_that_works_tells_which_cluster_has_started(rig: Rig
 
     task = ClusterTask("c2", cluster_run.WORK, reads_only=False)
     cluster_run.work_on(run, task, cluster_run.Actions(work, rig.lines.append, work))
-    open_reasons = run_report.REASONS_BEFORE_END
-    assert seen[1:] == [(status, open_reasons[status]) for status in ("started", "not started")]
+    assert seen[1:] == [(status, run_report.REASONS[status]) for status in ("started", "not started")]
 
 
 @pytest.mark.parametrize(("is_parent", "is_ended", "is_written"), [(True, False, True), (False, False, False), (True, True, False)])  # fmt: skip

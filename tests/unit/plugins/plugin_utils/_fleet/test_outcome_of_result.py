@@ -65,9 +65,9 @@ UPGRADES: dict[str, tuple[OperationRun, str, str]] = {
     "downgraded": (OperationRun(upgrade("8.10.0", "8.7.0", changed=1), True, False), "changed", "downgraded from 8.10.0 to 8.7.0, 1 step changed something"),
     "updated": (OperationRun(upgrade("8.7.0", "8.7.0", changed=1), True, False), "changed", "updated the objects of 8.7.0, 1 step changed something"),
     "verified": (OperationRun(upgrade("8.7.0", "8.7.0"), False, False), "ok", "verified 8.7.0, and changed nothing"),
-    "plan": (OperationRun(upgrade("8.1.0", plan=[{}, {}, {}]), False, True), "planned", "would upgrade from 8.1.0 to 8.7.0, the plan has 3 steps"),
+    "plan": (OperationRun(upgrade("8.1.0", plan=[{}, {}, {}]), False, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 3 steps may change something"),
     "preflight": (OperationRun(upgrade("8.1.0", due=["crds", "controller"]), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
-    "no drift": (OperationRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change: 8.7.0 is installed"),
+    "no drift": (OperationRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change at 8.7.0"),
     "drift": (OperationRun(upgrade("8.7.0", due=["controller"]), True, True, True), "drift",
               "would update the objects of 8.7.0, 1 step would change something. This is a failure because of certflow_fail_on_change"),
 }  # fmt: skip

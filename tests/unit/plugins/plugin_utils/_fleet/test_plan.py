@@ -88,7 +88,7 @@ def test_the_report_and_the_artifact_are_the_same_plan(tmp_path: Path) -> None:
         | {"clusters": [{**row(name), "status": "planned"} for name in ("a", "b")]}))  # fmt: skip
     data = json.loads(json.dumps(BASE.to_data()))
     for value in (data, json.dumps(data), f" {path} "):
-        assert plan.find_problem(value) == ""
+        assert [*plan.find_problems(value)] == []
         assert run_report.read_plan(value, ROLE) == BASE
     with fails("invalid-input", "webhook_certificate"):
         run_report.read_plan(data, "webhook_certificate")
@@ -111,7 +111,7 @@ def test_another_report_is_not_a_plan(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", ["", None, "plan.json", "~/plans/sha256.json", BASE.to_data()])
 def test_a_value_of_the_variable(value: Any) -> None:
-    assert plan.find_problem(value) == ""
+    assert [*plan.find_problems(value)] == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_value_of_the_variable(value: Any) -> None:
     ["sha256:12", BASE.hash, ["x"], {"a": 1}, {**BASE.to_data(), "hash": "x"}, {**BASE.to_data(), "clusters": {"a": 1}}, 7, "a\nb", "\x1b"],
 )  # fmt: skip
 def test_a_wrong_value_of_the_variable(value: Any) -> None:
-    line = plan.find_problem(value)
+    (line,) = plan.find_problems(value)
     assert line.startswith("certflow_plan is ")
     assert line.isprintable()
 

@@ -173,7 +173,7 @@ PHASES: dict[str, tuple[list[dict[str, Any]], bool, str, tuple[str, ...]]] = {
     ),
     "a part": (
         [repair("repaired"), *(repair("waiting", "outgoing-served", reason=f"until {day}", remedy="Renew") for day in "ab")], False, "left",
-        ("2 left. changed 1 caBundle. outgoing-served: ", "policy: until a; ", "policy: until b. Renew"),
+        ("2 left. changed 1 caBundle. outgoing-served: ", "policy: until a, ", "policy: until b. Renew"),
     ),
 }  # fmt: skip
 

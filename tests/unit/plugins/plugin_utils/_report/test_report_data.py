@@ -109,7 +109,7 @@ def test_the_fleet_is_sorted_by_the_time_at_which_it_breaks() -> None:
     shown = [(row.cluster["name"], row.finding["check"]) for row in report_model.failures(made)]
     assert shown[:3] == [("c", "expired"), ("a", "ca-expiring"), ("b", "expiring")]
     assert sorted(shown[3:]) == [("a", "deadlock"), ("b", "webhook-duplicated")]
-    assert [row.finding["check"] for row in report_model.unknown(made)] == ["unreadable"]
+    assert [row.finding["check"] for row in report_model.rows(made, "unknown")] == ["unreadable"]
     assert [row.finding["check"] for row in report_model.rows(made, "fail", is_excepted=True)] == [
         "service-missing"
     ]
