@@ -116,8 +116,9 @@ _PODS = {f"{verb} pods/portforward": "may not reach pods" for verb in ("get", "c
 _REMOVAL = {"delete secrets": STOPS, "list secrets": "may not list secrets"}
 _OTHER_UPGRADES = dict.fromkeys(
     (
-        "get statefulsets",
-        "delete statefulsets",
+        # Releases that install a StatefulSet are older than those of the states. Their hops change no PodDisruptionBudget that exists.
+        *(f"{verb} statefulsets" for verb in ("get", "create", "patch", "delete")),
+        "update poddisruptionbudgets",
         "patch customresourcedefinitions/status",
         # certflow-plan has them too, by a rule for every kind of the group.
         "list pods",
