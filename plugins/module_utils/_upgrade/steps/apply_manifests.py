@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..._base.accept import EVERYTHING, NOTHING, Consent
+from ..._kube import access_review
+from ..._kube.access_review import Permission
 from ..._kube.errors import Conflict, Forbidden, NotFound, UnprocessableObject
 from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.errors import RefusedObjectError, StepError
@@ -163,6 +165,10 @@ def preview(
             # RBAC reads the role of a binding, to compare its permissions with those of this identity.
             if not _has_new_role(manifest, previews):
                 raise
+            place = reference(manifest)
+            kind = KINDS[place.kind]
+            needed = Permission("create", kind.group, kind.plural, place.namespace, name=place.name)
+            access_review.require(client, [needed], f"create {place}")
             previews.append(_preview_untried(client, manifest, consent, ""))
         except RefusedObjectError as exc:
             # No earlier step changes the permissions of this identity.
