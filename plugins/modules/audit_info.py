@@ -32,8 +32,7 @@ options:
         V(pod-certificates) leaves out PodCertificateRequests.
       - V(namespaces), V(pods) and V(nodes) leave out the labels for the selectors of webhooks.
       - V(certificates) leaves out the Certificates of cert-manager. V(cluster-ca) leaves out the ConfigMap C(kube-root-ca.crt).
-      - V(client-ca) and V(cluster-info) leave out the ConfigMaps C(extension-apiserver-authentication) and C(cluster-info). They are read
-        only during a rotation of the cluster's CA.
+      - V(client-ca) leaves out the ConfigMap C(extension-apiserver-authentication). It is read only during a rotation of the cluster's CA.
       - V(identity) leaves out the UID of the namespace C(kube-system). Without the UID, findings of two audits cannot be compared.
       - The data that RV(incomplete) lists cannot be left out.
     type: list

@@ -73,7 +73,8 @@ options:
         description:
           - The successor as PEM text, with its intermediates and without the outgoing CA. Set it only for a cluster that publishes the
             successor and switches to it at one restart, such as k3s and RKE2. It must be a CA that is valid now, and younger than the CA
-            in use. The cluster must publish it, Amazon EKS must name it, or a published CA must have signed a twin of it.
+            in use. The cluster must publish it, a published CA must have signed a twin of it, or O(cluster_ca.certificate_authorities)
+            must have it and the CA in use.
         type: str
         default: ""
       certificate_authorities:
@@ -136,6 +137,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+certificate_authority_data:
+  description:
+    - The CAs of the cluster for the field C(certificate-authority-data) of the kubeconfig, with the CA in use first. It is empty unless
+      the kubeconfig lacks the successor of the cluster's CA, or has the CAs in an order that OpenSSL refuses.
+  returned: success, and failure after a write
+  type: str
 ca_state:
   description:
     - The rotation of the cluster's CA before the writes. V(no-successor) if the cluster publishes one CA. V(before-switch) if a successor is

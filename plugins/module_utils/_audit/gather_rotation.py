@@ -20,7 +20,6 @@ from .._base.errors import check_shape
 from .._base.times import find_time
 from .._csr import ca_rotation
 from .._csr.ca_rotation import ClusterCas, find_successor
-from .._kube import kubeconfig_parsing
 from .._kube.client import METADATA, Client
 from .._webhook import served_chains
 from .._webhook.bundle_targets import ClientConfig
@@ -31,8 +30,6 @@ from .facts.cluster_data import (
     CLIENT_CA,
     CLIENT_CAS,
     CLUSTER_CA,
-    CLUSTER_INFO,
-    JOIN_INFO,
     NODES,
     PODS,
     ROOT_CA,
@@ -65,11 +62,10 @@ _WORKLOAD = tuple[str, str, str]
 
 def read(client: Client, reads: GuardedReads, options: AuditOptions, data: ClusterData) -> CaData | None:
     """Return the CAs and what a rotation affects, None if no published CA is known to be in use."""
-    cas: tuple[ca_rotation.ClusterCa, ...]
     cas = ca_rotation.published_cas(data.cluster_ca or data.kubeconfig_ca, options.ca_successor)
     if data.cluster_ca:
         # A CA with the name of the cluster's CA in a caBundle may be one of another program.
-        cas = ca_rotation.with_gone(cas, (data.kubeconfig_ca,))
+        cas = ca_rotation.with_gone(cas, data.kubeconfig_ca)
     served = {
         f"endpoint {chain.endpoint}": chain.chain_pem
         for backend in data.backends.values()
@@ -118,15 +114,14 @@ def read(client: Client, reads: GuardedReads, options: AuditOptions, data: Clust
 
 def _with_affected(client: Client, reads: GuardedReads, options: AuditOptions, ca: CaData) -> CaData:
     """Add the API servers, and the CAs that components trust."""
-    servers: Mapping[str, Any] = {}
+    about: dict[str, Any] = {"objects": _CLUSTER, "checks": ("cluster-ca-rotation",)}
+    servers: dict[str, ca_rotation.ClusterCa | None] = {}
     if options.probe_urls:
-        read_servers = functools.partial(_servers, client, ca.cas)
-        servers = reads.read(SERVICES, read_servers, {}, objects=_CLUSTER, checks=("cluster-ca-rotation",))
+        servers = reads.read(SERVICES, lambda: _servers(client, ca.cas), servers, **about)
     return replace(
         ca,
         cas=replace(ca.cas, servers=servers),
-        client_ca=reads.read(CLIENT_CA, lambda: _config_map(client, CLIENT_CAS, "client-ca-file"), ""),
-        join_ca=reads.read(CLUSTER_INFO, lambda: _join_ca(_config_map(client, JOIN_INFO, "kubeconfig")), ""),
+        client_ca=reads.read(CLIENT_CA, lambda: _client_ca(client), ""),
     )
 
 
@@ -139,19 +134,10 @@ def changed_at(obj: Object) -> datetime | None:
     return None if changed and created and changed <= created else changed
 
 
-def _config_map(client: Client, place: tuple[str, str], key: str) -> str:
-    found = client.find(f"/api/v1/namespaces/{place[0]}/configmaps/{place[1]}") or {}
-    with check_shape(f"the ConfigMap {place[1]}"):
-        return str((found.get("data") or {}).get(key) or "")
-
-
-@check_shape(f"the ConfigMap {JOIN_INFO[1]}")
-def _join_ca(text: str) -> str:
-    """Return the CAs in a kubeconfig without users, as PEM text."""
-    config = kubeconfig_parsing.load_yaml(text, f"the ConfigMap {JOIN_INFO[1]}") or {}
-    clusters = [entry["cluster"] for entry in config.get("clusters") or ()]
-    fields = [entry.get("certificate-authority-data") for entry in clusters]
-    return "".join(map(certificate_facts.decoded_certificate, fields))
+def _client_ca(client: Client) -> str:
+    found = client.find(f"/api/v1/namespaces/{CLIENT_CAS[0]}/configmaps/{CLIENT_CAS[1]}") or {}
+    with check_shape(f"the ConfigMap {CLIENT_CAS[1]}"):
+        return str((found.get("data") or {}).get("client-ca-file") or "")
 
 
 def _known_at(data: ClusterData, ca: CaData, chains: Iterable[str]) -> datetime:
@@ -161,12 +147,11 @@ def _known_at(data: ClusterData, ca: CaData, chains: Iterable[str]) -> datetime:
     a caBundle has it. Only a CA with a twin (k3s) and one that Amazon EKS named may be in a caBundle earlier.
     """
     youngest = ca.cas.needed[-1]
-    begins = [
+    times = [
         leaf.not_before
         for leaf, sent in map(certificate_facts.load_leaf_and_chain, chains)
-        if ca.cas.signer_of(leaf, sent) is youngest
+        if leaf.not_before > youngest.begin and ca_rotation.signer_of(ca.cas.cas, leaf, sent) is youngest
     ]
-    times = [begin for begin in begins if begin > youngest.begin]
     if len(youngest.certificates) == 1 and ca.eks is None:
         times += [
             point.written_at
@@ -212,8 +197,9 @@ def _changes(client: Client) -> Iterator[tuple[str, datetime | None]]:
 
 
 def _old_nodes(client: Client, published: datetime) -> tuple[str, ...]:
-    older = _created_before(client, "/api/v1/nodes", published)
-    return tuple(metadata["name"] for _created, metadata in older)
+    return tuple(
+        metadata["name"] for _created, metadata in _created_before(client, "/api/v1/nodes", published)
+    )
 
 
 def _created_before(client: Client, path: str, end: datetime) -> Iterator[tuple[datetime, Mapping[str, Any]]]:
@@ -229,8 +215,9 @@ def _created_before(client: Client, path: str, end: datetime) -> Iterator[tuple[
 def _servers(client: Client, cas: ClusterCas) -> dict[str, ca_rotation.ClusterCa | None]:
     """Return the CA of the certificate of each API server. The handshakes send no credentials."""
     with check_shape("an EndpointSlice"):
-        query = {"labelSelector": "kubernetes.io/service-name=kubernetes"}
-        slices = client.get(_SLICES, query)["items"] or ()
+        slices = (
+            client.get(_SLICES, {"labelSelector": "kubernetes.io/service-name=kubernetes"})["items"] or ()
+        )
         places = [
             Endpoint(address, int(port["port"]), is_outside=True)
             for entry in slices
@@ -243,6 +230,7 @@ def _servers(client: Client, cas: ClusterCas) -> dict[str, ca_rotation.ClusterCa
     asked, unasked = places[:MOST_SERVERS], places[MOST_SERVERS:]
     chains = served_chains.read_chains(client, [(place, config) for place in asked], until)
     seen = {
-        str(chain.endpoint): cas.signer_of(*chain.parsed) if chain.certificate else None for chain in chains
+        str(chain.endpoint): ca_rotation.signer_of(cas.cas, *chain.parsed) if chain.certificate else None
+        for chain in chains
     }
     return {**dict.fromkeys(map(str, unasked)), **seen}

@@ -17,6 +17,7 @@ the outgoing CA signed. k0s, MKE 4 and Talos never publish both CAs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,8 @@ class ClusterCa:
     certificates: tuple[CertificateFacts, ...]
     #: False if the cluster no longer publishes it.
     is_published: bool = True
+    #: The fingerprints of the certificates above it that are above other CAs of the cluster too, such as the root of a company.
+    above: frozenset[str] = frozenset()
 
     @functools.cached_property
     def pem(self) -> str:
@@ -57,13 +60,13 @@ class ClusterCa:
 
     @functools.cached_property
     def fingerprints(self) -> frozenset[str]:
-        """Return the SHA-256 of each certificate, lowercase hex."""
-        return frozenset(entry.fingerprint for entry in self.certificates)
+        """Return the SHA-256 of each certificate that no other CA of the cluster has, lowercase hex."""
+        return frozenset(entry.fingerprint for entry in self.certificates) - self.above
 
     @functools.cached_property
     def begin(self) -> datetime:
         """Return the time from which on its youngest certificate is valid. A successor may be below a root that is older."""
-        return max(entry.not_before for entry in self.certificates)
+        return max(entry.not_before for entry in self.certificates if entry.fingerprint in self.fingerprints)
 
     @functools.cached_property
     def subjects(self) -> frozenset[bytes]:
@@ -148,35 +151,32 @@ class ClusterCas:
     @property
     def late_servers(self) -> tuple[str, ...]:
         """Return the addresses of the API servers whose CA is older than another one in use."""
-        youngest = self.in_use[-1]
-        return tuple(address for address, ca in self.servers.items() if ca not in (None, youngest))
+        return tuple(address for address, ca in self.servers.items() if ca not in (None, self.in_use[-1]))
 
     def missing_in(self, bundle_pem: str) -> tuple[ClusterCa, ...]:
         """Return the CAs that a caBundle needs and lacks."""
-        held = prints_of(bundle_pem)
-        return tuple(ca for ca in self.needed if ca.fingerprints.isdisjoint(held))
+        return self._missing(self.needed, bundle_pem)
 
     def missing_in_kubeconfig(self, bundle_pem: str) -> tuple[ClusterCa, ...]:
         """Return the CAs that a kubeconfig needs and lacks. The CA of the signers does not count."""
-        serving = (self.api_server, *filter(None, self.servers.values()))
-        oldest = next(ca for ca in self.cas if ca in serving)
-        held = prints_of(bundle_pem)
-        return tuple(ca for ca in self._from(oldest) if ca.fingerprints.isdisjoint(held))
+        oldest = next(ca for ca in self.cas if ca in (self.api_server, *self.servers.values()))
+        return self._missing(self._from(oldest), bundle_pem)
+
+    def _missing(self, needed: Iterable[ClusterCa], bundle_pem: str) -> tuple[ClusterCa, ...]:
+        # A bundle with the root alone verifies each intermediate that a server sends.
+        roots = frozenset[str]() if self.has_any_in(bundle_pem) else prints_of(bundle_pem)
+        return tuple(ca for ca in needed if not ca.is_in(bundle_pem) and ca.above.isdisjoint(roots))
 
     def _from(self, oldest: ClusterCa) -> tuple[ClusterCa, ...]:
         return tuple(ca for ca in self.cas[self.cas.index(oldest) :] if ca.is_published or ca in self.in_use)
 
     def has_any_in(self, bundle_pem: str) -> bool:
         """Return True if a bundle has one of the CAs."""
-        held = prints_of(bundle_pem)
-        return any(not ca.fingerprints.isdisjoint(held) for ca in self.cas)
-
-    def signer_of(self, leaf: CertificateFacts, sent: Sequence[CertificateFacts] = ()) -> ClusterCa | None:
-        return signer_of(self.cas, leaf, sent)
+        return any(ca.is_in(bundle_pem) for ca in self.cas)
 
     def is_outdated(self, leaf: CertificateFacts, sent: Sequence[CertificateFacts] = ()) -> bool:
         """Return True if a CA that is older than the one that signs now signed a leaf."""
-        signer = self.signer_of(leaf, sent)
+        signer = signer_of(self.cas, leaf, sent)
         return signer is not None and self.cas.index(signer) < self.cas.index(self.signs)
 
 
@@ -200,43 +200,56 @@ def published_cas(*bundles_pem: str, is_published: bool = True) -> tuple[Cluster
     for key in groups:
         if key not in root_of:
             root_of[key] = next((root_of[signer] for signer in signers[key] if signer in root_of), key)
-    members: dict[str, tuple[CertificateFacts, ...]] = dict.fromkeys(root_of.values(), ())
+    families: dict[str, list[str]] = {}
     for key, root in sorted(root_of.items(), key=lambda pair: pair[0] != pair[1]):  # roots first
-        members[root] += groups[key]
-    return tuple(
-        sorted((ClusterCa(group, is_published) for group in members.values()), key=lambda ca: ca.begin)
-    )
+        families.setdefault(root, []).append(key)
+    cas = (ca for keys in families.values() for ca in _below_root(keys, groups, signers))
+    return tuple(sorted((replace(ca, is_published=is_published) for ca in cas), key=lambda ca: ca.begin))
 
 
-def with_gone(published: Sequence[ClusterCa], bundles: Iterable[str]) -> tuple[ClusterCa, ...]:
-    """Return the CAs together with those that bundles still have, and that a published CA has replaced."""
-    keys, names = set[str](), set[bytes]()
-    for ca in published:
-        keys.update(map(_key_of, ca.certificates))
-        names |= ca.subjects
-        if any(
-            entry.encoded_issuer in ca.subjects for entry in ca.certificates
-        ):  # the others are twins of this root, or below it
-            names.update(entry.encoded_issuer for entry in ca.certificates)
-    left = published_cas(*dict.fromkeys(bundles), is_published=False) if names else ()
-    gone = [
-        ca
-        for ca in left
-        if not names.isdisjoint(ca.subjects) and keys.isdisjoint(map(_key_of, ca.certificates))
-    ]
+def _below_root(
+    keys: Sequence[str],
+    groups: Mapping[str, tuple[CertificateFacts, ...]],
+    signers: Mapping[str, Sequence[str]],
+) -> Iterator[ClusterCa]:
+    """Yield the CA of a root, or one CA for each intermediate that signs, because such intermediates replace each other."""
+    issuers = {signer for key in keys for signer in signers[key] if signer != key}
+    last = [key for key in keys if key not in issuers]
+    if len(last) < 2:
+        yield ClusterCa(tuple(entry for key in keys for entry in groups[key]))
+        return
+    shared = [entry for key in keys if key in issuers for entry in groups[key]]
+    above = frozenset(entry.fingerprint for entry in shared)
+    for key in last:
+        yield ClusterCa((*groups[key], *shared), above=above)
+
+
+def with_gone(published: Sequence[ClusterCa], bundle_pem: str) -> tuple[ClusterCa, ...]:
+    """Return the CAs together with those that a bundle still has, and that a published CA has replaced."""
+    # The other certificates of a CA with its root are twins of this root, or below it.
+    rooted = [ca for ca in published if any(entry.encoded_issuer in ca.subjects for entry in ca.certificates)]
+    names = {subject for ca in published for subject in ca.subjects}
+    names.update(entry.encoded_issuer for ca in rooted for entry in ca.certificates)
+    gone = (ca for ca in _unpublished(published, bundle_pem) if not names.isdisjoint(ca.subjects))
     return tuple(sorted((*published, *gone), key=lambda ca: ca.begin))
 
 
 def unrelated_cas(published: Sequence[ClusterCa], bundle_pem: str) -> list[ClusterCa]:
     """Return the CAs of a bundle that are not published, and no twin of which a published CA signed."""
-    certificates = [entry for ca in published for entry in ca.certificates]
-    keys, index = set(map(_key_of, certificates)), IssuerIndex(certificates)
+    index = IssuerIndex(entry for ca in published for entry in ca.certificates)
     return [
         ca
-        for ca in published_cas(bundle_pem, is_published=False)
-        if keys.isdisjoint(map(_key_of, ca.certificates))
-        and not any(True for entry in ca.certificates for _key in index.issuers(entry))
+        for ca in _unpublished(published, bundle_pem)
+        if not any(True for entry in ca.certificates for _key in index.issuers(entry))
     ]
+
+
+def _unpublished(published: Sequence[ClusterCa], bundle_pem: str) -> Iterator[ClusterCa]:
+    """Yield the CAs of a bundle no key of which is one of a published CA."""
+    keys = {_key_of(entry) for ca in published for entry in ca.certificates}
+    for ca in published_cas(bundle_pem, is_published=False):
+        if keys.isdisjoint(map(_key_of, ca.certificates)):
+            yield ca
 
 
 def signing_keys(bundle_pem: str) -> frozenset[str]:
@@ -254,17 +267,16 @@ def _key_of(certificate: CertificateFacts) -> str:
 
 
 def signer_of(
-    cas: Iterable[ClusterCa], leaf: CertificateFacts, sent: Sequence[CertificateFacts] = ()
+    cas: Sequence[ClusterCa], leaf: CertificateFacts, sent: Sequence[CertificateFacts] = ()
 ) -> ClusterCa | None:
     """Return the CA that signed a leaf, None if no CA did.
 
     A CA that signed the leaf itself comes before CAs that the chain leads to. The twin of a new root leads to the old one too.
     """
-    known = tuple(cas)
-    bundle = "".join(ca.pem for ca in known)
+    bundle = "".join(ca.pem for ca in cas)
     for intermediates in ((), sent):
         found = frozenset(_anchors_of(leaf, bundle, intermediates))
-        signers = [ca for ca in known if not found.isdisjoint(ca.fingerprints)]
+        signers = [ca for ca in cas if not found.isdisjoint(ca.fingerprints)]
         if signers:
             return signers[-1]
     return None
@@ -334,25 +346,23 @@ def _replacing(cas: Sequence[ClusterCa], line: Sequence[ClusterCa]) -> list[Clus
     Two CAs are related if they have one subject, or if one signed a twin of the other.
     """
     index = IssuerIndex(entry for ca in cas for entry in ca.certificates)
-    labels = [set(_labels(ca, index)) for ca in cas]
-    members: dict[object, list[int]] = {}
-    for place, own in enumerate(labels):
-        for label in own:
-            members.setdefault(label, []).append(place)
-    todo = [place for place, ca in enumerate(cas) if any(ca is entry for entry in line)]
-    known = set(todo)
-    while todo:
-        for label in labels[todo.pop()]:
-            todo += (related := set(members.pop(label, ())) - known)
-            known |= related
-    return [cas[place] for place in sorted(known)]
+    labels = {ca: _labels(ca, index) for ca in cas}
+    known = frozenset[object]().union(*(labels[ca] for ca in line))
+    while True:
+        related = [ca for ca in cas if not known.isdisjoint(labels[ca])]
+        grown = known.union(*(labels[ca] for ca in related))
+        if grown == known:
+            return related
+        known = grown
 
 
-def _labels(ca: ClusterCa, index: IssuerIndex) -> Iterator[object]:
-    for entry in ca.certificates:
-        yield entry.encoded_subject
-        yield entry.public_key_sha256
-        yield from index.issuers(entry)
+def _labels(ca: ClusterCa, index: IssuerIndex) -> frozenset[object]:
+    """Return the subjects and keys of a CA, and the keys that signed it."""
+    return frozenset(
+        label
+        for entry in ca.certificates
+        for label in (entry.encoded_subject, entry.public_key_sha256, *index.issuers(entry))
+    )
 
 
 def is_refused_by_openssl(leaf: CertificateFacts, bundle_pem: str) -> bool:
@@ -385,16 +395,12 @@ class EksCa:
     is_in_use: bool = False
 
 
-def parse_eks_cas(output: Mapping[str, Any]) -> tuple[EksCa, ...]:
-    """Return the CAs with a certificate.
+def parse_eks_cas(output: Mapping[str, Any]) -> Iterator[EksCa]:
+    """Yield the CAs with a certificate.
 
     output: of `aws eks describe-certificate-authority`, or such outputs in a list with the key certificateAuthorities. The entries of
         `aws eks list-certificate-authorities` have no certificate and no dates, so they say nothing.
     """
-    return tuple(_parsed_eks_cas(output))
-
-
-def _parsed_eks_cas(output: Mapping[str, Any]) -> Iterator[EksCa]:
     listed = output.get("certificateAuthorities")
     for entry in (output, *(listed if isinstance(listed, list) else ())):
         ca = entry.get("certificateAuthority", entry) if isinstance(entry, Mapping) else None
@@ -426,8 +432,6 @@ def _eks_time(value: object) -> datetime | None:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
+        with contextlib.suppress(OverflowError, ValueError, OSError):
             return datetime.fromtimestamp(value, timezone.utc)
-        except (OverflowError, ValueError, OSError):
-            return None
     return find_time(value)

@@ -100,7 +100,7 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
         endpoints_per_service=parameters["endpoints_per_service"],
         snapshot_release=release_table.target(version) if version else None,
         without=_parse_without(parameters["without"]),
-        eks_cas=ca_rotation.parse_eks_cas(parameters["certificate_authorities"] or {}),
+        eks_cas=tuple(ca_rotation.parse_eks_cas(parameters["certificate_authorities"] or {})),
         ca_break_within=timedelta(days=parameters["ca_break_days"]),
         previous_counters=None
         if counters is None

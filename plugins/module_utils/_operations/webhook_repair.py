@@ -13,6 +13,7 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._audit.checks import rotation_checks
 from .._base import accept
 from .._base.errors import CertflowError
 from .._base.result import Result, make_left
@@ -79,6 +80,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     values = {
         "repairs": [entry.as_result() for entry in repairs],
         "left": make_left(len(left), left[0].as_result() if left else {}),
+        "certificate_authority_data": rotation_checks.certificate_authority_data(data),
         "ca_state": data.ca.cas.state if data.ca else ca_rotation.UNKNOWN,
         **guard.as_result(),
     }
@@ -118,7 +120,7 @@ def _parse_rotation(option: Mapping[str, Any]) -> RotationOptions:
     successor = option.get("successor") or ""
     if successor:
         bundle_content.check(successor)
-    authorities = ca_rotation.parse_eks_cas(option.get("certificate_authorities") or {})
+    authorities = tuple(ca_rotation.parse_eks_cas(option.get("certificate_authorities") or {}))
     outgoing = frozenset(name for text in option.get("outgoing") or () for name in _fingerprints(text))
     return RotationOptions(successor, authorities, bool(option.get("confirmed")), outgoing)
 

@@ -16,7 +16,6 @@ from .._audit import audit_result, gather
 from .._audit.checks import renewal_checks
 from .._audit.facts.cluster_data import (
     CLIENT_CA,
-    CLUSTER_INFO,
     EVENTS,
     METRICS,
     NODES,
@@ -58,7 +57,7 @@ from .surroundings import SurroundingsReader
 #: A CA must verify what every endpoint serves, so each of them is read.
 MOST_ENDPOINTS = 100
 #: The audit does not need them for the checks that repairs answer, unless the row of a kind names them.
-_WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA, CLUSTER_INFO)
+_WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
 #: The API server calls no webhook for writes of these kinds. So no webhook blocks them, and they may unblock other writes.

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from .._audit.facts.cluster_data import CaData, ClusterData
 from .._base.errors import CertflowError
 from .._base.times import format_time
-from .._csr.ca_rotation import ClusterCa, ClusterCas, prints_of, published_cas
+from .._csr.ca_rotation import ClusterCa, ClusterCas, published_cas, signer_of
 from .._webhook import bundle_content
 from .._x509 import certificate_facts
 from .._x509.issuer_index import IssuerIndex
@@ -46,20 +46,18 @@ def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
     if case.data.ca is None:
         return None
     at = case.finding.breaks_at
-    until = f" Calls fail from {format_time(at)} on" if at else ""
-    name, value = _INJECTS_OWN_CA
-    if (case.around.obj["metadata"].get("annotations") or {}).get(name) == value:
+    until = f". Calls fail from {format_time(at)} on" if at else ""
+    name, _value = _INJECTS_OWN_CA
+    if _INJECTS_OWN_CA in (case.around.obj["metadata"].get("annotations") or {}).items():
         return Refusal(
             "injected-at-start",
-            f"cainjector writes the CA that it read at its start, because of the annotation {name}.{until}",
+            f"cainjector writes the CA that it read at its start, because of the annotation {name}{until}",
             "Restart the Deployment of cainjector, so that it reads the successor",
             state=WAITING,
         )
     missing = case.data.ca.cas.missing_in(case.point.config.ca_bundle)
     planned = plan_edit(case, "".join(ca.pem for ca in missing), mode=APPEND)
-    if isinstance(planned, Refusal) and until:
-        return replace(planned, reason=f"{planned.reason}.{until}")
-    return planned
+    return replace(planned, reason=planned.reason + until) if isinstance(planned, Refusal) else planned
 
 
 def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
@@ -73,12 +71,11 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
         return None
     pem = "".join(entry.pem for entry in going)
     for chain in case.serves.seen:
-        signer = ca.cas.signer_of(*chain.parsed)
+        signer = signer_of(ca.cas.cas, *chain.parsed)
         if chain.certificate and signer and not signer.fingerprints.isdisjoint(prints):
-            end = format_time(chain.certificate.not_after)
             return Refusal(
                 "outgoing-served",
-                f"{chain.endpoint} serves a certificate of the outgoing CA until {end}",
+                f"{chain.endpoint} serves a certificate of the outgoing CA until {format_time(chain.certificate.not_after)}",
                 "Let the owner of the certificate renew it",
                 state=WAITING,
             )
@@ -94,27 +91,27 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
 
 def check_options(data: ClusterData, options: RotationOptions) -> None:
     """Raise SuccessorRefused if the user names a CA that cannot be a successor of this cluster, or one that it needs as outgoing."""
-    needed = data.ca.cas.needed if data.ca else ()
-    if any(not options.outgoing.isdisjoint(ca.fingerprints) for ca in needed):
+    cas = data.ca.cas if data.ca else None
+    if cas and any(not options.outgoing.isdisjoint(ca.fingerprints | ca.above) for ca in cas.needed):
         raise SuccessorRefused(
             "outgoing in the option cluster_ca names a CA that this cluster uses, or that it will use",
-            evidence=[str(ca) for ca in needed],
+            evidence=[str(ca) for ca in cas.needed],
             remedy="Remove the CA from the published CAs of the cluster first, or remove it from outgoing",
         )
     if not options.successor:
         return
-    if data.ca is None:
+    if cas is None:
         raise SuccessorRefused(
             "no published CA of this cluster is known to be in use, so no successor can be compared with it",
             remedy="Audit the cluster, and follow the remedy of the unknown findings",
         )
     published = published_cas(data.cluster_ca or data.kubeconfig_ca)
     for ca in published_cas(options.successor):
-        reason = _fault_of_successor(ca, data.ca.cas, published, options, data.now)
+        reason = _fault_of_successor(ca, cas, published, options, data.now)
         if reason:
             raise SuccessorRefused(
                 f"the successor in the option cluster_ca is not one of this cluster: {reason}",
-                evidence=[f"successor: {ca}", *(f"CA in use: {entry}" for entry in data.ca.cas.in_use)],
+                evidence=[f"successor: {ca}", *(f"CA in use: {entry}" for entry in cas.in_use)],
                 remedy="Set successor to the CA to which this cluster switches next, with the twin that the CA in use signed. "
                 "To trust another CA, use the module webhook_cabundle",
             )
@@ -147,12 +144,15 @@ def _fault_of_successor(
     if ca.begin <= cas.in_use[0].begin:
         return "it is older than the CA in use"
     is_known = any(not entry.fingerprints.isdisjoint(ca.fingerprints) for entry in published)
-    is_named = any(entry.fingerprint in ca.fingerprints for entry in options.eks_cas)
+    described = {entry.fingerprint for entry in options.eks_cas}
+    # The description of another cluster does not have the CA in use of this one.
+    is_own = any(not described.isdisjoint(entry.fingerprints) for entry in cas.in_use)
+    is_named = is_own and not described.isdisjoint(ca.fingerprints)
     index = IssuerIndex(issuer for entry in published for issuer in entry.certificates)
     is_crossed = any(True for entry in ca.certificates for _key in index.issuers(entry))
     if is_known or is_named or is_crossed:
         return ""
-    return "the cluster does not publish it, Amazon EKS does not name it, and no published CA signed a twin of it"
+    return "the cluster does not publish it, Amazon EKS does not name it together with the CA in use, and no published CA signed a twin of it"
 
 
 def find_wait(data: ClusterData, options: RotationOptions) -> Refusal | None:
@@ -171,8 +171,7 @@ def _waits(data: ClusterData, ca: CaData, options: RotationOptions) -> Iterator[
             "Switch each control plane node to the successor, and run the task again a day later",
             cas.late_servers,
         )
-    prints = frozenset[str]().union(*(entry.fingerprints for entry in cas.superseded))
-    if not any(not prints.isdisjoint(prints_of(point.config.ca_bundle)) for point in data.points):
+    if not any(old.is_in(point.config.ca_bundle) for point in data.points for old in cas.superseded):
         return
     yield from _eks_waits(data, cas, options)
     if not options.is_confirmed:
@@ -200,14 +199,21 @@ def _eks_waits(data: ClusterData, cas: ClusterCas, options: RotationOptions) -> 
     """Yield the wait for Amazon EKS, which may return to the outgoing CA for a time that only its API shows."""
     update = "Update certificate_authorities in the option cluster_ca with the description of the CA in use, and run the task again"
     if any(entry.has_rollback for entry in options.eks_cas):
-        wait = "Wait until Amazon EKS can no longer return to it. "
-        yield _wait("rollback-available", "Amazon EKS can still return to the outgoing CA", wait + update)
-    prints = frozenset[str]().union(*(entry.fingerprints for entry in cas.in_use))
-    is_described = any(entry.is_in_use and entry.fingerprint in prints for entry in options.eks_cas)
+        yield _wait(
+            "rollback-available",
+            "Amazon EKS can still return to the outgoing CA",
+            f"Wait until Amazon EKS can no longer return to it. {update}",
+        )
+    is_described = any(
+        entry.is_in_use and any(entry.fingerprint in ca.fingerprints for ca in cas.in_use)
+        for entry in options.eks_cas
+    )
     if _EKS_VERSION in data.version and not (is_described or options.is_confirmed):
-        reason = "the version of the cluster is that of Amazon EKS, and it is not known if EKS can return to the outgoing CA"
-        confirm = ". If the cluster is not one of Amazon EKS, set confirmed to true"
-        yield _wait("rollback-unknown", reason, update + confirm)
+        yield _wait(
+            "rollback-unknown",
+            "the version of the cluster is that of Amazon EKS, and it is not known if EKS can return to the outgoing CA",
+            f"{update}. If the cluster is not one of Amazon EKS, set confirmed to true",
+        )
 
 
 def _wait(code: str, reason: str, remedy: str, evidence: Iterable[str] = ()) -> Refusal:
@@ -219,18 +225,19 @@ def switched_since(data: ClusterData, cas: ClusterCas) -> datetime:
 
     The certificate of the API server counts only without another one, because it may have been made before the switch.
     """
-    chains = [
-        chain.chain_pem
-        for backend in data.backends.values()
-        for chain in (*backend.chains, *backend.unready_chains)
-        if chain.certificate
+    leaves = [
+        *map(certificate_facts.load_leaf_and_chain, data.issued.values()),
+        *(
+            chain.parsed
+            for backend in data.backends.values()
+            for chain in (*backend.chains, *backend.unready_chains)
+            if chain.certificate
+        ),
     ]
-    leaves = [certificate_facts.load_leaf_and_chain(pem) for pem in (*data.issued.values(), *chains)]
-    api_server = certificate_facts.load_leaf_and_chain(data.api_server)
-    begins = [(cas.signer_of(leaf, sent), leaf.not_before) for leaf, sent in leaves]
+    begins = [(signer_of(cas.cas, leaf, sent), leaf.not_before) for leaf, sent in leaves]
     later = cas.cas[cas.cas.index(cas.in_use[-1]) :]
     first = min(
         (begin for signer, begin in begins if signer in later),
-        default=api_server[0].not_before,
+        default=certificate_facts.load_leaf_and_chain(data.api_server)[0].not_before,
     )
     return max((first, *(begin for signer, begin in begins if signer and signer not in later)))

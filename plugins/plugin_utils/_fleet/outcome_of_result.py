@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ...module_utils._audit.facts.cluster_data import ROOT_CA
+from ...module_utils._audit.facts.cluster_data import PRINT_ROOT_CA, ROOT_CA
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.result import make_left
 from ...module_utils._base.text import plural, some
@@ -37,6 +37,7 @@ _NOTHING_TO_DO = {
     ca_rotation.NO_SUCCESSOR: "no successor of the cluster's CA is published",
     ca_rotation.UNKNOWN: "it is not known which CA of the cluster is in use",
 }
+_KUBECONFIG = f"The kubeconfig of this run needs the CAs that {PRINT_ROOT_CA} prints"
 #: The order of repairs in a report.
 _STATES = (
     *sorted(repair_model.BAD_STATES), repair_model.REPAIRED, repair_model.PLANNED, repair_model.WRITTEN, WAITING, REFUSED,
@@ -220,10 +221,13 @@ def describe_rotation(run: OperationRun) -> dict[str, Any]:
     waits = [f"{code}: {some(reasons)}. {remedy}" for (code, remedy), reasons in left.items()]
     state = run.result.get("ca_state") or ca_rotation.UNKNOWN
     nothing = _NOTHING_TO_DO.get(state, f"each caBundle has what the phase needs ({state})")
+    clauses = [*done, *waits, *filter(None, [_excepted(run)])] or [f"nothing to do: {nothing}"]
     return {
         **_waiting(run),
         "before": state,
-        "reason": ". ".join(filter(None, [*done, *waits, _excepted(run)])) or f"nothing to do: {nothing}",
+        "reason": ". ".join(
+            [*clauses, *([_KUBECONFIG] if run.result.get("certificate_authority_data") else [])]
+        ),
         **details({**run.result, REPAIRS: repairs}),
     }
 

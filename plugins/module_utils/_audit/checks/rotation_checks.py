@@ -17,6 +17,7 @@ from ..._csr import ca_rotation
 from ..._csr.ca_rotation import (
     ClusterCa,
     ClusterCas,
+    EksCa,
     is_refused_by_openssl,
     prints_of,
     published_cas,
@@ -27,7 +28,7 @@ from ..._webhook.call_faults import FAILS
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
 from ..facts import cluster_data
-from ..facts.cluster_data import CLIENT_CAS, JOIN_INFO, Backend, CaData, CallPoint, ClusterData
+from ..facts.cluster_data import CLIENT_CAS, Backend, CaData, CallPoint, ClusterData
 from ..facts.finding import (
     CLUSTER,
     ERROR,
@@ -47,7 +48,6 @@ from .cluster_checks import CLUSTER_CA_OBJECT, MOST_LINES
 
 KUBECONFIG = AuditedObject("Kubeconfig", "this run")
 CLIENT_CA_OBJECT = AuditedObject("ConfigMap", CLIENT_CAS[1], "v1", namespace=CLIENT_CAS[0])
-JOIN_OBJECT = AuditedObject("ConfigMap", JOIN_INFO[1], "v1", namespace=JOIN_INFO[0])
 #: Agents of these distributions fetch the CA each time that they start.
 _FETCHING = ("+k3s", "+rke2")
 
@@ -68,8 +68,9 @@ def certificate_authority_data(data: ClusterData) -> str:
     lacks = data.ca is not None and data.ca.cas.missing_in_kubeconfig(held)
     if first is None or not held or not (lacks or (leaf and is_refused_by_openssl(leaf, held))):
         return ""
-    pem = "".join(ca.pem for ca in sorted(cas, key=lambda ca: ca is not first))
-    return base64.b64encode(pem.encode()).decode()
+    ordered = sorted(cas, key=lambda ca: ca is not first)
+    entries = dict.fromkeys(entry for ca in ordered for entry in ca.certificates)
+    return base64.b64encode("".join(entry.pem for entry in entries).encode()).decode()
 
 
 def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
@@ -79,27 +80,38 @@ def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
         yield AuditFinding("cluster-ca-rotation", PASS, CLUSTER_CA_OBJECT)
         return
     cas = ca.cas
-    lines = [f"outgoing CA: {entry}" for entry in cas.outgoing]
-    lines += [f"CA in use: {entry}" for entry in cas.in_use if entry not in (*cas.outgoing, *cas.successors)]
-    lines += [f"successor: {entry}" for entry in cas.successors]
-    lines += [f"the API server serves a certificate of: {cas.api_server}"]
-    lines += [
+    others = [entry for entry in cas.in_use if entry not in (*cas.outgoing, *cas.successors)]
+    lines = (
+        *(f"outgoing CA: {entry}" for entry in cas.outgoing),
+        *(f"CA in use: {entry}" for entry in others),
+        *(f"successor: {entry}" for entry in cas.successors),
+        f"the API server serves a certificate of: {cas.api_server}",
         f"the newest certificate of a signer ({cas.newest}) is of: {cas.signer}"
         if cas.signer
-        else "no certificate of a signer was seen, so it is not known which CA the signers use"
-    ]
-    lines += [f"the published CAs changed last at {format_time(ca.since)}"] if ca.since else []
-    lines += [
-        f"API server {address}: {of or 'not reached, or another CA'}" for address, of in cas.servers.items()
-    ]
-    if ca.eks and ca.eks.first_activation:
-        lines += [f"Amazon EKS activates the successor at {format_time(ca.eks.first_activation)} or later"]
-        lines += (
-            [f"at the latest at {format_time(ca.eks.final_activation)}"] if ca.eks.final_activation else []
-        )
-        lines += ["Amazon EKS can roll back"] if ca.eks.has_rollback else []
-    cause = f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {_STATES[cas.state]}"
-    yield AuditFinding("cluster-ca-rotation", FAIL, CLUSTER_CA_OBJECT, cause, tuple(lines))
+        else "no certificate of a signer was seen, so it is not known which CA the signers use",
+        *([f"the published CAs changed last at {format_time(ca.since)}"] if ca.since else []),
+        *(
+            f"API server {address}: {of or 'not reached, or another CA'}"
+            for address, of in cas.servers.items()
+        ),
+        *_eks_lines(ca.eks),
+    )
+    yield AuditFinding(
+        "cluster-ca-rotation",
+        FAIL,
+        CLUSTER_CA_OBJECT,
+        f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {_STATES[cas.state]}",
+        lines,
+    )
+
+
+def _eks_lines(eks: EksCa | None) -> Iterator[str]:
+    if eks and eks.first_activation:
+        yield f"Amazon EKS activates the successor at {format_time(eks.first_activation)} or later"
+        if eks.final_activation:
+            yield f"at the latest at {format_time(eks.final_activation)}"
+        if eks.has_rollback:
+            yield "Amazon EKS can roll back"
 
 
 def check_bundles(data: ClusterData) -> Iterator[AuditFinding]:
@@ -120,7 +132,7 @@ def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFi
     backend = data.backends.get(point.backend, Backend(is_known=False))
     seen = [chain for chain in backend.chains if chain.certificate]
     is_blind = len(seen) < max(len(backend.chains), 1)
-    signed = [(chain, signer) for chain in seen if (signer := cas.signer_of(*chain.parsed))]
+    signed = [(chain, signer) for chain in seen if (signer := signer_of(cas.cas, *chain.parsed))]
     if not signed and not (is_blind and cas.has_any_in(bundle)):
         return
     missing = cas.missing_in(bundle)
@@ -130,17 +142,18 @@ def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFi
     signers = [signer for _chain, signer in signed]
     ends = [chain.certificate.not_after for chain, _signer in signed if chain.certificate]
     breaks_at = _breaks_at(data, ca, missing, signers, ends)
-    lines = [f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in signed[:MOST_LINES]]
-    lines += (
-        ["no endpoint shows its certificate, and the caBundle has a CA of the cluster"] if not signed else []
+    unseen = "no endpoint shows its certificate, and the caBundle has a CA of the cluster"
+    lines = (
+        *(f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in signed[:MOST_LINES]),
+        *([] if signed else [unseen]),
+        *(f"the caBundle lacks {entry}" for entry in missing),
     )
-    lines += [f"the caBundle lacks {entry}" for entry in missing]
     yield AuditFinding(
         "bundle-without-successor",
         FAIL,
         point.object,
         f"{point.object} {_trusts(cas, bundle)}",
-        tuple(lines),
+        lines,
         severity=_severity(data, ca, missing, breaks_at),
         certainty=PROVEN if signed else LIKELY,
         breaks_at=breaks_at,
@@ -197,19 +210,21 @@ def check_kubeconfig(data: ClusterData) -> Iterator[AuditFinding]:
     leaf, _sent = _api_server(data)
     signers = (ca.cas.api_server, *ca.cas.servers.values())
     breaks_at = _breaks_at(data, ca, missing, signers, [leaf.not_after] if leaf else ())
-    words = f"The kubeconfig of this run {_trusts(ca.cas, bundle)}"
-    severity = _severity(data, ca, missing, breaks_at)
-    lines = tuple(f"it lacks {entry}" for entry in missing)
-    yield AuditFinding(check, FAIL, KUBECONFIG, words, lines, severity=severity, breaks_at=breaks_at)
+    yield AuditFinding(
+        check,
+        FAIL,
+        KUBECONFIG,
+        f"The kubeconfig of this run {_trusts(ca.cas, bundle)}",
+        tuple(f"it lacks {entry}" for entry in missing),
+        severity=_severity(data, ca, missing, breaks_at),
+        breaks_at=breaks_at,
+    )
 
 
 def check_order(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about bundles that OpenSSL reads. The API server reads a caBundle with Go, where the order does not matter."""
     leaf, _sent = _api_server(data)
-    bundles = {KUBECONFIG: data.kubeconfig_ca, CLUSTER_CA_OBJECT: data.cluster_ca}
-    if data.rotation:
-        bundles[JOIN_OBJECT] = data.rotation.join_ca
-    for subject, bundle in bundles.items():
+    for subject, bundle in ((KUBECONFIG, data.kubeconfig_ca), (CLUSTER_CA_OBJECT, data.cluster_ca)):
         if leaf is None or not bundle:
             yield AuditFinding("ca-order", SKIP, subject)
             continue
@@ -227,8 +242,12 @@ def check_client_ca(data: ClusterData) -> Iterator[AuditFinding]:
         yield AuditFinding(check, SKIP, CLIENT_CA_OBJECT)
         return
     missing = ca.cas.missing_in(ca.client_ca)
-    words = f"{CLIENT_CA_OBJECT} {_trusts(ca.cas, ca.client_ca)}" if missing else ""
-    yield judged(check, CLIENT_CA_OBJECT, words, tuple(f"it lacks {entry}" for entry in missing))
+    yield judged(
+        check,
+        CLIENT_CA_OBJECT,
+        f"{CLIENT_CA_OBJECT} {_trusts(ca.cas, ca.client_ca)}" if missing else "",
+        tuple(f"it lacks {entry}" for entry in missing),
+    )
 
 
 def check_pods(data: ClusterData) -> Iterator[AuditFinding]:
@@ -242,12 +261,19 @@ def check_pods(data: ClusterData) -> Iterator[AuditFinding]:
         kind, namespace, own = name
         words = f"{count} of its pods are older than {_youngest(ca)}"
         yield AuditFinding(check, FAIL, AuditedObject(kind, own, namespace=namespace), words)
-    names = [f"{kind} {namespace}/{own}" for kind, namespace, own in ca.early_pods]
+    names = tuple(f"{kind} {namespace}/{own}" for kind, namespace, own in ca.early_pods)
     if names:
-        cause = f"{len(names)} workloads have pods that are older than the last change of the published CAs, so they may lack the youngest one"
-        shown = tuple(names[:MOST_LINES])
-        fields = {"severity": INFO, "certainty": LIKELY, "objects": tuple(names), "detail": "early"}
-        yield AuditFinding(check, FAIL, CLUSTER, cause, shown, **fields)  # type: ignore[arg-type]
+        yield AuditFinding(
+            check,
+            FAIL,
+            CLUSTER,
+            f"{len(names)} workloads have pods that are older than the last change of the published CAs, so they may lack the youngest one",
+            names[:MOST_LINES],
+            severity=INFO,
+            certainty=LIKELY,
+            objects=names,
+            detail="early",
+        )
 
 
 def check_nodes(data: ClusterData) -> Iterator[AuditFinding]:
@@ -259,9 +285,15 @@ def check_nodes(data: ClusterData) -> Iterator[AuditFinding]:
     if not names:
         yield AuditFinding(check, SKIP if names is None else PASS, CLUSTER)
         return
-    cause = f"{len(names)} nodes are older than the last change of the published CAs, so they may lack the youngest one"
-    shown = tuple(names[:MOST_LINES])
-    yield AuditFinding(check, FAIL, CLUSTER, cause, shown, certainty=LIKELY, objects=tuple(names))
+    yield AuditFinding(
+        check,
+        FAIL,
+        CLUSTER,
+        f"{len(names)} nodes are older than the last change of the published CAs, so they may lack the youngest one",
+        names[:MOST_LINES],
+        certainty=LIKELY,
+        objects=names,
+    )
 
 
 def _youngest(ca: CaData) -> str:
@@ -283,9 +315,14 @@ def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
     if not ca.cas.superseded:
         yield AuditFinding(check, SKIP if data.rotation or having else PASS, CLUSTER_CA_OBJECT)
         return
-    lines = (*map(str, ca.cas.superseded), *(f"{name} trusts it" for name in having[:MOST_LINES]))
-    words = "The successor signs, and the cluster still publishes the outgoing CA"
-    yield AuditFinding(check, FAIL, CLUSTER_CA_OBJECT, words, lines, objects=tuple(having))
+    yield AuditFinding(
+        check,
+        FAIL,
+        CLUSTER_CA_OBJECT,
+        "The successor signs, and the cluster still publishes the outgoing CA",
+        (*map(str, ca.cas.superseded), *(f"{name} trusts it" for name in having[:MOST_LINES])),
+        objects=tuple(having),
+    )
 
 
 def check_left(data: ClusterData) -> Iterator[AuditFinding]:
@@ -308,19 +345,15 @@ def _left(
     chains = (*backend.chains, *backend.unready_chains)
     is_seen = len([chain for chain in chains if chain.certificate]) >= max(backend.ready + backend.unready, 1)
     served = [chain.parsed for chain in chains if chain.certificate]
-    idle = [ca for ca in unknown if not any(signer_of([ca], *chain) for chain in served)]
     if named:
-        idle = [ca for ca in unknown if not ca.fingerprints.isdisjoint(named)]
-    elif idle and (backend.is_external or not is_seen):
-        return AuditFinding("ca-left", SKIP, point.object)
-    words = (
-        f"{point.object} trusts {len(idle)} CAs that the cluster does not publish, and that verify no endpoint"
-        if idle
-        else ""
-    )
-    if named:
+        going = [str(ca) for ca in unknown if not ca.fingerprints.isdisjoint(named)]
         words = f"{point.object} trusts a CA that the user names as outgoing"
-    return judged("ca-left", point.object, words, tuple(map(str, idle)))
+        return judged("ca-left", point.object, words, tuple(going))
+    idle = [str(ca) for ca in unknown if not any(signer_of([ca], *chain) for chain in served)]
+    if idle and (backend.is_external or not is_seen):
+        return AuditFinding("ca-left", SKIP, point.object)
+    words = f"{point.object} trusts {len(idle)} CAs that the cluster does not publish, and that verify no endpoint"
+    return judged("ca-left", point.object, words if idle else "", tuple(idle))
 
 
 def _api_server(data: ClusterData) -> tuple[CertificateFacts | None, tuple[CertificateFacts, ...]]:
@@ -372,7 +405,7 @@ ROTATION_ROWS: tuple[Check, ...] = (
         _CA,
         "After the switch no task with this kubeconfig connects to the API server.",
         "Write the published CAs into certificate-authority-data of the kubeconfig. audit_info returns them as certificate_authority_data, and "
-        "kubectl -n kube-system get configmap kube-root-ca.crt -o 'jsonpath={.data.ca\\.crt}' prints them.",
+        f"{cluster_data.PRINT_ROOT_CA} prints them.",
         _MANUAL,
         check_kubeconfig,
     ),
@@ -381,7 +414,7 @@ ROTATION_ROWS: tuple[Check, ...] = (
         "Programs with OpenSSL refuse the API server, because another CA of the same name comes first",
         ROTATION,
         WARNING,
-        (*_CA, cluster_data.CLUSTER_INFO),
+        _CA,
         'curl, Python and Ruby fail with "certificate signature failure". Programs in Go, such as kubectl, accept the API server.',
         "Put the CA in use before the other CA. For a kubeconfig, the result certificate_authority_data has this order.",
         "aws/containers-roadmap#2638",

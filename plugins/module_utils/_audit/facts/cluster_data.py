@@ -49,13 +49,13 @@ CERTIFICATES, CLUSTER_CA, API_SERVER = "certificates", "cluster-ca", "api-server
 UNREAD_CERTIFICATE = call_faults.UNREAD
 #: A client certificate or an ability of TLS that the API server may have, and this run has not.
 HANDSHAKES = "handshakes"
-CLIENT_CA, CLUSTER_INFO = "client-ca", "cluster-info"
+CLIENT_CA = "client-ca"
 #: The ConfigMap in which every cluster publishes the CA of its API server (KEP-1205).
 ROOT_CA = ("kube-system", "kube-root-ca.crt")
+#: The command that prints the CAs for a kubeconfig.
+PRINT_ROOT_CA = f"kubectl -n {ROOT_CA[0]} get configmap {ROOT_CA[1]} -o 'jsonpath={{.data.ca\\.crt}}'"
 #: The ConfigMap with the CAs of client certificates, for aggregated API servers.
 CLIENT_CAS = ("kube-system", "extension-apiserver-authentication")
-#: The ConfigMap with the kubeconfig that kubeadm join reads.
-JOIN_INFO = ("kube-public", "cluster-info")
 #: The annotation with NAMESPACE/NAME of a Certificate (https://cert-manager.io/docs/concepts/ca-injector/).
 INJECTS_FROM = "cert-manager.io/inject-ca-from"
 _ADMISSION = "admissionregistration.k8s.io"
@@ -83,7 +83,6 @@ PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
     CERTIFICATES: (Permission("get", "cert-manager.io", "certificates"),),
     CLUSTER_CA: tuple(Permission(verb, "", "configmaps", name=ROOT_CA[1]) for verb in ("get", "list")),
     CLIENT_CA: (Permission("get", "", "configmaps", name=CLIENT_CAS[1]),),
-    CLUSTER_INFO: (Permission("get", "", "configmaps", name=JOIN_INFO[1]),),
     CONDITIONS: (),
     VERSIONS: (),
     ENDPOINTS: (),
@@ -127,7 +126,6 @@ _OBJECTS: Mapping[str, tuple[str, ...]] = {
     CLUSTER_CA: _SERVING,
     API_SERVER: _SERVING,
     CLIENT_CA: (f"ConfigMap {'/'.join(CLIENT_CAS)}",),
-    CLUSTER_INFO: (f"ConfigMap {'/'.join(JOIN_INFO)}",),
     SNAPSHOT: ("SnapshotController external-snapshotter",),
 }
 
@@ -165,9 +163,8 @@ class CaData:
     cas: ClusterCas
     #: When the published CAs changed last, None if that is not known.
     since: datetime | None = None
-    #: The CAs of client certificates, and those for kubeadm join, as PEM text. "" if they were not read.
+    #: The CAs of client certificates, as PEM text. "" if they were not read.
     client_ca: str = ""
-    join_ca: str = ""
     #: Kind, namespace and name of a workload -> the number of its pods that are older than the youngest CA. None if not read.
     old_pods: Mapping[tuple[str, str, str], int] | None = None
     #: The same of pods that are younger, and that may have started before the cluster published it.

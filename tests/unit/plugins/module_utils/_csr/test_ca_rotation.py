@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     find_cas,
     is_refused_by_openssl,
     published_cas,
+    signer_of,
     with_gone,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, issuer_index
@@ -45,6 +46,8 @@ BELOW = authority("intermediate", AGED, not_before=NOW - 9 * DAY)
 THIRD = authority("ca@3", not_before=NOW - 9 * DAY / 2)
 THIRD_TWIN = authority("ca@3", OTHER, key=THIRD.key, not_before=NOW - 9 * DAY / 2)
 THIRD_SIGNING = authority("intermediate@3", THIRD, not_before=NOW - 9 * DAY / 2)
+#: The intermediates of a cluster below the root of a company, which stays.
+FIRST_BELOW = authority("intermediate@1", AGED, not_before=NOW - 900 * DAY)
 
 
 def signed(ca: Issued, days_ago: int = 1) -> str:
@@ -95,6 +98,9 @@ CASES = {
         (OTHER, THIRD, THIRD, THIRD),
         (signed(THIRD_SIGNING),),
     ),
+    "an intermediate replaces another one": Case(
+        [BELOW, FIRST_BELOW, AGED], signed(FIRST_BELOW) + pem(FIRST_BELOW), (FIRST_BELOW, BELOW, FIRST_BELOW, BELOW), (signed(BELOW),)
+    ),
     "a successor that the user names": Case([STRANGER, OLD, OTHER], signed(OLD), (OLD, OTHER, OLD, None), has_changed=False, named=[OTHER]),
     "the API server is switched, the signer was not a week ago": Case([OLD, NEW], signed(NEW, 9), (OLD, NEW, NEW, None), (signed(OLD, 8),)),
     "the API server is switched, and two signers differed a week ago": Case(
@@ -128,7 +134,7 @@ def test_rotation(name: str) -> None:
         assert ca is None or expected is None or expected.fingerprint in ca.fingerprints
     # A chain with a twin of the root leads to the outgoing CA too.
     leaf, sent = certificate_facts.load_leaf_and_chain(case.api_server)
-    assert cas.signer_of(leaf, sent) is cas.api_server
+    assert signer_of(cas.cas, leaf, sent) is cas.api_server
     newest = case.expected[3] or case.expected[2]
     assert (cas.signs is cas.cas[-1]) == (newest is case.expected[1])
 
@@ -160,7 +166,8 @@ SETS = {
 
 def line(published: str, api: str, signer: str, bundle: str) -> ClusterCas:
     cas = with_gone(
-        published_cas(*(LINE[name].pem for name in published)), [LINE[name].pem for name in api + bundle]
+        published_cas(*(LINE[name].pem for name in published)),
+        "".join(LINE[name].pem for name in api + bundle),
     )
     found = find_cas(cas, signed(LINE[api], 2), {"newest": signed(LINE[signer], 1)}, now=NOW)
     assert found
@@ -178,6 +185,31 @@ def test_a_set_of_cas(name: str) -> None:
         tuple("".join(letters[print_] for ca in group for print_ in ca.fingerprints) for group in groups)
         == expected
     )
+
+
+#: What a caBundle has -> the intermediates that it lacks. The root alone verifies what servers send together with an intermediate.
+BELOW_ONE_ROOT = [
+    ([FIRST_BELOW], [BELOW]),
+    ([FIRST_BELOW, AGED], [BELOW]),
+    ([BELOW, AGED], [FIRST_BELOW]),
+    ([FIRST_BELOW, BELOW, AGED], []),
+    ([FIRST_BELOW, BELOW], []),
+    ([AGED], []),
+    ([STRANGER], [FIRST_BELOW, BELOW]),
+]
+
+
+@pytest.mark.parametrize(("bundle", "missing"), BELOW_ONE_ROOT)
+def test_a_bundle_needs_each_intermediate_that_signs(bundle: list[Issued], missing: list[Issued]) -> None:
+    cas = find_cas(published_cas(pem(FIRST_BELOW, AGED, BELOW)), signed(FIRST_BELOW), now=NOW)
+    assert cas
+    assert [ca.fingerprints for ca in cas.missing_in(pem(*bundle))] == [{ca.fingerprint} for ca in missing]
+    # The root stays trusted when the phase finish removes the outgoing intermediate.
+    switched = find_cas(cas.cas, signed(BELOW), now=NOW)
+    assert switched
+    assert [ca.fingerprints for ca in switched.superseded] == [{FIRST_BELOW.fingerprint}]
+    # An OpenSSL client needs the root beside the intermediate.
+    assert all(AGED.pem in ca.pem for ca in cas.cas)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((OLD, NEW, TWIN, SIGNING))))

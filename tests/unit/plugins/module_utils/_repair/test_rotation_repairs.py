@@ -87,7 +87,8 @@ YOUNG = NOW - 5 * DAY
 SUCCESSORS: dict[str, tuple[str, dict[str, Any], str]] = {
     "published": (NEW.pem, {}, ""),
     "signed as a twin by a published CA": (authority("next", OLD, not_before=YOUNG).pem, {}, ""),
-    "named by Amazon EKS": (STRANGER.pem, {"eks_cas": (EksCa(STRANGER.fingerprint),)}, ""),
+    "named by Amazon EKS beside the CA in use": (STRANGER.pem, {"eks_cas": (EksCa(STRANGER.fingerprint), EksCa(OLD.fingerprint))}, ""),
+    "named by Amazon EKS as a CA of another cluster": (STRANGER.pem, {"eks_cas": (EksCa(STRANGER.fingerprint),)}, "does not name it"),
     "of another cluster": (STRANGER.pem, {}, "no published CA signed a twin"),
     "the CA in use": (OLD.pem, {}, "it is the CA in use"),
     "a leaf": (issue("leaf", OLD, not_before=YOUNG).pem, {}, "is not a CA"),

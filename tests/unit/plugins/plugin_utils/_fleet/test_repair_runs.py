@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
+    PRINT_ROOT_CA,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_repair
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, repair_model
@@ -191,6 +194,13 @@ def test_nothing_to_do_is_not_the_same_without_a_successor(state: str, words: st
     run = OperationRun({"repairs": [], "ca_state": state}, is_changed=False, is_planned=False)
     fields = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)
     assert (fields["status"], fields["reason"], fields["before"]) == ("ok", words, state)
+
+
+def test_the_outcome_of_a_phase_has_the_command_that_prints_the_cas_for_the_kubeconfig() -> None:
+    result = {"repairs": [], "ca_state": "before-switch", "certificate_authority_data": "LS0t"}
+    run = OperationRun(result, is_changed=False, is_planned=False)
+    reason = outcome_of_result.outcome(OPERATIONS["cluster_ca"].describe, run)["reason"]
+    assert PRINT_ROOT_CA in reason
 
 
 @pytest.mark.parametrize("name", PHASES)

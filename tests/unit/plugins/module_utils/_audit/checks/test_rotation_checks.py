@@ -66,7 +66,7 @@ def rotating(
     chain = served(leaf(served_by))
     issued = leaf(api)
     api_server, now = issued.pem, issued.certificate.not_valid_before_utc
-    known = with_gone(published_cas(published), [kubeconfig])
+    known = with_gone(published_cas(published), kubeconfig)
     cas = find_cas(known, api_server, {"endpoint": chain.chain_pem}, now=options.pop("now", now))
     assert cas
     states = options.pop("servers", {})
@@ -175,7 +175,6 @@ def test_a_healthy_cluster_has_no_finding() -> None:
         ("kubeconfig-without-successor", {}, {"kubeconfig": OLD.pem}),
         ("ca-order", {}, {"kubeconfig": NEW.pem + OLD.pem}),
         ("ca-order", {}, {"published": NEW.pem + OLD.pem}),
-        ("ca-order", {"join_ca": BOTH}, {"join_ca": NEW.pem + OLD.pem}),
         ("client-ca-without-successor", {}, {"client_ca": OLD.pem}),
         ("pods-before-successor", {"old_pods": {}}, {"old_pods": {("Deployment", "shop", "web"): 2}}),
         ("pods-before-successor", {"old_pods": None}, {"old_pods": {("Pod", "shop", "web"): 1}}),
@@ -195,7 +194,7 @@ def test_the_other_checks(check: str, good: dict[str, Any], bad: dict[str, Any])
 
 
 def test_the_objects_that_a_finding_names_exist_on_every_cluster() -> None:
-    data = made({"client_ca": OLD.pem, "join_ca": NEW.pem + OLD.pem, "kubeconfig": OLD.pem})
+    data = made({"client_ca": OLD.pem, "published": NEW.pem + OLD.pem, "kubeconfig": OLD.pem})
     names = {
         (entry.check, entry.object.api_version, str(entry.object))
         for entry in check_rotation(data)
@@ -204,7 +203,7 @@ def test_the_objects_that_a_finding_names_exist_on_every_cluster() -> None:
     assert names == {
         ("cluster-ca-rotation", "v1", "ConfigMap kube-system/kube-root-ca.crt"),
         ("client-ca-without-successor", "v1", "ConfigMap kube-system/extension-apiserver-authentication"),
-        ("ca-order", "v1", "ConfigMap kube-public/cluster-info"),
+        ("ca-order", "v1", "ConfigMap kube-system/kube-root-ca.crt"),
         ("kubeconfig-without-successor", "", "Kubeconfig this run"),
     }
 
