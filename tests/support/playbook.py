@@ -188,8 +188,12 @@ def kill(process: subprocess.Popen[str]) -> None:
     Workers of ansible-core have their own sessions since 2.19, so a signal to the process group does not
     reach them.
     """
-    tree = _descendants(process.pid)
-    for pid in tree:
+    kill_tree(process.pid)
+
+
+def kill_tree(root: int) -> None:
+    """Kill a process and its descendants."""
+    for pid in _descendants(root):
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.kill(pid, signal.SIGKILL)
 

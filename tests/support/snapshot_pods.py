@@ -11,7 +11,6 @@ test decides whose pods become ready, so an upgrade waits for them as long as th
 from __future__ import annotations
 
 import contextlib
-import datetime
 import re
 import threading
 import time
@@ -88,7 +87,7 @@ class Pods:
         with contextlib.suppress(AdminApiError):
             if self._cluster.api("GET", f"{LEASES}/{LEADER}")["spec"]["holderIdentity"] == holder:
                 return
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = self._cluster.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": holder, "leaseDurationSeconds": 3600, "acquireTime": now, "renewTime": now}
         with contextlib.suppress(AdminApiError):
             self._cluster.api("POST", LEASES, {"metadata": {"name": LEADER}})

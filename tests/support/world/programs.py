@@ -54,6 +54,8 @@ class Program:
 
     def __init__(self, world: World, shape: Shape, name: str) -> None:
         self.world, self.shape, self.name = world, shape, name
+        #: The owner of the row. An event may give the object to another one.
+        self.first_owner = shape.owner
         self.group = f"{name}.{world.id}.certflow.test"
         self.reach = Reach(world, name, shape, self.answer)
         self.kept = self._bundle_of(shape)
@@ -232,6 +234,10 @@ class Conversion(Program):
     pointer = ("spec", "conversion", "webhook", "clientConfig")
     answer = staticmethod(convert)
     _is_stored = False
+
+    def write(self) -> None:
+        super().write()
+        self._is_stored = False  # objects are gone with their definition
 
     @property
     def full_name(self) -> str:

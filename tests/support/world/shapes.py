@@ -59,11 +59,12 @@ KUBECTL_SERVER = Owner("kubectl, server side", "kubectl", applies=True)
 HELM = Owner("helm", "helm", labels=_HELM)
 HELM_APPLIED = Owner("helm, server side", "helm", applies=True, labels=_HELM)
 ARGO_CD = Owner("argo cd", "argocd-controller", applies=True, annotations=_ARGO)
+ARGO_CD_AT_ONCE = replace(ARGO_CD, name="argo cd, at once", rewrites_after=datetime.timedelta())
+HELM_NIGHTLY = replace(HELM, name="helm, nightly", rewrites_after=datetime.timedelta(days=1))
 EKS = Owner("eks", "eks")
 CERT_MANAGER = Owner("cert-manager", "cert-manager-cainjector")
 OPERATOR = Owner("operator", "pilot-discovery")
 OPERATOR_AT_ONCE = Owner("operator, at once", "pilot-discovery", rewrites_after=datetime.timedelta())
-OPERATOR_HOURLY = Owner("operator, hourly", "pilot-discovery", rewrites_after=datetime.timedelta(hours=1))
 OPERATOR_NIGHTLY = Owner("operator, nightly", "pilot-discovery", rewrites_after=datetime.timedelta(days=1))
 
 

@@ -86,8 +86,8 @@ class World(ClusterRig):
             made = list(pool.map(lambda name: KINDS[shape.kind](self, shape, name), names(shape, copies)))
         self.programs += made
         self.journal.add(DONE, f"made {shape.name}", *(program.full_name for program in made))
-        if shape.owner.rewrites_after is not None and not self._owners.ident:
-            self._owners.start()
+        if shape.owner.rewrites_after is not None:
+            self.keep()
         return made
 
     def one(self, shape: Shape) -> Program:
@@ -177,6 +177,11 @@ class World(ClusterRig):
 
     # Owners
 
+    def keep(self) -> None:
+        """Let owners that rewrite their objects begin to do so."""
+        if not self._owners.ident:
+            self._owners.start()
+
     def _keep(self) -> None:
         """Write the bundles of owners again that others have changed, when the time of the owner has come."""
         changed: dict[str, datetime.datetime] = {}
@@ -192,8 +197,7 @@ class World(ClusterRig):
                     now = self.cluster.now()
                     if now >= changed.setdefault(program.name, now) + after:
                         program.set_bundle(program.kept)
-                        self.journal.add(
-                            DONE, f"{program.shape.owner.name} restored its bundle", program.full_name
-                        )
+                        text = f"{program.shape.owner.name} restored its bundle"
+                        self.journal.add(DONE, text, program.name)
                 except (AdminApiError, OSError):  # deleted, or the API server restarts
                     continue
