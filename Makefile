@@ -54,8 +54,8 @@ audit-matrix: ## run every row of the reference page audit matrix and write its 
 reliability: ## run every fault of the reference page reliability and write its tables, or some: TABLES=false-answers (hours)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.fault_injection $(TABLES)
 
-years: ## let a fleet live through years, with errors and kills by chance: SEED=1 ROUNDS=72 (an hour; it continues an earlier run)
-	@$(RUN) -m tools.ci.enter dev -m tests.years $(or $(SEED),1) $(or $(ROUNDS),72) $(JOURNAL)
+years: ## let a fleet live through years, with errors and kills by chance: SEED=1 ROUNDS=72 EVENTS=killed,off (an hour; it continues an earlier run)
+	@$(RUN) -m tools.ci.enter dev -m tests.years $(or $(SEED),1) $(or $(ROUNDS),72) "$(EVENTS)"
 
 upgrades: ## run every row of the reference page upgrades on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrades $(ROWS)

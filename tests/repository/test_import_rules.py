@@ -84,7 +84,7 @@ TESTS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "integration": (),
     "unit": ("tests.support", "tools"),
     "system": ("tests.support", "tools"),
-    "years": ("tests.support",),
+    "years": ("tests.support", "tools"),
     "repository": ("tests.support", "tests.system", "tools"),
 }
 

@@ -2,11 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.years SEED ROUNDS [DIRECTORY]` runs the simulation, and prints a line for each month and the page at the end.
-
-DIRECTORY keeps the journals. A run with the journals of an earlier one continues in the month after its last one, on new
-control planes whose clock is that of the month.
-"""
+"""`python -m tests.years SEED [ROUNDS [KIND,KIND ... [DIRECTORY]]]` lets a fleet live through months, and continues an earlier run."""
 
 from __future__ import annotations
 
@@ -15,35 +11,41 @@ import sys
 from pathlib import Path
 
 from tests.support import clusters
+from tests.years import report
 from tests.years.months import Years
 from tests.years.places import MONTH, PROFILES
-from tests.years.report import Tally
-
-_DIRECTORY = Path(__file__).resolve().parents[2] / ".work"
 
 
-def simulate(seed: str, rounds: int, directory: Path) -> Tally:
+def simulate(seed: str, rounds: int, directory: Path, choice: tuple[str, ...] = ()) -> list[report.Month]:
     """Run the months up to this number that the directory does not have. Return what was seen in all of them."""
-    tally = Tally.read(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    months = report.read(directory)
     with clusters.running(PROFILES) as fleet:
         for cluster in fleet.values():
-            cluster.jump(tally.rounds * MONTH)
-        with contextlib.closing(Years(seed, fleet, directory, tally)) as years:
-            for number in range(tally.rounds, rounds):
-                years.month(number)
-                tally.write(directory)
-                print(tally.line(), flush=True)
-            years.end()
-            tally.write(directory)
-    return tally
+            cluster.jump(len(months) * MONTH)
+        with contextlib.closing(Years(seed, fleet, directory, choice)) as years:
+            for number in range(len(months), rounds):
+                months.append(years.month(number))
+                report.write(directory, months)
+                print(
+                    f"round {number + 1}: {sum(months[-1].seconds.values()):.0f} s, {months[-1]}", flush=True
+                )
+            end = years.end()
+            print(f"end: {end}", flush=True)
+    months[-1].violations += end.violations
+    report.write(directory, months)
+    return months
 
 
-def main(seed: str = "1", rounds: str = "72", directory: str = "") -> None:
-    path = Path(directory or _DIRECTORY / f"years-{seed}")
-    path.mkdir(parents=True, exist_ok=True)
-    tally = simulate(seed, int(rounds), path)
-    print(tally.page())
-    sys.exit(bool(tally.violations))
+def main(seed: str = "1", rounds: str = "72", kinds: str = "", directory: str = "") -> None:
+    path = (
+        Path(directory)
+        if directory
+        else report.DIRECTORY / f"years-{'-'.join(filter(None, (seed, *kinds.split(','))))}"
+    )
+    months = simulate(seed, int(rounds), path, tuple(filter(None, kinds.split(","))))
+    print(report.text(months))
+    sys.exit(any(month.violations for month in months))
 
 
 if __name__ == "__main__":

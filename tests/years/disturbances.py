@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What disturbs the runs of a month: a table of blocks around them. At most one in a month."""
+"""What disturbs the runs of a month: a block around them, at one place."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.support.waiting import wait_for
+from tests.support import snapshot_lab, snapshot_pods
+from tests.support.snapshot_rig import release_server
 from tests.support.world.journal import DONE
+from tests.years.places import PLANT
 from tests.years.runs import host
 
 if TYPE_CHECKING:
@@ -29,10 +31,14 @@ _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _POLICIES, _BINDINGS = (f"{_ADMISSION}/validatingadmissionpolic{end}" for end in ("ies", "ybindings"))
 #: A renewal that is due at once has the most requests.
 _RENEW: dict[str, Any] = {"webhook_certificate_renew_before": "360d"}
-#: The shortest lifetime of a token, and a little.
-_TOKEN = datetime.timedelta(minutes=11)
+#: The shortest lifetime of a token.
+_TOKEN_SECONDS = 600
 #: After this time the next run believes that the Lease of a killed run is old.
 _LATER = datetime.timedelta(minutes=10)
+#: The releases of the snapshot controller before and after the upgrade.
+_BEFORE, _AFTER = "8.2.1", "8.7.0"
+#: The chance of a disturbance in a month.
+_CHANCE = 0.6
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def _kill(years: Years, place: Place, chance: Random) -> Iterator[None]:
     program, number = chance.choice(place.ours), chance.randint(1, 40)
     place.journal.add(DONE, f"a run is killed after request {number}", program.name)
     run = years.run("certificates", "--limit", host(place, program.name), kill_after=number, **_RENEW)
-    years.tally.kills += run.is_killed
+    years.seen.kills += run.is_killed
     years.jump(_LATER)
     yield
 
@@ -60,30 +66,17 @@ def _kill(years: Years, place: Place, chance: Random) -> Iterator[None]:
 @contextlib.contextmanager
 def _restart(_years: Years, place: Place, chance: Random) -> Iterator[None]:
     """Kill the API server while runs are at work, and start it again."""
+
+    def restart() -> None:
+        with place.restarting:
+            place.cluster.stop("kube-apiserver", signal.SIGKILL)
+            place.restart()
+
     place.journal.add(DONE, "its API server restarts")
-    timer = threading.Timer(chance.uniform(2, 8), _restart_now, [place])
+    timer = threading.Timer(chance.uniform(2, 8), restart)
     timer.start()
     yield
     timer.join()
-
-
-def _restart_now(place: Place) -> None:
-    with place.restarting:
-        place.cluster.stop("kube-apiserver", signal.SIGKILL)
-        place.cluster.start_again("kube-apiserver")
-        wait_until_ready(place)
-        place.settle()
-
-
-def wait_until_ready(place: Place) -> None:
-    wait_for(lambda: _is_ready(place))
-
-
-def _is_ready(place: Place) -> bool:
-    with contextlib.suppress(Exception):
-        place.cluster.client_of(timeout=2).request("GET", "/readyz")
-        return True
-    return False
 
 
 @contextlib.contextmanager
@@ -129,41 +122,57 @@ def _deny(_years: Years, place: Place, chance: Random) -> Iterator[None]:
 def _forbid(_years: Years, place: Place, _chance: Random) -> Iterator[None]:
     """Let the runs have only the permissions of an audit."""
     place.journal.add(DONE, "the runs lose their permissions")
-    before = place.user, place.kubeconfig
-    place.become("audit")
-    try:
+    with place.logged_in(place.user, place.kubeconfig):
+        place.become("audit")
         yield
-    finally:
-        place.user, place.kubeconfig = before
 
 
 @contextlib.contextmanager
 def _end_token(years: Years, place: Place, chance: Random) -> Iterator[None]:
-    """Let a plugin log the runs in with tokens of ten minutes, and let such a time pass while a run is at work."""
+    """Let a plugin log the runs in, and let its first token end while a run is at work."""
     place.journal.add(DONE, "a token ends in the middle of a run")
-    before = place.user, place.kubeconfig
-    place.user, place.kubeconfig = place.log_in_by_plugin()
-    timer = threading.Timer(chance.uniform(3, 6), years.jump, [_TOKEN])
+    user, kubeconfig, printed = place.make_plugin()
+    printed.write_text(place.credential(_TOKEN_SECONDS))
+    next_one = place.credential(3600)
+
+    def end() -> None:
+        printed.write_text(next_one)
+        years.jump(datetime.timedelta(seconds=_TOKEN_SECONDS + 60))
+
+    timer = threading.Timer(chance.uniform(3, 6), end)
     timer.start()
-    try:
+    with place.logged_in(user, kubeconfig):
         yield
-    finally:
-        timer.join()
-        place.user, place.kubeconfig = before
+    timer.join()
+
+
+@contextlib.contextmanager
+def _upgrade(years: Years, _place: Place, _chance: Random) -> Iterator[None]:
+    """Upgrade the snapshot controller of the plant. A second run changes nothing."""
+    plant = years.places[PLANT]
+    plant.journal.add(DONE, f"the snapshot controller is upgraded from {_BEFORE} to {_AFTER}")
+    snapshot_lab.install(plant.cluster, _BEFORE, pods=False)
+    with release_server(_AFTER) as source, snapshot_pods.running(plant.cluster, _BEFORE, _AFTER):
+        given = {"snapshot_controller_version": _AFTER, "snapshot_controller_source": source}
+        for status in ("changed", "ok"):
+            row = years.run("upgrade", "--limit", PLANT, **given).rows.get(PLANT, {})
+            if row.get("status") != status:
+                years.violate("4 green", plant, "", f"the upgrade is not {status}: {row}")
+    yield
 
 
 DISTURBANCES = (
     Disturbance("killed", _kill),
-    Disturbance("API server restarts", _restart),
-    Disturbance("two runs", _run_twice),
-    Disturbance("token ends", _end_token),
-    Disturbance("policy denies", _deny, is_obstacle=True),
-    Disturbance("permission lost", _forbid, is_obstacle=True),
+    Disturbance("server-restarts", _restart),
+    Disturbance("two-runs", _run_twice),
+    Disturbance("token-ends", _end_token),
+    Disturbance("policy-denies", _deny, is_obstacle=True),
+    Disturbance("permission-lost", _forbid, is_obstacle=True),
 )
-#: The chance of a disturbance in a month.
-_CHANCE = 0.6
+UPGRADE = Disturbance("upgrade", _upgrade)
 
 
-def draw(chance: Random) -> Disturbance | None:
-    disturbance = chance.choice(DISTURBANCES)
-    return disturbance if chance.random() < _CHANCE else None
+def draw(chance: Random, choice: tuple[str, ...] = ()) -> Disturbance | None:
+    """Return the disturbance of a month. choice: the kinds, () for all."""
+    kinds = [kind for kind in DISTURBANCES if not choice or kind.id in choice]
+    return chance.choice(kinds) if kinds and (choice or chance.random() < _CHANCE) else None

@@ -10,7 +10,7 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.years import owners
+from tests.years import events
 from tests.years.places import Place, failing
 
 if TYPE_CHECKING:
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
     from tests.support.world import Program
     from tests.years.months import Years
-    from tests.years.runs import Run
 
 _PREFIX = "certflow.kubernetes/"
 #: The record of a repair, by which the next one sees that the owner has overwritten it.
-_RECORD = "certflow.kubernetes/repaired"
-#: Where a run leaves objects, and the answer to a list of them.
-_LISTS = ("secrets", "leases", "configmaps")
-_PATHS = {"leases": "/apis/coordination.k8s.io/v1/namespaces/{}/leases"}
+_RECORD = f"{_PREFIX}repaired"
+#: Where a run leaves objects.
+_LISTS = {
+    "secrets": "/api/v1/namespaces/{}/secrets",
+    "configmaps": "/api/v1/namespaces/{}/configmaps",
+    "leases": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+}
 
 
 def contents(place: Place) -> dict[str, Any]:
@@ -50,40 +52,35 @@ def end(years: Years, first: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[
     for place in years.ours:
         for name in failing(place.call_all()):
             if not (place.program(name).is_ours and years.is_healed(place, name)):
-                owners.mend(place, place.program(name))
+                events.mend(place, place.program(name))
     for playbook in ("certificates", "repair"):
         years.run(playbook)
-        yield from _changes(years, years.run(playbook))
+        again = years.run(playbook)
+        for place in years.ours:
+            if writes := again.writes[place.place]:
+                yield place, "", f"the second run of {playbook} wrote {', '.join(map(str, writes))}"
     for place in years.ours:
-        yield from _broken(place, first[place.place])
+        yield from ((place, name, text) for name, text in _broken(place, first[place.place]))
     # Calls fail without the CA. That needs a word of the user.
     years.run("certificates", webhook_certificate_state="absent", webhook_certificate_accept=["downtime"])
     for place in years.ours:
-        yield from ((place, "", text) for text in _left(place))
+        yield from ((place, "", f"{text} is left") for text in _left(place))
 
 
-def _broken(place: Place, first: Mapping[str, Any]) -> Iterator[tuple[Place, str, str]]:
+def _broken(place: Place, first: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     answers = place.call_all()
-    yield from ((place, name, f"it does not answer: {answers[name]}") for name in failing(answers))
+    yield from ((name, f"it does not answer: {answers[name]}") for name in failing(answers))
     for name, content in contents(place).items():
         if content != first[name]:
-            yield place, name, f"its owner wrote {first[name]}, and it is {content}"
-
-
-def _changes(years: Years, run: Run) -> Iterator[tuple[Place, str, str]]:
-    for place in years.ours:
-        if run.writes[place.place]:
-            texts = ", ".join(map(str, run.writes[place.place]))
-            yield place, "", f"the second run of {run.playbook} wrote {texts}"
+            yield name, f"its owner wrote {first[name]}, and it is {content}"
 
 
 def _left(place: Place) -> Iterator[str]:
     """Yield what is left of ours after the state absent."""
-    for plural in _LISTS:
-        path = _PATHS.get(plural, f"/api/v1/namespaces/{{}}/{plural}").format(place.name)
-        for item in place.cluster.api("GET", path)["items"]:
+    for plural, path in _LISTS.items():
+        for item in place.cluster.api("GET", path.format(place.name))["items"]:
             if plural != "configmaps" or _PREFIX in json.dumps(item):
-                yield f"{plural}/{item['metadata']['name']} is left"
+                yield f"{plural}/{item['metadata']['name']}"
     for program in place.ours:
         marks = set(program.read()["metadata"].get("annotations") or {}) - {_RECORD}
-        yield from (f"{mark} is left on {program.full_name}" for mark in marks if mark.startswith(_PREFIX))
+        yield from (f"{mark} on {program.full_name}" for mark in marks if mark.startswith(_PREFIX))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.support.key_leaks import leaks
@@ -27,19 +26,6 @@ GREEN = ("ok", "changed")
 #: The states of a repair that wrote something.
 _WRITTEN = ("repaired", "written", "put-back")
 _NEVER_PRINTED = ("PRIVATE KEY", "Traceback (most recent call last)", "no end within", '"code": "defect"')
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One time at which an invariant did not hold."""
-
-    rule: str
-    place: str
-    program: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.place} {self.program}: {self.text}"
 
 
 # 1. Own harm
@@ -179,5 +165,7 @@ def bad_output(run: Run, keys: Iterable[str]) -> Iterator[str]:
     text = f"{run.output}\n{json.dumps(dict(run.rows))}"
     yield from (f"{run.playbook} printed {mark}" for mark in _NEVER_PRINTED if mark in text)
     yield from (f"{run.playbook} printed a part of a key" for key in keys if leaks(text, key))
+    if not (run.is_killed or run.rows):
+        yield f"{run.playbook} wrote no report: {run.output[-600:]}"
     if run.status not in (0, 2) and not run.is_killed:
         yield f"{run.playbook} ended with status {run.status}: {run.output[-600:]}"

@@ -10,77 +10,99 @@ import contextlib
 import datetime
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.support.world import ACCEPTED
 from tests.support.world.journal import DONE, RUN
-from tests.years import disturbances, endings, events, invariants, owners, rotations
-from tests.years.invariants import Violation
-from tests.years.places import EKS, MONTH, PLANT, TWIN, Place, failing
+from tests.years import disturbances, endings, events, invariants
+from tests.years.places import EKS, FINISHING, MONTH, PLANT, TWIN, Place, failing
+from tests.years.report import Month
 from tests.years.runs import Run, Runs, host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.clusters import Fleet
     from tests.years.disturbances import Disturbance
-    from tests.years.report import Tally
 
 _MINUTE = datetime.timedelta(minutes=1)
 #: The chance that the plant is off in a month, and the longest time.
 _OFF, _LONGEST_OFF = 0.04, 4
+#: In one of the months of this time, an upgrade comes too.
+_SIX_YEARS = 72
 #: The places that have the same events.
 _GROUPS = ((PLANT, TWIN), (EKS,))
 #: The checks that the kind add-ca of the playbook repair answers.
 _REPAIRABLE = ("ca-mismatch", "bundle-empty", "bundle-broken", "ca-expired", "ca-expiring")
 
+Answers = dict[str, dict[str, str]]
+
 
 class Years:
-    """The places, the runs, and what was seen until now."""
+    """The places, the runs, and what is known about them now.
 
-    def __init__(self, seed: str, fleet: Fleet, directory: Path, tally: Tally) -> None:
-        self.seed = seed
-        self.places = {
-            name: Place(fleet[name], name, directory / f"{name}.jsonl") for name in (PLANT, EKS, TWIN)
-        }
+    choice: the kinds of events, disturbances, "rotation", "off" and "upgrade" that happen, () for all.
+    """
+
+    def __init__(self, seed: str, fleet: Fleet, directory: Path, choice: tuple[str, ...] = ()) -> None:
+        self.seed, self.choice = seed, choice
+        with ThreadPoolExecutor() as pool:
+            self.places = dict(
+                pool.map(
+                    lambda name: (name, Place(fleet[name], name, directory / f"{name}.jsonl")),
+                    (PLANT, EKS, TWIN),
+                )
+            )
         self.ours = [place for place in self.places.values() if place.is_run]
         self.runs = Runs(directory, self.ours)
-        self.tally = tally
-        #: Place -> the findings of its last audit, without a key if it could not be audited.
+        self.seen = Month("")
+        #: Place -> the findings of its last audit and its time, without a key if it could not be audited.
         self.findings: dict[str, list[dict[str, Any]]] = {}
+        self.audited = self.now
         #: Place -> the programs for which a run has not issued what it should.
         self.refused: dict[str, list[str]] = {}
         #: True while another run writes as the same user, so that the audit log does not show which of them wrote.
         self.is_shared = False
         #: Place -> what the owners wrote at the beginning.
         self.first = {place.place: endings.contents(place) for place in self.ours}
-
-    def end(self) -> None:
-        """Judge the end, when everything is on."""
-        for place in self.ours:
-            if place.months_off:
-                self._switch_on(place)
-        for place, program, text in endings.end(self, self.first):
-            self._violate("5 end", place, program, text)
+        self.answers = self._call_all()
 
     def close(self) -> None:
         for place in self.places.values():
             place.close()
 
-    # A month
-
-    def month(self, number: int) -> None:
-        """Live through a month. The seed and its number decide what happens."""
+    def month(self, number: int) -> Month:
+        """Live through a month. The seed and its number decide what happens. Return what was seen."""
         chance = Random(f"{self.seed}/{number}")
+        self.seen = Month(f"{self.now + MONTH:%Y-%m-%d}")
+        with self._timed("time"):
+            self._pass_time()
+            self._judge_recall()
+        with self._timed("people and events"):
+            self._switch_off(chance)
+            self._act()
+            self._happen(chance)
+        self._run(chance, number)
+        return self.seen
+
+    def end(self) -> Month:
+        """Judge the end, when everything is on. Return what was seen."""
+        self.seen = Month(f"{self.now:%Y-%m-%d}")
+        for place in self.ours:
+            if place.months_off:
+                self._switch_on(place)
+        for place, program, text in endings.end(self, self.first):
+            self.violate("5 end", place, program, text)
+        return self.seen
+
+    @contextlib.contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
         begin = time.monotonic()
-        self.tally.rounds += 1
-        self._pass_time()
-        self._act(chance)
-        self._happen(chance)
-        self._run(chance)
-        self.tally.seconds.append(time.monotonic() - begin)
+        yield
+        self.seen.seconds[part] = self.seen.seconds.get(part, 0) + time.monotonic() - begin
 
     # Time
 
@@ -89,184 +111,179 @@ class Years:
         """The time of all places that are not off."""
         return self.places[EKS].now
 
+    def _each(self, act: Callable[[Place], object]) -> None:
+        """Do something at all places at the same time."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(act, self.places.values()))
+
     def jump(self, by: datetime.timedelta) -> None:
-        for place in self.places.values():
-            if not place.months_off:
-                place.jump(by)
+        self._each(lambda place: place.months_off or place.jump(by))
+
+    def _call_all(self) -> Answers:
+        answers: Answers = {}
+        self._each(lambda place: answers.update({place.place: place.call_all()}))
+        return answers
 
     def _pass_time(self) -> None:
         """Let a month pass, with a stop before and after each time at which the audit says that something breaks."""
         end = self.now + MONTH
-        dated = {
-            place.place: {
-                name: moment
-                for name, moment in invariants.breaks(place, self.findings.get(place.place, ())).items()
-                if place.now + 2 * _MINUTE < moment < end
-            }
+        dated = [
+            (moment, place, name)
             for place in self.ours
-        }
-        passing = self._passing()
-        for moment in sorted({moment for moments in dated.values() for moment in moments.values()}):
-            self._stop_at(moment, dated, passing)
-        self.jump(end - self.now)
-        for place in self.ours:
-            self._judge_recall(place)
-
-    def _passing(self) -> dict[str, set[str]]:
-        answers = {place.place: place.call_all() for place in self.ours}
-        return {
-            name: {key for key, answer in calls.items() if answer == ACCEPTED}
-            for name, calls in answers.items()
-        }
-
-    def _stop_at(
-        self,
-        moment: datetime.datetime,
-        dated: Mapping[str, Mapping[str, datetime.datetime]],
-        passing: Mapping[str, set[str]],
-    ) -> None:
-        """Call what breaks at a time one minute before it, and one minute after it."""
-        concerned = [
-            (place, place.program(name))
-            for place in self.ours
-            for name, time_of in dated[place.place].items()
-            if abs(time_of - moment) < _MINUTE / 2 and name in passing[place.place] and not place.months_off
+            for name, moment in invariants.breaks(place, self.findings.get(place.place, ())).items()
+            if place.now + 2 * _MINUTE < moment < end
         ]
+        for moment in sorted({moment for moment, _place, _name in dated}):
+            self._stop_at(
+                moment,
+                [(place, name) for time_of, place, name in dated if abs(time_of - moment) < _MINUTE / 2],
+            )
+        self.jump(end - self.now)
+
+    def _stop_at(self, moment: datetime.datetime, breaking: list[tuple[Place, str]]) -> None:
+        """Call what breaks at a time one minute before it, and one minute after it."""
         for offset, wanted in ((-_MINUTE, True), (_MINUTE, False)):
             self.jump(moment + offset - self.now)
-            for place, program in concerned:
-                answer = program.call()
-                self.tally.precision.add(is_right := (answer == ACCEPTED) is wanted)
+            for place, name in breaking:
+                if self.answers[place.place].get(name) == ACCEPTED and not self._is_changed(place, name):
+                    answer = place.program(name).call()
+                    self.seen.precision.append(is_right := (answer == ACCEPTED) is wanted)
+                    if not is_right:
+                        text = f"breaks_at {moment:%Y-%m-%d %H:%M:%S}, {offset} to it: {answer}"
+                        self.violate("3 precision", place, name, text)
+
+    def _is_changed(self, place: Place, name: str) -> bool:
+        """Return True if an owner has written the object since the audit, as nightly jobs do."""
+        return any(entry.objects for entry in place.journal.entries(name, what=DONE, since=self.audited))
+
+    def _judge_recall(self) -> None:
+        """What fails at the end of a month was named by the last audit."""
+        self.answers = self._call_all()
+        for place in self.ours:
+            findings = self.findings.get(place.place)
+            for name in failing(self.answers[place.place]):
+                cause = " + ".join(sorted(place.states[name].faults)) or "without an event"
+                self.seen.failures.append(f"{place.place}/{name}: {cause}")
+                program = place.program(name)
+                if (
+                    findings is None
+                    or invariants.is_unseen(program, findings)
+                    or self._is_changed(place, name)
+                ):
+                    continue
+                self.seen.recall.append(is_right := invariants.is_named(program, findings, place.now))
                 if not is_right:
-                    text = f"breaks_at {moment:%Y-%m-%d %H:%M:%S}, {offset} to it: {answer}"
-                    self._violate("3 precision", place, program.name, text)
-
-    def _judge_recall(self, place: Place) -> None:
-        findings = self.findings.get(place.place)
-        for name in failing(place.call_all()):
-            self.tally.failures[self._cause(place, name)] += 1
-            if findings is None or place.months_off:
-                continue
-            program = place.program(name)
-            if invariants.is_unseen(program, findings):
-                self.tally.unseen += 1
-                continue
-            self.tally.recall.add(is_right := invariants.is_named(program, findings, place.now))
-            if not is_right:
-                self._violate("2 recall", place, name, f"no finding named it: {program.call()}")
-
-    def _cause(self, place: Place, name: str) -> str:
-        return " + ".join(sorted(place.states[name].faults)) or "without an event"
+                    self.violate("2 recall", place, name, f"no finding named it: {program.call()}")
 
     # People and events
 
-    def _act(self, chance: Random) -> None:
-        """Let administrators mend what fails, and owners renew."""
-        self._switch_off(chance)
-        for place in self.places.values():
-            if place.months_off:
-                continue
-            for name in dict.fromkeys((*failing(place.call_all()), *self.refused.get(place.place, ()))):
-                owners.mend(place, place.program(name))
-            owners.month(place)
-        self.refused.clear()
+    def _is_chosen(self, kind: str) -> bool:
+        return not self.choice or kind in self.choice
 
     def _switch_off(self, chance: Random) -> None:
         """Let the plant be off for some months by chance."""
         plant = self.places[PLANT]
-        months = chance.randint(1, _LONGEST_OFF) if chance.random() < _OFF else 0
+        is_drawn = self._is_chosen("off") and chance.random() < (0.5 if self.choice else _OFF)
         if plant.months_off > 1:
             plant.months_off -= 1
         elif plant.months_off:
             self._switch_on(plant)
-        elif months:
-            plant.journal.add(DONE, f"it is off for {months} months")
-            plant.months_off = months
-            plant.cluster.stop("kube-apiserver")
-            self.tally.events["cluster off"] += 1
+        elif is_drawn:
+            plant.switch_off(chance.randint(1, _LONGEST_OFF))
+            self.seen.events.append(f"off {PLANT}")
 
     def _switch_on(self, place: Place) -> None:
         place.journal.add(DONE, "it is on again")
-        place.cluster.start_again("kube-apiserver")
-        disturbances.wait_until_ready(place)
+        place.restart()
         place.jump(self.now - place.now)
         place.months_off = 0
+        self.answers[place.place] = place.call_all()
+
+    def _act(self) -> None:
+        """Let administrators mend what fails, and owners renew."""
+        for place in self.places.values():
+            if not place.months_off:
+                failed = failing(self.answers[place.place])
+                for name in dict.fromkeys((*failed, *self.refused.get(place.place, ()))):
+                    events.mend(place, place.program(name))
+                events.live(place)
+        self.refused.clear()
 
     def _happen(self, chance: Random) -> None:
         """Draw a step of each rotation, and an event of some programs. Places of a group have the same."""
         for group in _GROUPS:
             places = [self.places[name] for name in group]
-            step = rotations.draw(chance, places[0])
-            drawn = events.draw(chance, places[0].programs)
+            step = places[0].draw_step(chance) if self._is_chosen("rotation") else None
+            drawn = events.draw(chance, places[0].programs, self.choice)
             if any(place.months_off for place in places):
                 continue
+            self.seen.events += [f"{event.id} {group[0]}/{name}" for name, event in drawn.items()]
+            if step:
+                self.seen.events.append(f"rotation-{step[0].replace('_', '-') or 'forgotten'} {group[0]}")
             for place in places:
                 if step:
-                    rotations.take(place, *step)
+                    place.rotate(*step)
                 for name, event in drawn.items():
                     events.happen(place, name, event)
-            self.tally.events.update(event.id for event in drawn.values())
-            if step:
-                self.tally.events[f"rotation: {step[0].__name__.strip('_')}"] += 1
 
     # Runs
 
     def run(self, name: str, *arguments: str, **options: Any) -> Run:
         """Run a playbook, and judge what it printed and reported."""
-        run = self.runs.play(name, *arguments, **options)
+        with self._timed(name):
+            run = self.runs.play(name, *arguments, **options)
         self.check_output(run)
         for key, text in () if self.is_shared else invariants.untrue_report(run):
-            self._violate("4 report", self.places[key], "", text)
+            self.violate("4 report", self.places[key], "", text)
         return run
 
     def check_output(self, run: Run) -> None:
-        self.tally.runs += 1
+        self.seen.runs += 1
         for host_name, row in run.rows.items():
             place, _dash, program = host_name.partition("-")
             text = f"{run.playbook}: {row['status']} {row.get('code', '')} {row.get('reason', '')}"
             self.places[place].journal.add(RUN, text[:400], *([program] if program else []))
-        for text in invariants.bad_output(run, self._keys()):
-            self._violate("6 output", self.places[PLANT], "", text)
+        keys = [key for place in self.ours if not place.months_off for key in place.private_keys()]
+        for text in invariants.bad_output(run, keys):
+            self.violate("6 output", self.places[PLANT], "", text)
 
-    def _keys(self) -> Iterator[str]:
-        for place in self.ours:
-            if not place.months_off:
-                yield from place.private_keys()
-
-    def _run(self, chance: Random) -> None:
+    def _run(self, chance: Random, number: int) -> None:
         """Run the playbooks of a month while all programs are called. Judge what is after them."""
-        disturbance = disturbances.draw(chance)
         place = self.places[chance.choice([PLANT, EKS])]
-        if disturbance and not place.months_off:
-            self.tally.events[disturbance.id] += 1
-        else:
-            disturbance = None
-        before = {place.place: place.call_all() for place in self.ours}
+        disturbance = None if place.months_off else disturbances.draw(chance, self.choice)
+        blocks = [disturbance] if disturbance else []
+        month_of_upgrade = 1 if self.choice else Random(self.seed).randrange(_SIX_YEARS)
+        if self._is_chosen("upgrade") and number % _SIX_YEARS == month_of_upgrade:
+            blocks += [] if self.places[PLANT].months_off else [disturbances.UPGRADE]
+        self.seen.events += [f"{block.id} {place.place}" for block in blocks]
+        before = self._call_all()
         with contextlib.ExitStack() as stack:
             callers = {
                 entry.place: stack.enter_context(entry.calling(seconds=2))
                 for entry in self.ours
                 if not entry.months_off
             }
-            if disturbance:
-                stack.enter_context(disturbance.block(self, place, chance))
+            for block in blocks:
+                stack.enter_context(block.block(self, place, chance))
             certificates = self._play_all()
         for name, caller in callers.items():
-            self.tally.calls += sum(map(len, caller.answers.values()))
+            self.seen.calls += sum(map(len, caller.answers.values()))
             for program, text in invariants.harm_of_runs(before[name], caller.answers):
-                self._violate("1 own harm", self.places[name], program, text)
-        self._judge(certificates, disturbance, place)
+                self.violate("1 own harm", self.places[name], program, text)
+        with self._timed("judgement"):
+            self._judge(certificates, disturbance, place)
 
     def _play_all(self) -> Run:
         certificates = self.run("certificates")
         rotating = [place.place for place in self.ours if place.rotation]
         if rotating:
-            prepared = self.run("cluster_ca", "--limit", ",".join(rotating))
+            limit = ("--limit", ",".join(rotating))
+            prepared = self.run("cluster_ca", *limit)
             for place in self.ours:
                 for name, text in invariants.unprepared(place, prepared):
-                    self._violate("4 green", place, name, text)
-            if any(self.places[name].phase in rotations.FINISHING for name in rotating):
-                self.run("cluster_ca", "--limit", ",".join(rotating), certflow_ca_phase="finish")
+                    self.violate("4 green", place, name, text)
+            if any(self.places[name].phase in FINISHING for name in rotating):
+                self.run("cluster_ca", *limit, certflow_ca_phase="finish")
         if self._audit():
             plan = self.run("repair", "--check")
             self.run("repair", certflow_plan=str(plan.report))
@@ -275,11 +292,12 @@ class Years:
 
     def _audit(self) -> bool:
         """Audit the places. Return True if the playbook repair has something to do."""
+        self.audited = self.now
         run = self.run("audit")
         self.findings = {
             name: row["findings"]
             for name, row in run.rows.items()
-            if row["status"] == "ok" and row["audited_at"]
+            if row["status"] == "ok" and row["audited_at"] and not self.places[name].months_off
         }
         return any(
             finding["status"] == "fail" and finding["check"] in _REPAIRABLE
@@ -291,35 +309,31 @@ class Years:
 
     def _judge(self, certificates: Run, disturbance: Disturbance | None, disturbed: Place) -> None:
         """Judge what the programs answer after the runs, also compared with the twin."""
-        for place in self.places.values():
-            place.settle()
-        answers = {name: place.call_all() for name, place in self.places.items()}
+        self._each(Place.settle)
+        self.answers = self._call_all()
         is_hindered = bool(disturbance and disturbance.is_obstacle)
         for place in self.ours:
             if not place.months_off:
-                self._judge_precision(place, answers[place.place])
-                self._judge_recovery(
-                    place, answers[place.place], certificates, is_hindered=is_hindered and place is disturbed
-                )
-        if self.places[PLANT].months_off or is_hindered:
-            return
-        for name, text in invariants.worse_than_twin(answers[PLANT], answers[TWIN]):
-            if not self.places[PLANT].program(name).is_ours:
-                self._violate("1 own harm", self.places[PLANT], name, text)
+                self._judge_precision(place)
+                self._judge_recovery(place, certificates, is_hindered=is_hindered and place is disturbed)
+        plant = self.places[PLANT]
+        if not (plant.months_off or is_hindered):
+            for name, text in invariants.worse_than_twin(self.answers[PLANT], self.answers[TWIN]):
+                if not plant.program(name).is_ours:
+                    self.violate("1 own harm", plant, name, text)
 
-    def _judge_recovery(
-        self, place: Place, answers: Mapping[str, str], certificates: Run, *, is_hindered: bool
-    ) -> None:
+    def _judge_recovery(self, place: Place, certificates: Run, *, is_hindered: bool) -> None:
         """The runs mend what they can, and are green only then."""
+        answers = self.answers[place.place]
         healed = {name: answer for name, answer in answers.items() if self.is_healed(place, name)}
         for name in failing(healed):
             if place.program(name).is_ours and not is_hindered:
-                self._violate("5 recovery", place, name, f"the runs did not mend it: {healed[name]}")
+                self.violate("5 recovery", place, name, f"the runs did not mend it: {healed[name]}")
         hosts = {program.name: host(place, program.name) for program in place.ours}
         if not is_hindered:
             self.refused[place.place] = invariants.refused(certificates, hosts)
         for name, text in invariants.not_green(place, certificates, healed, hosts):
-            self._violate("4 green", place, name, text)
+            self.violate("4 green", place, name, text)
         for name, answer in answers.items():
             if answer == ACCEPTED:
                 place.states[name].faults -= events.HEALED
@@ -328,24 +342,18 @@ class Years:
         """Return True if runs mend all that happened to a program."""
         return place.states[name].faults <= events.HEALED
 
-    def _judge_precision(self, place: Place, answers: Mapping[str, str]) -> None:
+    def _judge_precision(self, place: Place) -> None:
         """Nothing passes that the audit calls broken."""
         for name, moment in invariants.breaks(place, self.findings.get(place.place, ())).items():
-            if moment > place.now:
-                continue
-            self.tally.precision.add(is_right := answers[name] != ACCEPTED)
-            if not is_right:
-                program = place.program(name)
-                causes = [
-                    f"{finding['check']}: {finding['cause']}"
-                    for finding in self.findings[place.place]
-                    if finding["severity"] == "error" and program.full_name in json.dumps(finding)
-                ]
-                self._violate("3 precision", place, name, f"it passes, and the audit has {causes}")
+            if moment <= place.now and not self._is_changed(place, name):
+                self.seen.precision.append(is_right := self.answers[place.place][name] != ACCEPTED)
+                if not is_right:
+                    self.violate("3 precision", place, name, "it passes, and the audit calls it broken")
 
-    def _violate(self, rule: str, place: Place, program: str, text: str) -> None:
-        violation = Violation(rule, place.place, program, text)
-        self.tally.violations.append(violation)
+    def violate(self, rule: str, place: Place, program: str, text: str) -> None:
+        """Keep a violation, and print it with the journal and the findings of its object."""
+        violation = f"{rule}: {place.place} {program}: {text}"
+        self.seen.violations.append(violation)
         print(f"VIOLATION {violation}", flush=True)
         if program:
             print(place.journal.text(program)[-4000:], flush=True)

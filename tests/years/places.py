@@ -2,31 +2,32 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The control planes of the simulation, and the programs that they call."""
+"""The control planes of the simulation, the programs that they call, and the rotations of their CAs."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
-import sys
+import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import yaml
 
 from tests.support.authority import Issued
+from tests.support.clusters import AdminApiError
 from tests.support.rig import ADMINISTRATORS
 from tests.support.waiting import becomes_true, wait_for
 from tests.support.world import ACCEPTED, Program, Shape, World, shapes
-from tests.support.world.journal import CALL
-from tests.years import credential
+from tests.support.world.journal import CALL, DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from random import Random
 
     from tests.support.clusters import Cluster
-    from tests.support.clusters.pki import KeyPair
     from tests.support.clusters.rotation import Rotation
 
 DAY = datetime.timedelta(days=1)
@@ -55,11 +56,24 @@ SHAPES = (
     Shape("gate", reached=shapes.BY_URL, owner=shapes.OPERATOR, failure_policy="Ignore"),
     Shape("legacy", shapes.CONVERSION, reached=shapes.BY_SLICE, owner=shapes.KUBECTL),
 )
-#: The certificate of a program of the twin that a run renews elsewhere: its owner never makes a mistake.
-PERFECT = shapes.issued(life=(-1, 3600))
+#: The programs whose certificates come from the runs, also on the twin, where an owner without mistakes has them.
+RENEWED = tuple(row.name for row in SHAPES if row.certificate == shapes.OURS)
+_PERFECT = shapes.issued(life=(-1, 3600))
 
-#: The time after which an API server has seen that an aggregated API works.
-_AGGREGATED_SECONDS = 40
+#: The programs that end with an API server, in the order in which they start.
+_PROGRAMS = ("kube-apiserver", "kube-controller-manager")
+#: The state of a rotation -> the chance of each step in a month, the method of Rotation, and the state after it.
+STEPS: dict[str, tuple[tuple[float, str, str], ...]] = {
+    "none": ((0.3, "publish", "published"),),
+    "published": ((0.5, "switch", "switched"), (0.1, "withdraw_successor", "over")),
+    "rolled-back": ((0.6, "switch", "switched"), (0.2, "withdraw_successor", "over")),
+    # A third CA is published before the runs have removed the first one everywhere.
+    "switched": ((0.2, "roll_back", "rolled-back"), (0.3, "drop_outgoing", "over"), (0.1, "publish", "published")),
+    "over": ((1, "", "none"),),
+}  # fmt: skip
+#: The states in which the guide tells to run the phase finish.
+FINISHING = ("switched", "over")
+_ACCOUNT, _EXEC = "runs", "client.authentication.k8s.io/v1"
 _BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
@@ -76,24 +90,23 @@ class State:
 class Place(World):
     """One control plane, the programs that it calls, and the rotation of its CA."""
 
-    def __init__(self, cluster: Cluster, name: str, journal: Path, rows: Iterable[Shape] = SHAPES) -> None:
+    def __init__(self, cluster: Cluster, name: str, journal: Path) -> None:
         super().__init__(cluster, journal)
         self.place = name
         #: True if the playbooks run here.
         self.is_run = name != TWIN
         self.rotation: Rotation | None = None
-        #: The state of the rotation, a key of `rotations.STEPS`.
+        #: The state of the rotation, a key of STEPS.
         self.phase = "none"
         #: The number of months for which it does not run.
         self.months_off = 0
+        #: True if there is a ServiceAccount for runs.
+        self.has_account = False
         self.states: dict[str, State] = {}
-        for row in rows:
-            is_ours = row.certificate == shapes.OURS
-            made = (
-                row if self.is_run or not is_ours else replace(row, certificate=PERFECT, bundle=("cluster",))
-            )
-            program = self.one(made)
-            self.states[row.name] = State(None if is_ours else self.now + YEAR)
+        for row in SHAPES:
+            is_perfect = row.name in RENEWED and not self.is_run
+            program = self.one(replace(row, certificate=_PERFECT, bundle=("cluster",)) if is_perfect else row)
+            self.states[row.name] = State(None if row.name in RENEWED else self.now + YEAR)
             wait_for(program.is_called, evidence=program.call)
 
     @property
@@ -108,52 +121,14 @@ class Place(World):
     def program(self, name: str) -> Program:
         return next(program for program in self.programs if program.name == name)
 
-    def sign_with(self, ca: KeyPair) -> None:
-        """Let owners get certificates of this CA from now on."""
-        self.cas["cluster"] = Issued(ca.certificate, ca.key)
-
-    def log_in(self) -> None:
-        """Write the kubeconfig of the runs, with the CAs that the cluster publishes now."""
-        self.kubeconfig = self.cluster.kubeconfig_for(self.user, ADMINISTRATORS)
-
-    def log_in_by_plugin(self) -> tuple[str, Path]:
-        """Return a user, a ServiceAccount with all permissions, and a kubeconfig that gets its tokens from a plugin."""
-        path = self.cluster.token_kubeconfig(credential.ACCOUNT, self.name)
-        subject = {"kind": "ServiceAccount", "name": credential.ACCOUNT, "namespace": self.name}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-        if self.ask("GET", f"{_BINDINGS}/{self.name}") != ACCEPTED:
-            self.make(_BINDINGS, {"metadata": {"name": self.name}, "roleRef": role, "subjects": [subject]})
-        config = yaml.safe_load(path.read_text())
-        config["users"][0]["user"] = {
-            "exec": {
-                "apiVersion": credential.API,
-                "interactiveMode": "Never",
-                "command": sys.executable,
-                "args": ["-m", credential.__name__, str(self.cluster.directory), self.name],
-            }
-        }
-        path.write_text(yaml.safe_dump(config))
-        return f"system:serviceaccount:{self.name}:{credential.ACCOUNT}", path
-
     def private_keys(self) -> Iterator[str]:
         """Yield the keys that are in Secrets now."""
-        secrets = self.cluster.api("GET", f"/api/v1/namespaces/{self.name}/secrets")["items"]
-        for secret in secrets:
+        for secret in self.cluster.api("GET", f"/api/v1/namespaces/{self.name}/secrets")["items"]:
             for name, value in (secret.get("data") or {}).items():
                 if name.endswith(".key"):
                     yield base64.b64decode(value).decode()
 
-    def jump(self, by: datetime.timedelta) -> bool:
-        is_restarted = super().jump(by)
-        if is_restarted:
-            self.settle()
-        return is_restarted
-
-    def settle(self) -> None:
-        """Wait until the API server asks the aggregated APIs again, which it does every half minute."""
-        for program in () if self.months_off else self.programs:
-            if program.shape.kind == shapes.AGGREGATED:
-                becomes_true(program.is_called, _AGGREGATED_SECONDS)
+    # Calls
 
     def call_all(self) -> dict[str, str]:
         """Call each program once. Return the answers. A cluster that is off has none."""
@@ -162,6 +137,103 @@ class Place(World):
             answers[program.name] = answer = program.call()
             self.journal.add(CALL, answer, program.name, is_failure=answer != ACCEPTED)
         return answers
+
+    def settle(self) -> None:
+        """Let the API server ask its aggregated APIs again. It does so each half minute, and after each change."""
+        for program in () if self.months_off else self.programs:
+            if program.shape.kind == shapes.AGGREGATED and not program.is_called():
+                mark = {"metadata": {"annotations": {"touched": f"{self.now}"}}}
+                with contextlib.suppress(AdminApiError):  # it does not exist now
+                    self.cluster.api("PATCH", program.path, mark, "application/merge-patch+json")
+                becomes_true(program.is_called, 5)
+
+    # Time
+
+    def jump(self, by: datetime.timedelta) -> bool:
+        is_restarted = super().jump(by)
+        if is_restarted:
+            self.settle()
+        return is_restarted
+
+    def restart(self) -> None:
+        """Start what has ended, as kubelet does. Without an API server, the controller manager ends too."""
+        ended = [name for name in _PROGRAMS if name not in self.cluster.running]
+        self.cluster.collect(*ended)
+        for name in ended:
+            self.cluster.start(name)
+            wait_for(self._is_ready)
+        self.settle()
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(Exception):
+            self.cluster.client_of(timeout=2).request("GET", "/readyz")
+            return True
+        return False
+
+    def switch_off(self, months: int) -> None:
+        self.journal.add(DONE, f"it is off for {months} months")
+        self.months_off = months
+        for name in reversed(_PROGRAMS):
+            self.cluster.stop(name)
+
+    # The rotation of the CA
+
+    def draw_step(self, chance: Random) -> tuple[str, str] | None:
+        """Return the step of this month, and the state after it."""
+        number = chance.random()
+        for share, step, after in STEPS[self.phase]:
+            if number < share:
+                return step, after
+            number -= share
+        return None
+
+    def rotate(self, step: str, after: str) -> None:
+        """Take a step. Owners get certificates of the CA that signs then."""
+        self.journal.add(DONE, f"rotation: {step or 'is over'}")
+        if step == "publish":
+            self.rotation = self.cluster.rotation(is_dated=True)
+        if step and self.rotation:
+            getattr(self.rotation, step)()
+            if step in ("switch", "roll_back"):
+                signing = self.rotation.successor if step == "switch" else self.rotation.outgoing
+                self.cas["cluster"] = Issued(signing.certificate, signing.key)
+        else:
+            self.rotation = None
+        self.phase = after
+        self.kubeconfig = self.cluster.kubeconfig_for(self.user, ADMINISTRATORS)
+
+    # Who the runs are
+
+    @contextlib.contextmanager
+    def logged_in(self, user: str, kubeconfig: Path) -> Iterator[None]:
+        """Let the runs be another user."""
+        before = self.user, self.kubeconfig
+        self.user, self.kubeconfig = user, kubeconfig
+        try:
+            yield
+        finally:
+            self.user, self.kubeconfig = before
+
+    def make_plugin(self) -> tuple[str, Path, Path]:
+        """Return a ServiceAccount with all permissions, a kubeconfig whose plugin prints a file, and that file."""
+        path = self.cluster.token_kubeconfig(_ACCOUNT, self.name)
+        if not self.has_account:
+            subject = {"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": self.name}
+            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+            self.make(_BINDINGS, {"metadata": {"name": self.name}, "roleRef": role, "subjects": [subject]})
+            self.has_account = True
+        printed = path.with_suffix(".token")
+        plugin = {"apiVersion": _EXEC, "interactiveMode": "Never", "command": "cat", "args": [str(printed)]}
+        config = yaml.safe_load(path.read_text())
+        config["users"][0]["user"] = {"exec": plugin}
+        path.write_text(yaml.safe_dump(config))
+        return f"system:serviceaccount:{self.name}:{_ACCOUNT}", path, printed
+
+    def credential(self, seconds: int) -> str:
+        """Return what a plugin prints: a token of this lifetime."""
+        path = f"/api/v1/namespaces/{self.name}/serviceaccounts/{_ACCOUNT}/token"
+        status = self.cluster.api("POST", path, {"spec": {"expirationSeconds": seconds}})["status"]
+        return json.dumps({"apiVersion": _EXEC, "kind": "ExecCredential", "status": status})
 
 
 def failing(answers: Mapping[str, str]) -> list[str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.years.power [NAME ...]` shows what the simulation finds: it reverts mends of the collection, one at a time.
+"""`python -m tests.years.power [ROUNDS [NAME ...]]` shows what the simulation finds: it reverts mends of the collection, one at a time.
 
 Each one is reverted in a copy of the collection, with which the simulation runs until its first violation.
 """
@@ -18,14 +18,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-ROUNDS = 12
+from tests.years.report import PAGE
+
+_HEAD = ("Mend", "Found in round", "By")
 _REPOSITORY = Path(__file__).resolve().parents[2]
+PLUGINS = _REPOSITORY / "plugins"
 _PARTS = ("plugins", "playbooks", "roles", "meta", "galaxy.yml")
 
 
 @dataclass(frozen=True)
 class Mend:
-    """A mend, and how it is reverted: this text of a file of plugins becomes another one."""
+    """A mend, and how it is reverted: this text, which a file of plugins has once, becomes another one."""
 
     name: str
     file: str
@@ -61,20 +64,20 @@ MENDS = (
     Mend(
         "the audit alarms when no chain is left",
         "module_utils/_audit/checks/certificate_faults.py",
-        "    elif at < now:\n        yield CertificateFault(f",
-        "    elif at < now:\n        return\n        yield CertificateFault(f",
+        'yield CertificateFault(f"{prefix}expired", words, entry.at)',
+        "continue",
     ),
     Mend(
         "an expiry is named before it comes",
         "module_utils/_audit/checks/certificate_faults.py",
-        "    elif severity:\n        yield CertificateFault(f",
-        "    elif False:\n        yield CertificateFault(f",
+        'yield CertificateFault(f"{prefix}expiring", words, entry.at, severity)',
+        "continue",
     ),
     Mend(
         "a chain is judged by the caBundle",
         "module_utils/_audit/checks/certificate_faults.py",
-        "        faults += _trust_faults(leaf, sent, judged, bundle, now)",
-        "        pass",
+        "else _trust_faults(leaf, sent, judged, bundle, now)",
+        "else ()",
     ),
     Mend(
         "a target that lost its CA gets it again",
@@ -97,51 +100,43 @@ MENDS = (
 )
 
 
-def rounds_until_found(mend: Mend, directory: Path) -> int:
-    """Return the number of rounds after which a violation shows that a mend is missing, 0 if none does."""
+def find(mend: Mend, rounds: int, directory: Path) -> tuple[int, str]:
+    """Return the round of the first violation without a mend, and its rule, or 0."""
     place = directory / "ansible_collections" / "certflow" / "kubernetes"
     place.mkdir(parents=True)
     for part in _PARTS:
         source = _REPOSITORY / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, place / part)
     file = place / "plugins" / mend.file
-    before = file.read_text()
-    assert before.count(mend.text) == 1, mend.name
-    file.write_text(before.replace(mend.text, mend.reverted))
+    file.write_text(file.read_text().replace(mend.text, mend.reverted))
     paths = {
         "ANSIBLE_COLLECTIONS_PATH": str(directory),
         "PYTHONPATH": f"{directory}{os.pathsep}{_REPOSITORY}",
     }
-    command = [
-        sys.executable,
-        "-m",
-        "tests.years",
-        f"power/{mend.name}",
-        str(ROUNDS),
-        str(directory / "journals"),
-    ]
-    rounds = 1
+    seed = f"power/{mend.name}"
+    command = [sys.executable, "-m", "tests.years", seed, str(rounds), "", str(directory / "journals")]
+    finished = 0
     with subprocess.Popen(command, env={**os.environ, **paths}, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             print(f"  {line}", end="", flush=True)
             if line.startswith("VIOLATION"):
                 process.send_signal(signal.SIGINT)
                 process.communicate()
-                return rounds
-            rounds += line.startswith("round ")
-    return 0
+                return finished + 1, line.removeprefix("VIOLATION ").partition(":")[0]
+            finished += line.startswith("round ")
+    return 0, ""
 
 
-def main(*names: str) -> None:
-    mends = [mend for mend in MENDS if not names or mend.name in names]
-    found = {}
-    for mend in mends:
-        print(mend.name, flush=True)
-        with tempfile.TemporaryDirectory() as directory:
-            found[mend.name] = rounds_until_found(mend, Path(directory))
-    for name, rounds in found.items():
-        print(f"{name:60}{f'found in round {rounds}' if rounds else 'not found'}")
-    print(f"{sum(map(bool, found.values()))} of {len(found)} found")
+def main(rounds: str = "12", *names: str) -> None:
+    for mend in MENDS:
+        if not names or any(name in mend.name for name in names):
+            print(mend.name, flush=True)
+            with tempfile.TemporaryDirectory() as directory:
+                number, rule = find(mend, int(rounds), Path(directory))
+            is_end = number > int(rounds)
+            row = ["at the end" if is_end else str(number) if number else f"not in {rounds}", rule or "-"]
+            PAGE.put("power", _HEAD, {mend.name: row}, [mend.name for mend in MENDS])
+            print(mend.name, *row, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,92 +2,107 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The page at the end: what was seen, and how to read it."""
+"""What was seen in each month, and the page at the end. `python -m tests.years.report` writes it for all runs of `make years`."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.years.invariants import Violation
+from tools.docs import rst, written
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
-_FILE = "tally.json"
-
-
-@dataclass
-class Share:
-    """How many of some cases were right."""
-
-    right: int = 0
-    all: int = 0
-
-    def add(self, is_right: bool) -> None:
-        self.right += is_right
-        self.all += 1
-
-    def __str__(self) -> str:
-        return f"{self.right} of {self.all}"
+DIRECTORY = Path(__file__).resolve().parents[2] / ".work"
+PAGE = written.Page(rst.GUIDES / "reference_reliability.rst", "make years")
+_FILE = "months.json"
+_HEAD = ("Seed", "Months", "Events", "Runs", "Calls", "Kills survived", "Recall", "Precision", "Violations")
 
 
 @dataclass
-class Tally:
-    """What was seen until now."""
+class Month:
+    """What was seen in a month."""
 
-    rounds: int = 0
+    date: str
+    #: "KIND OBJECT" of each event.
+    events: list[str] = field(default_factory=list)
+    #: "OBJECT: KINDS" of each failure at the end of the month before: the events that caused it.
+    failures: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
     runs: int = 0
+    #: The calls beside the runs.
     calls: int = 0
     kills: int = 0
-    #: Failures that an audit said it could not see.
-    unseen: int = 0
-    events: Counter[str] = field(default_factory=Counter)
-    #: Causes -> the calls that failed at the end of a month.
-    failures: Counter[str] = field(default_factory=Counter)
-    recall: Share = field(default_factory=Share)
-    precision: Share = field(default_factory=Share)
-    violations: list[Violation] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    #: True for each failure that the last audit had named, and for each time at which it was right.
+    recall: list[bool] = field(default_factory=list)
+    precision: list[bool] = field(default_factory=list)
+    #: The parts of the round -> their seconds.
+    seconds: dict[str, float] = field(default_factory=dict)
 
-    @classmethod
-    def read(cls, directory: Path) -> Tally:
-        """Return what a directory has of an earlier run."""
-        path = directory / _FILE
-        if not path.exists():
-            return cls()
-        fields = json.loads(path.read_text())
-        counters = {name: Counter(fields[name]) for name in ("events", "failures")}
-        shares = {name: Share(**fields[name]) for name in ("recall", "precision")}
-        violations = [Violation(**entry) for entry in fields["violations"]]
-        return cls(**{**fields, **counters, **shares, "violations": violations})
+    def __str__(self) -> str:
+        texts = [*self.events, *(f"fails {name}" for name in self.failures)]
+        texts += [f"VIOLATION {text}" for text in self.violations]
+        return f"{self.date}  {', '.join(texts) or '-'}"
 
-    def write(self, directory: Path) -> None:
-        (directory / _FILE).write_text(json.dumps(vars(self), default=asdict))
 
-    def line(self) -> str:
-        """Return the state after a round in one line."""
-        return (
-            f"round {self.rounds}: {self.seconds[-1]:.0f} s, {sum(self.events.values())} events, {self.runs} runs, {self.calls} calls, "
-            f"recall {self.recall}, precision {self.precision}, {len(self.violations)} violations"
-        )
+def read(directory: Path) -> list[Month]:
+    """Return what a directory has of an earlier run."""
+    path = directory / _FILE
+    return [Month(**fields) for fields in json.loads(path.read_text())] if path.exists() else []
 
-    def page(self) -> str:
-        """Return the page."""
-        rows = [
-            ("Rounds", self.rounds),
-            ("Seconds of a round", round(sum(self.seconds) / max(len(self.seconds), 1))),
-            ("Runs", self.runs),
-            ("Calls beside the runs", self.calls),
-            ("Kills survived", self.kills),
-            ("Recall", self.recall),
-            ("Precision", self.precision),
-            ("Violations", len(self.violations)),
-        ]
-        lines = [f"{name:40}{value}" for name, value in rows]
-        for title, counts in (("Events", self.events), ("Failures at the end of a month", self.failures)):
-            lines += ["", title, *(f"  {name:38}{count}" for name, count in counts.most_common())]
-        lines += ["", *(f"VIOLATION {violation}" for violation in self.violations)]
-        return "\n".join(lines)
+
+def write(directory: Path, months: Iterable[Month]) -> None:
+    (directory / _FILE).write_text(json.dumps([asdict(month) for month in months], indent=1))
+
+
+def cells(months: list[Month]) -> list[str]:
+    """Return the row of a run in the table of all runs."""
+    count = [len(months), *(sum(len(month.events) for month in months),)]
+    count += [sum(getattr(month, name) for month in months) for name in ("runs", "calls", "kills")]
+    shares = [
+        [right for month in months for right in getattr(month, name)] for name in ("recall", "precision")
+    ]
+    violations = sum(len(month.violations) for month in months)
+    return [*map(str, count), *(f"{sum(share)} of {len(share)}" for share in shares), str(violations)]
+
+
+def _causes(months: list[Month]) -> Counter[str]:
+    return Counter(text.partition(": ")[2] for month in months for text in month.failures)
+
+
+def _kinds(months: list[Month]) -> Counter[str]:
+    return Counter(text.partition(" ")[0] for month in months for text in month.events)
+
+
+def text(months: list[Month]) -> str:
+    """Return the page of one run: figures, events, failures by their causes, seconds, and a time line."""
+    seconds = Counter[str]()
+    for month in months:
+        seconds.update({part: round(spent / len(months), 1) for part, spent in month.seconds.items()})
+    parts = {"Events": _kinds(months), "Failures by cause": _causes(months), "Seconds of a round": seconds}
+    lines = [f"{name:26}{cell}" for name, cell in zip(_HEAD[1:], cells(months), strict=True)]
+    for title, counts in parts.items():
+        lines += ["", title, *(f"  {name:40}{count}" for name, count in counts.most_common())]
+    return "\n".join([*lines, "", "Time line", *map(str, months)])
+
+
+def main() -> None:
+    """Write the tables of the page from all runs of all events."""
+    runs = {
+        path.parent.name.removeprefix("years-"): read(path.parent)
+        for path in DIRECTORY.glob(f"years-*/{_FILE}")
+    }
+    PAGE.write("years", rst.table(_HEAD, [[seed, *cells(months)] for seed, months in sorted(runs.items())]))
+    months = [month for run in runs.values() for month in run]
+    kinds, causes = _kinds(months), _causes(months)
+    rows = [[kind, str(count), str(sum(causes[cause] for cause in causes if kind in cause.split(" + ")))]
+            for kind, count in sorted(kinds.items())]  # fmt: skip
+    PAGE.write("years-events", rst.table(("Event", "Times", "Failures at the end of a month"), rows))
+
+
+if __name__ == "__main__":
+    main()

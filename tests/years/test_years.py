@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.clusters import clock
+from tests.years import power, report
 from tests.years.__main__ import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.parametrize("mend", power.MENDS, ids=lambda mend: mend.name)
+def test_the_code_has_each_mend_that_the_power_is_shown_with(mend: power.Mend) -> None:
+    assert (power.PLUGINS / mend.file).read_text().count(mend.text) == 1
+
+
 @pytest.mark.full
 def test_a_year_ends_without_a_violation(tmp_path: Path) -> None:
     if clock.why_not():
         pytest.skip(clock.why_not())
-    tally = simulate("short", 13, tmp_path)
-    print(tally.page())
-    assert tally.violations == []
-    assert tally.recall.all
-    assert tally.precision.all
+    months = simulate("short", 13, tmp_path)
+    print(report.text(months))
+    assert [text for month in months for text in month.violations] == []
+    assert any(month.recall for month in months)
+    assert any(month.precision for month in months)
