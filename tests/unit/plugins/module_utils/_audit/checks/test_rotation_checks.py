@@ -17,6 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     ROTATION_ROWS,
     certificate_authority_data,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts import cluster_data
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
     CaData,
@@ -276,6 +277,15 @@ def test_a_ca_that_nothing_needs(bundle: str, options: dict[str, Any], status: s
     assert "cluster-ca-rotation" not in [
         entry.check for entry in check_rotation(data) if entry.status == "fail"
     ]
+
+
+def test_a_bundle_without_such_a_ca_passes_although_its_endpoints_were_not_read() -> None:
+    """So the removal of a CA is proven for a Service with a manual EndpointSlice, which shows no certificate."""
+    hook = point(config(OLD.pem), bundle_writers=OURS)
+    backend = Backend(ready=1, chains=(silent(),))
+    gap = cluster_data.Gap(cluster_data.PORT_FORWARD, "no pod", objects=(str(hook.object),))
+    data = replace(rotating(hook, published=OLD.pem, kubeconfig=OLD.pem, backend=backend), gaps=(gap,))
+    assert [entry.status for entry in audit_result.find(data) if entry.check == "ca-left"] == ["pass"]
 
 
 def test_a_ca_of_the_same_name_is_not_one_that_is_gone() -> None:
