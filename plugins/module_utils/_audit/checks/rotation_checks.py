@@ -470,7 +470,8 @@ ROTATION_ROWS: tuple[Check, ...] = (
         "A caBundle of this collection trusts a CA that nothing needs",
         ROTATION,
         WARNING,
-        (*_OBJECTS, *_CA),  # without a view of the endpoints, the check is skipped only for a CA that they may need
+        # Without a view of the endpoints, the check is skipped only for a CA that they may need.
+        (*_OBJECTS, *_CA),
         "A holder of the key of this CA can act as the webhook. The CA may be the successor of a rotation that was abandoned, or an outgoing "
         "CA that the cluster stopped publishing before the caBundle was cleaned.",
         "Name the CA in outgoing of certflow_cluster_ca, and run the phase finish of the playbook cluster_ca.",
