@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
     Result,
 )
@@ -172,12 +173,13 @@ class RotationRig:
         check_mode: bool = False,
         changed: bool = True,
         wanted: Intent | None = None,
+        targets: tuple[Target, ...] = (TARGET,),
     ) -> Result:
         held = found(NEW, **{**MARKED, "annotations": self.objects[SPEC.path]["metadata"]["annotations"]})
-        seen = TargetState(TARGET, self.objects[bundle_targets.path(TARGET)])
+        seen = tuple(TargetState(target, self.objects[bundle_targets.path(target)]) for target in targets)
         rollout = rollout or ServingOptions(timeout=30)
-        run = CertificateRun(self.api, wanted or intent(), (TARGET,), rollout, check_mode)
-        state = CertificateState(held, (seen,), NOW)
+        run = CertificateRun(self.api, wanted or intent(), targets, rollout, check_mode)
+        state = CertificateState(held, seen, NOW)
         report = {"kind": TARGET.kind, "name": "hook", "changed": False}
         webhook = {"name": "w", "before": [], "after": [OLD_CA.fingerprint, NEW_CA.fingerprint]}
         values = {
@@ -342,6 +344,19 @@ def test_the_user_confirms_an_address_after_the_run_that_stored_the_certificate(
     expected = ("unproven", 1, 1) if is_new else ("ok", 0, 0)
     assert (values["proof"]["verdict"], values["proof"]["kept"], values["left"]["count"]) == expected
     assert rig.patched == ([] if is_new else [bundle_targets.path(TARGET), SPEC.path])
+
+
+def test_what_the_user_confirms_for_one_object_is_not_confirmed_for_another(make_rig: Make) -> None:
+    other = Target(TARGET.kind, "other")
+    mark = MARK.replace("/hook/", "/other/")
+    rig = make_rig(BALANCED_FRESH, record=f"0a {MARK}{OLD_CA.fingerprint} {mark}{OLD_CA.fingerprint}")
+    obj = configuration(rig.bundle)
+    obj["metadata"]["name"] = other.name
+    rig.objects[bundle_targets.path(other)] = rig.api.objects[bundle_targets.path(other)] = obj
+    wanted = replace(intent(), accept=accept.parse([{"unseen": [f"{TARGET.kind}/{TARGET.name}"]}]))
+    values = rig.complete(wanted=wanted, targets=(TARGET, other)).values
+    assert (values["proof"]["dropped"], values["proof"]["kept"], values["left"]["count"]) == (1, 1, 1)
+    assert rig.patched == [bundle_targets.path(TARGET)], "the record stays open"
 
 
 def test_an_address_loses_an_old_anchor_that_has_expired(make_rig: Make) -> None:

@@ -40,6 +40,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.bundle
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.proof_calls import CallAnswer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
+    BAD_STATES,
     FAILED,
     Repair,
     RepairOptions,
@@ -110,6 +111,17 @@ def test_only_a_removal_that_is_not_proven_is_put_back(
     assert " ".join(entry.state for entry in proof.ended(repairs, keys)) == states
     assert written.restored == restored
     assert client.deadline > time.monotonic()  # the proof may have used all of its time
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_a_cluster_is_done_only_with_a_proof(kind: str) -> None:
+    """Without one, each kind is left or has failed."""
+    entry = repair("a1", "a", kind)
+    client: Any = SimpleNamespace(deadline=0.0)
+    written: dict[tuple[str, ...], Written] = {ACTION.key: Once()}
+    proof = engine._Proof(client, RepairOptions((kind,)), written, frozenset())
+    (ended,) = proof.ended((entry,), set())
+    assert ended.is_left is (ended.state not in BAD_STATES)
 
 
 class Unreached(Once):
