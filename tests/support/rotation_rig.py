@@ -51,6 +51,8 @@ class RotationRig(World):
         super().__init__(cluster)
         self.rotation = cluster.rotation(**rotation)
         self.old, self.new = self.rotation.outgoing, self.rotation.successor
+        #: A CA after the successor, if a test makes one.
+        self.third = self.new
         self.connection = {"kubeconfig": self.trust()}
 
     def trust(self) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The phases prepare and finish around a real rotation of the CA of a cluster, with calls of webhooks all the time."""
+"""The phases prepare and finish in a fleet, after a roll back, and with the commands of the guide."""
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 from pathlib import Path
@@ -19,9 +18,9 @@ from tests.support import clusters, pages, playbook
 from tests.support.fleet_files import kubeconfig
 from tests.support.guide_commands import lay_out, shell
 from tests.support.rig import encoded
-from tests.support.rotation_rig import RotationRig, codes, of_cluster, of_program
+from tests.support.rotation_rig import RotationRig, of_cluster, of_program
 from tests.support.waiting import wait_for
-from tests.support.world import Program, Shape, shapes
+from tests.support.world import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 GUIDE = pages.GUIDES / "guide_cluster_ca.rst"
 PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
-OWN = Shape("own", certificate=shapes.OURS, bundle=None)
 
 
 @pytest.fixture
@@ -41,128 +39,6 @@ def rig() -> Iterator[RotationRig]:
             yield rig
         finally:
             rig.close()
-
-
-#: Programs whose owner does not let a repair write the caBundle.
-OTHERS = (
-    Shape("helm", owner=shapes.HELM),
-    Shape("helm-applied", owner=shapes.HELM_APPLIED),
-    Shape("kubectl", owner=shapes.KUBECTL),
-    Shape("argo-cd", owner=shapes.ARGO_CD),
-    Shape("operator", owner=shapes.OPERATOR),
-    Shape("eks", owner=shapes.EKS),
-    Shape("other-api", shapes.AGGREGATED, owner=shapes.OPERATOR),
-    Shape("other-conversion", shapes.CONVERSION, owner=shapes.OPERATOR),
-    Shape("other-url", reached=shapes.BY_URL, owner=shapes.OPERATOR, failure_policy="Ignore"),
-)
-#: Programs whose caBundles the phase prepare writes, and from which the phase finish removes the outgoing CA.
-REMOVABLE = (
-    Shape("by-hand"),
-    Shape("helm-elsewhere", metadata={"labels": {"app.kubernetes.io/managed-by": "Helm"}}),
-    Shape("mutating", shapes.MUTATING),
-    Shape("api", shapes.AGGREGATED),
-    Shape("conversion", shapes.CONVERSION),
-)
-
-
-class Population:
-    """Programs of each kind and owner. The phase prepare may write the caBundles of `prepared` only."""
-
-    def __init__(self, rig: RotationRig) -> None:
-        self.own, self.late = rig.one(OWN), rig.one(Shape("late"))
-        self.url = rig.one(Shape("url", reached=shapes.BY_URL, failure_policy="Ignore"))
-        self.others = [rig.one(shape) for shape in OTHERS]
-        self.hooks = [rig.one(shape) for shape in REMOVABLE]
-        self.removable = (self.own, *self.hooks)
-        self.prepared = (*self.removable, self.late, self.url)
-        self.all = (*self.prepared, *self.others)
-        for hook in self.all:
-            wait_for(hook.is_called, evidence=hook.call)
-
-    def lacking(self, *hooks: Program) -> dict[str, str]:
-        return {hook.full_name: "warning" for hook in hooks}
-
-
-def test_a_rotation_from_the_preparation_to_the_end(
-    rig: RotationRig,
-) -> None:
-    """The programs that no preparation may write are the control run: exactly they fail, and the audit has named them."""
-    programs = Population(rig)
-    for phase in (PREPARE, FINISH):
-        assert rig.run(phase)["repairs"] == []
-    assert rig.findings() == {}
-
-    rig.rotation.publish()
-    assert of_cluster(rig.run(FINISH)) == [("waiting", "not-switched")]
-    assert rig.findings()["bundle-without-successor"] == programs.lacking(*programs.all)
-    prepare(rig, programs)
-    assert rig.findings()["bundle-without-successor"] == programs.lacking(*programs.others)
-    with rig.calling(programs.own) as calls:
-        assert rig.renew(programs.own, renew_before="400d")["changed"]
-    assert calls.failures == {}
-    for hook in programs.prepared:
-        assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (True, True), hook.name
-
-    with rig.calling(*programs.all) as calls:
-        calls.wait_for_more()
-        rig.rotation.switch()
-        for hook in (*programs.hooks, programs.url, *programs.others):
-            hook.issue(rig.new)
-        assert rig.renew(programs.own)["changed"]
-        wait_for(lambda: not any(hook.is_called() for hook in programs.others))
-        calls.wait_for_more()
-    assert calls.failures.keys() == {shape.name for shape in OTHERS}
-    finish(rig, programs)
-
-
-def prepare(rig: RotationRig, programs: Population) -> None:
-    before = rig.writes()
-    plan = rig.run(PREPARE, check_mode=True)
-    expected = {shape.name: [("refused", "owned-by-another")] for shape in OTHERS}
-    planned = {hook.name: [("planned", "")] for hook in programs.prepared}
-    assert codes(plan, programs.all) == planned | expected
-    assert rig.writes() == before
-    result = rig.run(PREPARE, approved_plan=plan["plan_digests"])
-    repaired = {hook.name: [("repaired", "")] for hook in programs.prepared}
-    assert codes(result, programs.all) == repaired | expected
-    assert not rig.run(PREPARE)["changed"]
-
-
-def finish(rig: RotationRig, programs: Population) -> None:
-    assert of_cluster(rig.run(FINISH)) == [("waiting", "not-settled")]
-    rig.jump(datetime.timedelta(hours=25))
-    assert of_cluster(rig.run(FINISH, cluster_ca={"confirmed": False}, probe_urls=False)) == [
-        ("waiting", "api-server-unseen")
-    ]
-    assert codes(rig.run(FINISH), programs.all) == {
-        **{hook.name: [("repaired", "")] for hook in programs.removable},
-        **{hook.name: [("refused", "still-needed")] for hook in programs.others},
-        "own": [],  # k8s_csr has removed it
-        "late": [("waiting", "outgoing-served")],
-        "url": [("waiting", "endpoint-unseen")],
-    }
-    for hook in programs.removable:
-        assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (False, True), hook.name
-        wait_for(hook.is_called)
-    assert programs.late.trusts(rig.old)
-    programs.late.issue(rig.new)
-    assert of_program(rig.run(FINISH), programs.late) == [("repaired", "")]
-    wait_for(programs.late.is_called)
-
-
-def test_forty_objects_are_planned_and_prepared(rig: RotationRig) -> None:
-    programs = rig.create(Shape("many"), copies=40)
-    rig.rotation.publish()
-    plan = rig.run(PREPARE, check_mode=True)
-    assert sum(entry.startswith("write ") for entry in plan["plan_digests"]) == len(programs)
-    result = rig.run(PREPARE, approved_plan=plan["plan_digests"])
-    assert codes(result, programs) == {program.name: [("repaired", "")] for program in programs}
-    with rig.calling() as calls:
-        rig.rotation.switch()
-        for program in programs:
-            program.issue(rig.new)
-        calls.wait_for_more(1)
-    assert calls.failures == {}
 
 
 def play(directory: Path, report: str, *arguments: str, **variables: Any) -> tuple[int, dict[str, str]]:

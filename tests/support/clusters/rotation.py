@@ -39,6 +39,8 @@ class Rotation:
         self.outgoing = pki.KeyPair.read(self._directory, "ca")
         self.successor = successor
         self._line: tuple[pki.KeyPair, ...] = (successor,)
+        #: Further CAs that the cluster publishes after those of each step.
+        self.further: tuple[pki.KeyPair, ...] = ()
 
     def publish(self, *, for_clients: bool = True) -> None:
         """Let every verifier of the control plane trust both CAs. The outgoing one signs.
@@ -115,7 +117,7 @@ class Rotation:
         for server in self._cluster.servers:
             for bundle in (pki.BUNDLE, *((pki.CLIENT_BUNDLE,) if for_clients else ())):
                 path = server.pki(self._cluster.directory) / bundle
-                path.write_bytes(b"".join(pair.certificate_pem for pair in pairs))
+                path.write_bytes(b"".join(pair.certificate_pem for pair in (*pairs, *self.further)))
 
     def _sign(
         self,
