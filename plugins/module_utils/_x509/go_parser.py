@@ -364,7 +364,7 @@ def _check_subtree(tag: int, value: bytes) -> None:
         text = value.decode("latin-1")
         local, at, domain = text.rpartition("@") if tag == 0x81 else ("", "", text)
         if (
-            not is_domain(domain, is_constraint=not at)
+            not (value.isascii() and is_domain(domain, is_constraint=not at))
             or (at and not (local and domain))
             or (tag == 0x86 and _is_address(domain))
         ):

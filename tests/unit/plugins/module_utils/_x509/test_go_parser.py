@@ -33,7 +33,8 @@ LEAF = issue(
                 [x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in ("1.2.3", "1.2.4")]
             ),
             False,
-        )
+        ),
+        (x509.NameConstraints([x509.RFC822Name("dev@b.cd")], None), False),
     ],
 )
 HOOK, SERIAL = b"\x0c\x04hook", LEAF.certificate.serial_number.to_bytes(20, "big")
@@ -52,6 +53,7 @@ ROWS: list[tuple[str, tuple[bytes, bytes], str]] = [
     ("a compressed point", (b"\x03\x42\x00\x04", b"\x03\x42\x00\x03"), "invalid point"),
     ("version 4", (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"), "invalid version"),
     ("version 1 with extensions", (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x00"), ""),
+    ("a constraint for a mailbox that is not ASCII", (b"dev@b.cd", b"d\xe9v@b.cd"), "failed to parse name constraint"),
     ("a subject key identifier that is a sequence", (b"\x06\x03\x55\x1d\x25", b"\x06\x03\x55\x1d\x0e"), "invalid subject key identifier"),
 ]  # fmt: skip
 
