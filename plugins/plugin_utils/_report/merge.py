@@ -39,10 +39,14 @@ def merge(reports: Sequence[Report]) -> Report:
                 )
             else:
                 entries.append((report["made_at"], cluster))
-    clusters = []
+    clusters, taken = [], {name for name, entries in kept.items() if len(entries) == 1}
     for name, entries in kept.items():
         for _time, cluster in entries:
             new = name if len(entries) == 1 else f"{name} ({cluster['uid']})"
+            # An earlier merge may have made the same name, and a UID is what a cluster says about itself.
+            while new != name and new in taken:
+                new += " (2)"
+            taken.add(new)
             clusters.append({**cluster, "name": new})
             notes += [f"cluster {new}: another cluster has the name {name} too"] if new != name else []
     more = len(notes) - MOST_NOTES

@@ -54,6 +54,10 @@ MERGED: dict[str, tuple[list[tuple[int, dict[str, Any]]], list[tuple[str, str, A
         [(1, {"prod": audited("12345678-a", OLD)}), (1, {"prod": audited("12345678-b", OLD)}), (1, {"x": audited("3", OLD)})],
         [("prod (12345678-a)", "12345678-a", OLD), ("prod (12345678-b)", "12345678-b", OLD), ("x", "3", OLD)], 2,
     ),
+    "a name that another cluster has": (
+        [(1, {"prod": audited(uid, OLD)}) for uid in "12"] + [(1, {"prod (1)": audited("1", OLD)})],
+        [("prod (1)", "1", OLD), ("prod (1) (2)", "1", OLD), ("prod (2)", "2", OLD)], 2,
+    ),
     "failed, then audited": ([(1, {"a": failed()}), (3, {"a": audited("1", OLD)})], [("a", "1", OLD)], 1),
     "audited, then failed": ([(1, {"a": audited("1", NEW)}), (3, {"a": failed()})], [("a", "", None)], 1),
 }  # fmt: skip
