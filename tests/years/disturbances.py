@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from tests.support import snapshot_lab, snapshot_pods
 from tests.support.snapshot_rig import release_server
 from tests.support.world.journal import DONE
-from tests.years.places import PLANT
 from tests.years.runs import host
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ _TOKEN_SECONDS = 600
 #: After this time the next run believes that the Lease of a killed run is old.
 _LATER = datetime.timedelta(minutes=10)
 #: The releases of the snapshot controller before and after the upgrade.
-_BEFORE, _AFTER = "8.2.1", "8.7.0"
+_BEFORE, _AFTER = "7.0.2", "8.7.0"
 #: The chance of a disturbance in a month.
 _CHANCE = 0.6
 
@@ -147,15 +146,16 @@ def _end_token(years: Years, place: Place, chance: Random) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _upgrade(years: Years, _place: Place, _chance: Random) -> Iterator[None]:
-    """Upgrade the snapshot controller of the plant. A second run changes nothing."""
-    plant = years.places[PLANT]
+def _upgrade(years: Years, plant: Place, _chance: Random) -> Iterator[None]:
+    """Upgrade the snapshot controller. A second run changes nothing."""
     plant.journal.add(DONE, f"the snapshot controller is upgraded from {_BEFORE} to {_AFTER}")
-    snapshot_lab.install(plant.cluster, _BEFORE, pods=False)
-    with release_server(_AFTER) as source, snapshot_pods.running(plant.cluster, _BEFORE, _AFTER):
+    snapshot_lab.install(plant.cluster, _BEFORE, webhook=False, pods=False)
+    releases = (_BEFORE, _AFTER)
+    with release_server(*releases) as source, snapshot_pods.running(plant.cluster, *releases):
+        snapshot_pods.wait_until_ready(plant.cluster, _BEFORE)
         given = {"snapshot_controller_version": _AFTER, "snapshot_controller_source": source}
         for status in ("changed", "ok"):
-            row = years.run("upgrade", "--limit", PLANT, **given).rows.get(PLANT, {})
+            row = years.run("upgrade", "--limit", plant.place, **given).rows.get(plant.place, {})
             if row.get("status") != status:
                 years.violate("4 green", plant, "", f"the upgrade is not {status}: {row}")
     yield

@@ -251,11 +251,12 @@ class Years:
         """Run the playbooks of a month while all programs are called. Judge what is after them."""
         place = self.places[chance.choice([PLANT, EKS])]
         disturbance = None if place.months_off else disturbances.draw(chance, self.choice)
-        blocks = [disturbance] if disturbance else []
+        blocks = [(disturbance, place)] if disturbance else []
         month_of_upgrade = 1 if self.choice else Random(self.seed).randrange(_SIX_YEARS)
-        if self._is_chosen("upgrade") and number % _SIX_YEARS == month_of_upgrade:
-            blocks += [] if self.places[PLANT].months_off else [disturbances.UPGRADE]
-        self.seen.events += [f"{block.id} {place.place}" for block in blocks]
+        plant = self.places[PLANT]
+        if self._is_chosen("upgrade") and number % _SIX_YEARS == month_of_upgrade and not plant.months_off:
+            blocks.append((disturbances.UPGRADE, plant))
+        self.seen.events += [f"{block.id} {where.place}" for block, where in blocks]
         before = self._call_all()
         with contextlib.ExitStack() as stack:
             callers = {
@@ -263,8 +264,8 @@ class Years:
                 for entry in self.ours
                 if not entry.months_off
             }
-            for block in blocks:
-                stack.enter_context(block.block(self, place, chance))
+            for block, where in blocks:
+                stack.enter_context(block.block(self, where, chance))
             certificates = self._play_all()
         for name, caller in callers.items():
             self.seen.calls += sum(map(len, caller.answers.values()))
@@ -312,10 +313,13 @@ class Years:
         self._each(Place.settle)
         self.answers = self._call_all()
         is_hindered = bool(disturbance and disturbance.is_obstacle)
+        # A failure of the canary stops all others.
+        is_stopped = any(row["status"] == "not started" for row in certificates.rows.values())
         for place in self.ours:
             if not place.months_off:
                 self._judge_precision(place)
-                self._judge_recovery(place, certificates, is_hindered=is_hindered and place is disturbed)
+                is_hindered_here = is_hindered and (is_stopped or place is disturbed)
+                self._judge_recovery(place, certificates, is_hindered=is_hindered_here)
         plant = self.places[PLANT]
         if not (plant.months_off or is_hindered):
             for name, text in invariants.worse_than_twin(self.answers[PLANT], self.answers[TWIN]):

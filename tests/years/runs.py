@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 #: A run takes no longer, with all waits for another run.
 SECONDS = 600
-#: Resources that a run writes without a change: what it asks by a write, and the Leases that it deletes again.
-_NO_CHANGE = ("leases", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "pods/portforward")
+#: Resources that a run writes without a change: what it asks by a write, and Leases and probes that it deletes again.
+_NO_CHANGE = (
+    *("leases", "volumesnapshots"),
+    *("selfsubjectaccessreviews", "selfsubjectrulesreviews", "pods/portforward"),
+)
 _REPAIR = {"probe_urls": True, "proof_after": 1, "wait_timeout": 30}
 #: The variables of each playbook.
 _VARIABLES: dict[str, dict[str, Any]] = {
@@ -45,7 +48,7 @@ _VARIABLES: dict[str, dict[str, Any]] = {
     },
     "upgrade": {
         "snapshot_controller_accept": ["kubectl"],
-        "snapshot_controller_controller": {"spec": {"minReadySeconds": 1}},
+        "snapshot_controller_validation_webhook": False,
     },
 }
 
