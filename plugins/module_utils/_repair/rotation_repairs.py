@@ -56,7 +56,9 @@ def plan_add_successor(case: Case) -> BundleAction | Refusal | None:
             state=WAITING,
         )
     missing = case.data.ca.cas.missing_in(case.point.config.ca_bundle)
-    planned = plan_edit(case, "".join(ca.pem for ca in missing), mode=APPEND)
+    # The API server needs no root above a CA of a caBundle. The root of a company verifies more than the cluster's CA.
+    own = (entry.pem for ca in missing for entry in ca.certificates if entry.fingerprint in ca.fingerprints)
+    planned = plan_edit(case, "".join(own), mode=APPEND)
     return replace(planned, reason=planned.reason + until) if isinstance(planned, Refusal) else planned
 
 

@@ -28,6 +28,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base import a
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import (
     ClusterCa,
     ClusterCas,
+    find_cas,
+    published_cas,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import PublishedCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
@@ -148,6 +150,18 @@ def test_a_ca_is_added_only_if_it_verifies_every_endpoint(
     assert code(outcome) == expected
     if isinstance(outcome, bundle_repairs.BundleAction):
         assert [edit.fingerprints for edit in outcome.edits] == [(NEW.fingerprint,)]
+
+
+def test_the_root_above_a_successor_is_not_added() -> None:
+    """The root of a company verifies more than the cluster's CA. The API server needs no root above a CA of a caBundle."""
+    root = authority("company", not_before=NOW - 900 * DAY)
+    first, second = (authority("cluster", root, not_before=NOW - age * DAY) for age in (500, 5))
+    cas = find_cas(published_cas(root.pem + first.pem + second.pem), leaf(first).pem, now=NOW)
+    assert cas
+    case = case_of(configuration(first.pem), served(leaf(first)), check="bundle-without-successor")
+    outcome = rotation_repairs.plan_add_successor(replace(case, data=replace(case.data, ca=CaData(cas))))
+    assert isinstance(outcome, bundle_repairs.BundleAction)
+    assert [edit.fingerprints for edit in outcome.edits] == [(second.fingerprint,)]
 
 
 def test_an_endpoint_that_was_not_read_may_serve_something_else() -> None:
