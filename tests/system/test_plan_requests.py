@@ -250,7 +250,7 @@ def upgrade(
     cluster = without_snapshots
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(release_server(OLD, NEW))
-        snapshot_lab.install(cluster, OLD, webhook=False, pods=False)
+        snapshot_lab.install(cluster, OLD, pods=False)
         stack.callback(snapshot_kept.remove, cluster)
         stack.enter_context(snapshot_pods.running(cluster, OLD, NEW))
         snapshot_pods.wait_until_ready(cluster, OLD)
@@ -258,7 +258,6 @@ def upgrade(
         given: dict[str, Any] = {
             "version": NEW,
             "accept": ["kubectl"],
-            "validation_webhook": False,
             "source": source,
             "cache_directory": str(tmp_path_factory.mktemp("releases")),
             "step_timeout": 60,
@@ -267,9 +266,17 @@ def upgrade(
 
 
 ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/snapshot-controller-runner"
+#: The kinds of the objects that a validation webhook leaves.
+WEBHOOK = {
+    "validatingwebhookconfigurations", "services", "secrets", "serviceaccounts",
+    "clusterroles", "clusterrolebindings", "deployments",
+}  # fmt: skip
 #: What happens before a run -> the ids of its steps that write.
 UPGRADE_RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "upgrade": ("", ("crds", "controller-rbac", "controller")),
+    "upgrade and removal of the webhook": (
+        "",
+        ("crds", "configurations-delete", "controller-rbac", "controller", "validation-clean"),
+    ),
     "nothing to do": ("", ()),
     "repair": (ROLE, ("controller-rbac",)),
 }
@@ -284,7 +291,7 @@ def test_the_writes_of_an_upgrade(
     if lost:
         rig.cluster.api("DELETE", lost)
     plan = run(check_mode=True)
-    assert tuple(write.id for write in promised) == tuple(plan["due"]) == steps, plan
+    assert tuple(dict.fromkeys(write.id for write in promised)) == tuple(plan["due"]) == steps, plan
     listed = {
         (APPLIED[entry["change"]], f"{entry['kind'].lower()}s", entry["name"])
         for step in plan["foreseen"]
@@ -299,3 +306,6 @@ def test_the_writes_of_an_upgrade(
     assert not result.get("failed"), result
     assert {entry for entry in made(rig, since) if entry[1] != "volumesnapshots"} == listed
     assert bool(listed) is bool(steps)
+    assert {resource for verb, resource, _name in listed if verb == "delete"} == (
+        WEBHOOK if "validation-clean" in steps else set()
+    )
