@@ -291,6 +291,7 @@ options:
   targets:
     description:
       - The objects whose C(caBundle) is changed. The module reads and plans all of them before the first write.
+      - A run also keeps the trust of other objects to which a task added a CA for this Secret, as long as they hold it and call O(service).
     type: list
     elements: dict
     suboptions:

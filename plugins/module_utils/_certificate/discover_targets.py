@@ -11,7 +11,8 @@ With ``discover_targets`` a run lists the objects that call the Service. The Sec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from .._base.result import Result
 from .._csr import markers, secret_content
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
-from .._kube.errors import KubeError
+from .._kube.errors import KubeError, MissingPermissions
 from .._webhook import bundle_targets, probe_webhook, service_callers
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import TargetError
@@ -53,6 +54,7 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     targets = (*run.targets, *(caller.target for caller in used))
     if run.serving.probe is not None and used:
         probe_webhook.check_targets(targets, run.serving.probe)
+    targets = (*targets, *_find_trusting(run, secret, [*run.targets, *(caller.target for caller in callers)]))
     return replace(run, targets=targets, discovered=discovery.record), discovery
 
 
@@ -76,6 +78,26 @@ def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Se
     else:
         callers = _read_recorded(run, secret, service, anchors)
     return tuple(caller for caller in callers if (caller.target.kind, caller.target.name) not in named)
+
+
+def _find_trusting(
+    run: CertificateRun, secret: ExistingSecret | None, known: Collection[Target]
+) -> Iterator[Target]:
+    """Yield the other targets that trust the certificate by a recorded CA. They would refuse a certificate of another CA.
+
+    Two tasks with different targets may share a Secret, and a target may leave the list of its task.
+    """
+    service, places = run.intent.service_name, {(target.kind, target.name) for target in known}
+    if service is None or secret is None or not secret_content.is_for(secret, run.intent):
+        return
+    entries = target_anchors.added_entries(secret.annotations)
+    for target in target_anchors.targets_of(entries, {entry.partition("=")[2] for entry in entries}):
+        if (target.kind, target.name) in places:
+            continue
+        with contextlib.suppress(TargetError, MissingPermissions):
+            caller = service_callers.judge(target, bundle_targets.read(run.client, target), service, entries)
+            if caller and caller.holds(entries) and not bundle_targets.find_bundle_writer(target, caller.obj):
+                yield caller.target
 
 
 def report(result: Result, discovery: Discovery) -> Result:

@@ -43,6 +43,10 @@ class ServiceCaller:
         """True if at least one caBundle may be written."""
         return len(self.skipped) < len(self.configs)
 
+    def holds(self, recorded: Collection[str]) -> bool:
+        """Return True if a caBundle holds a recorded anchor."""
+        return any(_holds_recorded(self.target, config, recorded) for config in self.configs)
+
 
 def list_callers(
     client: Client, service: ServiceName, recorded: Collection[str] = (), *, needs_all: bool = True

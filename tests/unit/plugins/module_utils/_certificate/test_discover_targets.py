@@ -24,6 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import OwnedTargetError
 
+from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._certificate.runs import COLLECTION, HOOK, NEW, PATH, PENDING, SPEC
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -113,6 +114,26 @@ def test_a_later_run_without_the_option_reads_only_the_recorded_targets() -> Non
     result = run(api)
     assert (result.changed, targets_of(result)) == (False, [("hook", False)])
     assert api.asked == [("GET", PATH), ("GET", f"{LISTS[0]}/hook")]
+
+
+@pytest.mark.parametrize(
+    ("objects", "renewed"),
+    [
+        ([hook(ca().pem)], True),
+        ([hook(ca("old").pem)], False),
+        ([hook(ca().pem, service="other")], False),
+        ([hook(ca().pem, annotations={"cert-manager.io/inject-ca-from": "apps/hook"})], False),
+        ([], False),
+    ],
+    ids=["trusts it", "another CA", "another service", "another manager", "deleted"],
+)
+def test_a_renewal_keeps_the_trust_of_the_target_of_another_task(objects: list[Any], renewed: bool) -> None:
+    """Two tasks with different targets may share a Secret. The other webhook would refuse a certificate of a new CA."""
+    marks = {**MARKED["annotations"], markers.ANCHORS: f"{ENTRY}/h0={NEW}"}
+    secret = secret_object(leaf(not_after=NOW + DAY / 10), **{**MARKED, "annotations": marks})
+    result = run(api_with(secret, *objects))
+    assert targets_of(result) == ([("hook", True)] if renewed else [])
+    assert result.values["pending"]
 
 
 @pytest.mark.parametrize("objects", [[], [hook(service="other")]], ids=["deleted", "another service"])
