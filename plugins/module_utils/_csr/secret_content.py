@@ -210,13 +210,13 @@ def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
     annotations = {
         **_annotations(intent),
         **_records(content),
-        markers.CREATED: markers.created(content.key_sha256),
+        markers.CREATED: markers.created(content.key_sha256) or None,
     }
     metadata = {
         "name": spec.name,
         "namespace": spec.namespace,
         "labels": {**markers.labels_for(spec), **spec.labels},
-        "annotations": {key: text for key, text in annotations.items() if text},
+        "annotations": {key: text for key, text in annotations.items() if text is not None},
     }
     data = {key: _encoded(text) for key, text in _data(spec, content).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}

@@ -186,15 +186,15 @@ def test_a_new_secret() -> None:
         "private_key_key": "key.pem",
         "ca_key": "ca.pem",
         "labels": {"tier": "edge"},
-        "annotations": {"note": "n"},
+        "annotations": {"note": "n", "empty": ""},
     }
     body = secret_content.new_secret(intent(secret=spec), CONTENT)
     assert (body["apiVersion"], body["kind"], body["type"]) == ("v1", "Secret", "Opaque")
     assert decoded(body["data"]) == {"cert.pem": "CERTIFICATE", "key.pem": "KEY", "ca.pem": "CA"}
     assert body["metadata"]["labels"]["tier"] == "edge"
     assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "certflow.kubernetes"
-    annotations = {SERVICE: "apps/hook", SIGNER: KUBELET_SERVING, ANCHORS: "kind/name=print", "note": "n"}
-    assert body["metadata"]["annotations"] == annotations
+    own = {SERVICE: "apps/hook", SIGNER: KUBELET_SERVING, ANCHORS: "kind/name=print"}
+    assert body["metadata"]["annotations"] == {**own, "note": "n", "empty": ""}
 
 
 def applied(obj: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
