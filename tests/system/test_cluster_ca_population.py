@@ -15,6 +15,9 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.rotation_checks import (
+    ROTATION_ROWS,
+)
 
 from tests.support import clusters
 from tests.support.clusters import pki
@@ -202,15 +205,15 @@ def finish(fleet: RotatingFleet) -> None:
 
 
 def remove(fleet: RotatingFleet) -> None:
-    """The cluster publishes only the successor. The audit names what was never prepared, and nothing else."""
+    """The cluster publishes only the successor. The audit finds no rotation, and no trust that is left."""
     for rig in fleet.rigs.values():
         rig.rotation.drop_outgoing()
         rig.kubeconfig = rig.cluster.kubeconfig_for(rig.user)
     fleet.trust("new")
     fleet.wait_for_calls()
-    audit = fleet.play(name="audit", certflow_fail_on="never")
-    print([(entry["check"], entry["object"]["name"], entry["cause"]) for entry in failed(audit)])
+    findings = failed(fleet.play(name="audit", certflow_fail_on="never"))
     fleet.show("the outgoing CA is removed: audit")
+    assert {entry["check"] for entry in findings}.isdisjoint(row.id for row in ROTATION_ROWS)
 
 
 def assert_only_foreign_failed(fleet: RotatingFleet) -> None:
@@ -312,7 +315,8 @@ def abandon(fleet: RotatingFleet) -> None:
         fleet.play(name="audit", certflow_fail_on="never", certflow_audit_options={"probe_urls": True})
     )
     named = {entry["object"]["name"] for entry in findings if entry["check"] == "ca-left"}
-    print(named)
+    called = fleet.of(PREPARED, ACCEPTED, LATE)
+    assert named >= {program.full_name for host, program in called if not fleet.is_unseen(host, program)}
     for host, rig in fleet.rigs.items():
         outgoing = [rig.new.certificate_pem.decode()]
         fleet.variables[host]["certflow_cluster_ca"] = {"outgoing": outgoing, "confirmed": True}
