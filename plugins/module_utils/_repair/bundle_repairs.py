@@ -12,6 +12,7 @@ an accepted owner that still writes the field. Writes of this collection itself 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,9 +34,12 @@ from .._webhook import bundle_content, bundle_patch, bundle_targets, service_cal
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.served_chains import ServedChain
+from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.chain_judge import judge
+from .._x509.errors import CertificateError
 from .repair_model import WAITING, Action, Case, Refusal, RepairOptions, RepairWrite, Written
+from .surroundings import MountedSecret
 
 Object = Mapping[str, Any]
 RECORD = "certflow.kubernetes/repaired"
@@ -454,6 +458,16 @@ def _recorded(edit: BundleEdit, record: Mapping[str, Any]) -> BundleEdit:
 def refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
     """Return why the API server would refuse an endpoint with this bundle, "" if it would accept every endpoint."""
     return next(filter(None, (_judged(case, bundle, chain).refusal for chain in seen)), "")
+
+
+def accepted_secrets(case: Case, bundle: str) -> Iterator[tuple[CertificateFacts, MountedSecret]]:
+    """Yield each Secret of the pods whose certificate the API server would accept with this bundle, with the certificate."""
+    for secret in case.around.secrets:
+        with contextlib.suppress(CertificateError):
+            leaf, sent = certificate_facts.load_leaf_and_chain(secret.certificate)
+            name = case.point.config.server_name
+            if judge(leaf, bundle, name=name, intermediates=sent, now=case.data.now).verdict.ok:
+                yield leaf, secret
 
 
 def _judged(case: Case, bundle: str, chain: ServedChain) -> Any:

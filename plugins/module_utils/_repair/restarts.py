@@ -19,9 +19,7 @@ from .._webhook import workloads
 from .._webhook.admission_match import AdmissionRequest, match
 from .._webhook.call_failures import ADMISSION
 from .._webhook.workloads import WebhookWorkload
-from .._x509 import certificate_facts
-from .._x509.chain_judge import judge
-from .._x509.errors import CertificateError
+from .bundle_repairs import accepted_secrets
 from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written
 from .surroundings import MountedSecret
 
@@ -89,18 +87,12 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
 def _unserved(case: Case) -> MountedSecret | None:
     """Return the newest Secret of the pods whose certificate the API server accepts, if an endpoint serves another one."""
     served = case.served
-    good: list[tuple[Any, MountedSecret]] = []
-    for secret in case.around.secrets:
-        try:
-            leaf, sent = certificate_facts.load_leaf_and_chain(secret.certificate)
-        except CertificateError:
-            continue
-        config = case.point.config
-        judged = judge(leaf, config.ca_bundle, name=config.server_name, intermediates=sent, now=case.data.now)
-        is_newer = all(leaf.not_before >= entry.not_before for entry in served)
-        is_served = all(leaf.fingerprint == entry.fingerprint for entry in served)
-        if judged.verdict.ok and is_newer and not is_served:
-            good.append((leaf.not_before, secret))
+    good = [
+        (leaf.not_before, secret)
+        for leaf, secret in accepted_secrets(case, case.point.config.ca_bundle)
+        if all(leaf.not_before >= entry.not_before for entry in served)
+        and not all(leaf.fingerprint == entry.fingerprint for entry in served)
+    ]
     return max(good, key=lambda pair: pair[0])[1] if good else None
 
 

@@ -26,6 +26,7 @@ from .bundle_repairs import (
     ABSENT,
     APPEND,
     BundleAction,
+    accepted_secrets,
     plan_edit,
     refusal_to_remove,
 )
@@ -87,6 +88,15 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
             "still-needed",
             "the caBundle would be empty, so the API server would trust the roots of its own machine",
             "Add the CA that verifies what the endpoints serve first",
+        )
+    kept = [secret for _leaf, secret in accepted_secrets(case, left)]
+    lost = [secret for _leaf, secret in accepted_secrets(case, bundle) if secret not in kept]
+    if lost:
+        return Refusal(
+            "outgoing-served",
+            f"{lost[0]}, which the pods mount, has a certificate of the outgoing CA, and the pods serve it after a restart",
+            "Let the owner of the certificate renew it",
+            state=WAITING,
         )
     return refusal_to_remove(case, left, going) or plan_edit(case, pem, mode=ABSENT)
 

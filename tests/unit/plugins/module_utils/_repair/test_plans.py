@@ -364,6 +364,26 @@ def test_an_endpoint_that_is_not_ready_counts(
         assert all(any("late" in note for note in plan.notes) for plan in plans)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("mounted", "expected"),
+    [
+        (leaf(OLD), "outgoing-served"),
+        (leaf(NEW), "planned"),
+        (leaf(OLD, name="other.demo.svc"), "planned"),
+        (leaf(STRANGER), "planned"),
+    ],
+    ids=["outgoing", "successor", "another name", "never accepted"],
+)
+def test_pods_come_back_with_the_certificate_of_their_secret(mounted: Issued, expected: str) -> None:
+    """Each endpoint serves a certificate of the successor. Then an old Secret is restored, which the pods read at their next start."""
+    others = (replace(secret(FRESH, "text"), certificate="no certificate"), secret(FRESH, "good"))
+    secrets = (*others, secret(mounted))
+    case = case_of(configuration(OLD.pem + NEW.pem), served(leaf(NEW)), secrets=secrets)
+    old, new = (ClusterCa((ca.facts,)) for ca in (OLD, NEW))
+    rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((old, new), new))))
+    assert code(rotation_repairs.plan_remove_outgoing(rotated)) == expected
+
+
 @pytest.mark.parametrize("old", [OLD, authority("old", not_after=NOW - DAY)])
 def test_no_removal_empties_a_bundle(old: Issued) -> None:
     """The API server would trust the roots of its own machine."""
