@@ -113,6 +113,10 @@ def _lower(text: str) -> str:
 MOST_COMPARISONS = 250_000
 
 
+#: The kind of a subtree, and what _subtree returns of it.
+Subtree = tuple[int, Any]
+
+
 class ConstraintRule(NamedTuple):
     """The rule for one kind of name."""
 
@@ -126,40 +130,43 @@ def refusal(chain: Sequence[CertificateFacts]) -> str:
     """Return Go's reason if a certificate of the chain does not allow a name of a certificate below it, else "". The leaf is the first one."""
     comparisons = 0
     for position, member in enumerate(chain):
-        for constraints in filter(
-            None, (above.extensions.get(NAME_CONSTRAINTS) for above in chain[position + 1 :])
-        ):
+        above = chain[position + 1 :] if member.alternative_names else ()
+        for constraints in filter(None, (entry.extensions.get(NAME_CONSTRAINTS) for entry in above)):
             comparisons += len(member.alternative_names) * sum(map(len, constraints))
             if comparisons > MOST_COMPARISONS:
                 return "too many names and constraints to compare"
+            permitted, excluded = (
+                [(tag, _subtree(tag, base)) for tag, base in part if tag in NAME_KINDS]
+                for part in constraints
+            )
             for name in member.alternative_names:
-                problem = _refused(name, *constraints)
+                problem = _refused(name, permitted, excluded)
                 if problem:
                     return problem
     return ""
 
 
-def _refused(name: GeneralName, permitted: Sequence[GeneralName], excluded: Sequence[GeneralName]) -> str:
+def _refused(name: GeneralName, permitted: Sequence[Subtree], excluded: Sequence[Subtree]) -> str:
     kind, encoded = name
     if kind not in NAME_KINDS:
         return ""
     rule = RULES[kind]
-    shown = _shown(encoded, kind)
+    shown = _shown(_subtree(kind, encoded))
     try:
         value = _comparable(kind, encoded)
     except CertificateError as error:
         return error.cause
     allowing = [base for tag, base in permitted if tag == kind]
-    if allowing and not any(rule.is_within(value, _subtree(kind, base), False) for base in allowing):
+    if allowing and not any(rule.is_within(value, base, False) for base in allowing):
         return f"{rule.word} {shown} is not permitted by any constraint"
     for base in (base for tag, base in excluded if tag == kind):
-        if rule.is_within(value, _subtree(kind, base), True):
-            return f"{rule.word} {shown} is excluded by constraint {_shown(base, kind)}"
+        if rule.is_within(value, base, True):
+            return f"{rule.word} {shown} is excluded by constraint {_shown(base)}"
     return ""
 
 
-def _shown(value: bytes, kind: int) -> str:
-    return json.dumps(str(_subtree(kind, value)), ensure_ascii=False)
+def _shown(value: Any) -> str:
+    return json.dumps(str(value), ensure_ascii=False)
 
 
 def _subtree(kind: int, value: bytes) -> Any:
