@@ -17,6 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.remove import remove
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import ephemeral_ca, private_keys
@@ -80,6 +81,21 @@ def test_the_anchor_is_removed_before_the_secret() -> None:
     result = absent(api)
     assert (result.changed, result.warnings) == (True, ())
     assert api.writes() == GONE
+
+
+def test_each_write_of_a_removal_is_in_the_plan_and_compared_with_it() -> None:
+    """The plan has the caBundle and the Secret. Without one of them no write is sent."""
+    fixed = ["cluster:x"]
+    plan = PlanGuard(fixed=fixed)
+    api = api_with(secret_object(PAIR, **OURS))
+    remove(CertificateRun(api, intent(), (HOOK,), check_mode=True, guard=plan))  # type: ignore[arg-type]
+    assert len(plan.writes) == len(GONE)
+    for lacking in plan.writes:
+        api = api_with(secret_object(PAIR, **OURS))
+        guard = PlanGuard(sorted(plan.writes - {lacking}), fixed)
+        with fails("plan-differs"):
+            remove(CertificateRun(api, intent(), (HOOK,), guard=guard))  # type: ignore[arg-type]
+        assert api.writes() == []
 
 
 def named(name: str, **annotations: str) -> dict[str, Any]:
