@@ -83,21 +83,28 @@ def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Se
 def _find_trusting(
     run: CertificateRun, secret: ExistingSecret | None, known: Collection[Target]
 ) -> Iterator[Target]:
-    """Yield the other targets that trust the certificate by a recorded CA. They would refuse a certificate of another CA.
+    """Yield the other webhooks that trust the certificate by a recorded CA. They would refuse a certificate of another CA.
 
     Two tasks with different targets may share a Secret, and a target may leave the list of its task.
     """
-    service, places = run.intent.service_name, {(target.kind, target.name) for target in known}
+    service = run.intent.service_name
     if service is None or secret is None or not secret_content.is_for(secret, run.intent):
         return
     entries = target_anchors.added_entries(secret.annotations)
     for target in target_anchors.targets_of(entries, {entry.partition("=")[2] for entry in entries}):
-        if (target.kind, target.name) in places:
+        used = [other.webhooks for other in known if (other.kind, other.name) == (target.kind, target.name)]
+        if () in used:  # each webhook that calls the Service
             continue
         with contextlib.suppress(TargetError, MissingPermissions):
-            caller = service_callers.judge(target, bundle_targets.read(run.client, target), service, entries)
-            if caller and caller.holds(entries) and not bundle_targets.find_bundle_writer(target, caller.obj):
-                yield caller.target
+            obj = bundle_targets.read(run.client, target)
+            webhooks = tuple(
+                config.webhook
+                for config in bundle_targets.client_configs(target, obj, service=service)
+                if service_callers.holds_recorded(target, config, entries)
+                and not any(config.webhook in names for names in used)
+            )
+            if webhooks and not bundle_targets.find_bundle_writer(target, obj):
+                yield replace(target, webhooks=tuple(filter(None, webhooks)))
 
 
 def report(result: Result, discovery: Discovery) -> Result:

@@ -43,10 +43,6 @@ class ServiceCaller:
         """True if at least one caBundle may be written."""
         return len(self.skipped) < len(self.configs)
 
-    def holds(self, recorded: Collection[str]) -> bool:
-        """Return True if a caBundle holds a recorded anchor."""
-        return any(_holds_recorded(self.target, config, recorded) for config in self.configs)
-
 
 def list_callers(
     client: Client, service: ServiceName, recorded: Collection[str] = (), *, needs_all: bool = True
@@ -126,7 +122,7 @@ def _reason(target: Target, obj: Object, config: ClientConfig, recorded: Collect
     if not config.ca_bundle.strip():
         return ""
     writers = tuple(find_bundle_managers(target, obj, config.webhook))
-    if OWN_MANAGER in writers or _holds_recorded(target, config, recorded):
+    if OWN_MANAGER in writers or holds_recorded(target, config, recorded):
         return ""
     by = f"the field manager {', '.join(writers)}" if writers else "an unknown client"
     return f"its caBundle was written by {by}"
@@ -148,7 +144,8 @@ def field_path(target: Target, webhook: str) -> tuple[str, ...]:
     return tuple(f"f:{part}" for part in KINDS[target.kind].expression.split(".")[1:])
 
 
-def _holds_recorded(target: Target, config: ClientConfig, recorded: Collection[str]) -> bool:
+def holds_recorded(target: Target, config: ClientConfig, recorded: Collection[str]) -> bool:
+    """Return True if a caBundle holds a recorded anchor."""
     start = "/".join(filter(None, (target.kind, target.name, config.webhook))) + "="
     return any(
         start + anchor.fingerprint in recorded for anchor in bundle_content.certificates(config.ca_bundle)

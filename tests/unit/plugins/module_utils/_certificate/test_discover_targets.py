@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,18 @@ def test_a_renewal_keeps_the_trust_of_the_target_of_another_task(objects: list[A
     result = run(api_with(secret, *objects))
     assert targets_of(result) == ([("hook", True)] if renewed else [])
     assert result.values["pending"]
+
+
+def test_a_renewal_keeps_the_trust_of_a_webhook_that_the_task_does_not_name() -> None:
+    obj = hook(ca().pem)
+    obj["webhooks"] = [{**obj["webhooks"][0], "name": name} for name in ("h0", "h1", "h2")]
+    record = f"{ENTRY}/h0={NEW} {ENTRY}/h1={NEW}"
+    marks = {**MARKED["annotations"], markers.ANCHORS: record}
+    secret = secret_object(leaf(not_after=NOW + DAY / 10), **{**MARKED, "annotations": marks})
+    for named, expected in ((("h1",), [["h1"], ["h0"]]), ((), [["h0", "h1", "h2"]])):
+        result = run(api_with(secret, obj), replace(HOOK, webhooks=named))
+        names = [[webhook["name"] for webhook in target["webhooks"]] for target in result.values["targets"]]
+        assert names == expected
 
 
 @pytest.mark.parametrize("objects", [[], [hook(service="other")]], ids=["deleted", "another service"])
