@@ -254,7 +254,8 @@ class Years:
         blocks = [(disturbance, place)] if disturbance else []
         month_of_upgrade = 1 if self.choice else Random(self.seed).randrange(_SIX_YEARS)
         plant = self.places[PLANT]
-        if self._is_chosen("upgrade") and number % _SIX_YEARS == month_of_upgrade and not plant.months_off:
+        is_upgrade = self._is_chosen("upgrade") and number % _SIX_YEARS == month_of_upgrade
+        if is_upgrade and not (plant.months_off or plant.is_dated):
             blocks.append((disturbances.UPGRADE, plant))
         self.seen.events += [f"{block.id} {where.place}" for block, where in blocks]
         before = self._call_all()

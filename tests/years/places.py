@@ -100,6 +100,8 @@ class Place(World):
         self.phase = "none"
         #: The number of months for which it does not run.
         self.months_off = 0
+        #: True if kubectl, which has the clock of this machine, does not accept the certificate of the API server yet.
+        self.is_dated = False
         #: True if there is a ServiceAccount for runs.
         self.has_account = False
         self.states: dict[str, State] = {}
@@ -195,6 +197,7 @@ class Place(World):
         if step and self.rotation:
             getattr(self.rotation, step)()
             if step in ("switch", "roll_back"):
+                self.is_dated = True
                 signing = self.rotation.successor if step == "switch" else self.rotation.outgoing
                 self.cas["cluster"] = Issued(signing.certificate, signing.key)
         else:
