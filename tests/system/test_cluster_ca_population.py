@@ -138,7 +138,7 @@ def assert_trust(fleet: RotatingFleet, **expected: bool) -> None:
     for host, program in fleet.of(*WRITABLE):
         rig = fleet.rigs[host]
         held = {name: program.trusts(getattr(rig, name)) for name in expected}
-        assert held == expected or (program.is_ours and held["new"]), program.name
+        assert held == expected or (program.is_ours and held.get("new")), program.name
 
 
 def switch(fleet: RotatingFleet) -> None:
@@ -346,7 +346,8 @@ def three_cas(fleet: RotatingFleet) -> None:
     fleet.issue("third", *RENEWED, LATE)
     fleet.wait_for_calls()
     fleet.play()
-    assert "repaired" not in states(fleet, *WRITABLE)
+    fleet.show("three CAs: prepare after the second switch")
+    assert_trust(fleet, third=True)
     fleet.describe_eks("IN_USE", "third")
     fleet.confirm()
     fleet.accept_owners(confirms=True)
