@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support.authority import CLIENT_AUTH
 from tests.support.failures import fails
@@ -23,6 +24,7 @@ from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
     ca,
     client_intent,
+    created,
     found,
     intent,
     key_pem,
@@ -235,6 +237,25 @@ def test_another_certificate_leaves_everything_else_alone() -> None:
     assert metadata["annotations"][ANCHORS] == "kind/name=print"
     assert {"team/x": "kept", "team/y": "new"}.items() <= metadata["labels"].items()
     assert metadata["resourceVersion"] == "12"
+
+
+def renewed(obj: dict[str, Any]) -> dict[str, Any]:
+    """Return the Secret with a new certificate and a new key of this collection."""
+    pair, seen = leaf(), secret_content.read_secret(obj, intent().secret)
+    public = private_keys.public_key_sha256(pair.key.public_key())
+    content = replace(CONTENT, certificate_pem=pair.pem, key_pem=key_pem(pair), key_sha256=public)
+    return applied(obj, secret_content.patch_content(seen, intent(), content))
+
+
+@pytest.mark.parametrize("is_created", [True, False])
+def test_a_secret_stays_created_or_adopted_at_each_renewal(is_created: bool) -> None:
+    """From the first renewal on, an adopted Secret has the label of this collection too."""
+    pair = leaf()
+    obj = secret_object(pair, **(created(pair) if is_created else {}))
+    for _renewal in range(3):
+        obj = renewed(obj)
+        seen = secret_content.read_secret(obj, intent().secret)
+        assert (seen.is_ours, seen.is_created) == (True, is_created)
 
 
 def test_the_trial_touches_no_data() -> None:
