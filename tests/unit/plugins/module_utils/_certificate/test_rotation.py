@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -663,14 +663,20 @@ def test_an_impossible_probe_is_refused_at_once(
 # The record
 
 
-def record(*, after: str, annotations: dict[str, str] | None = None, before: str = "") -> list[str]:
+def record(
+    *,
+    after: str,
+    annotations: dict[str, str] | None = None,
+    before: str = "",
+    cluster_cas: Collection[str] = (),
+) -> list[str]:
     """Return the record for the step from OLD to NEW. The bundle holds ``after`` by then."""
     held = found(OLD, **{**MARKED, "annotations": {**MARKED["annotations"], **(annotations or {})}})
     seen = TargetState(TARGET, configuration(before or after))
     anchor = TrustAnchor("test", NEW_CA.pem)
     changes = target_anchors.plan(intent(), [seen], anchor, leaf_pem=None, now=NOW)
-    record = target_anchors.record_unproven(held, [seen], changes, serial="0a", anchor=anchor)
-    return record.split()
+    options: dict[str, Any] = {"serial": "0a", "anchor": anchor, "cluster_cas": cluster_cas}
+    return target_anchors.record_unproven(held, [seen], changes, **options).split()
 
 
 def test_the_anchor_of_the_old_certificate_is_recorded_and_others_are_not() -> None:
@@ -688,6 +694,15 @@ def test_anchors_of_an_unfinished_rotation_stay_recorded() -> None:
     stranger = ca("stranger")
     earlier = {"certflow.kubernetes/unproven": f"09 {MARK}{stranger.fingerprint}"}
     assert f"{MARK}{stranger.fingerprint}" in record(after=stranger.pem, annotations=earlier)
+
+
+def test_a_ca_that_the_cluster_uses_or_will_use_is_not_recorded() -> None:
+    """A caBundle needs the successor before the switch, also if this collection added it."""
+    successor = ca("successor")
+    added = {"certflow.kubernetes/added-anchors": f"{MARK}{successor.fingerprint}"}
+    cluster_cas = {OLD_CA.fingerprint, successor.fingerprint}
+    after = OLD_CA.pem + successor.pem
+    assert record(after=after, annotations=added, cluster_cas=cluster_cas) == ["0a"]
 
 
 def test_under_the_same_ca_no_anchor_is_recorded() -> None:
