@@ -305,10 +305,6 @@ incomplete:
   returned: success
   type: list
   elements: str
-remedy:
-  description: The commands that grant the permissions that the audit lacks. It is empty if it lacks none.
-  returned: success
-  type: str
 certificate_authority_data:
   description:
     - The CAs of the cluster for the field C(certificate-authority-data) of the kubeconfig, with the CA in use first. It is empty unless
@@ -367,8 +363,8 @@ evidence:
   type: list
   elements: str
 remedy:
-  description: The way to mend it.
-  returned: failure
+  description: The way to mend it. Without a failure, the commands that grant the permissions that the audit lacks, or an empty text.
+  returned: always
   type: str
 """
 

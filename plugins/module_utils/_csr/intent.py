@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -26,6 +27,7 @@ PREFIX = "certflow.kubernetes/"
 PENDING_SUFFIX = "-pending"
 TLS_TYPE = "kubernetes.io/tls"
 TLS_KEYS = ("tls.crt", "tls.key")
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")  # the API server's rule for keys in Secrets
 _NO_SIGNER = replace(signers.GENERIC, common_names=("",))
 
 
@@ -136,6 +138,7 @@ def intent_from(parameters: Mapping[str, Any], consent: Consent = NOTHING) -> In
     short = name_policy.service_names(service, namespace)[:-1] if service else ()
     if is_asked_for:
         _check(parameters, row, request, allow)
+        _check_waiting_key(parameters, secret)
     return Intent(
         service=service,
         namespace=namespace,
@@ -228,6 +231,17 @@ def _refuse(row: Signer, request: CertificateRequest) -> None:
         )
 
 
+def _check_waiting_key(parameters: Mapping[str, Any], secret: SecretSpec) -> None:
+    """Raise RequestError if the Secret for the waiting key would have a name that is too long."""
+    longest = name_policy.LONGEST_DNS_NAME - len(PENDING_SUFFIX)
+    if not parameters.get("approve", True) and len(secret.name) > longest:
+        raise RequestError(
+            f"{secret} has a name of {len(secret.name)} characters: with approve: false, its key waits in a Secret whose "
+            f"name ends in {PENDING_SUFFIX}, which would be too long",
+            remedy=f"Set secret.name to a name of at most {longest} characters",
+        )
+
+
 def refuse_forbidden_names(
     request: CertificateRequest,
     service: str,
@@ -274,6 +288,17 @@ def _check_data_keys(spec: SecretSpec) -> None:
         raise RequestError(
             f"{spec}: two parts would have the same key in its data: {', '.join(keys)}",
             remedy="Set certificate_key, private_key_key and ca_key to different names",
+        )
+    for key in keys:
+        # k/k pkg/apis/core/validation: IsConfigMapKey
+        if not _DATA_KEY.fullmatch(key) or key in (".", ".."):
+            raise RequestError(
+                f"{spec}: {key!r} is not a valid key of its data", remedy="Use letters, digits, -, _ and ."
+            )
+    if spec.type == TLS_TYPE and (spec.certificate_key, spec.private_key_key) != TLS_KEYS:
+        raise RequestError(
+            f"{spec}: type {TLS_TYPE} holds tls.crt and tls.key, not {spec.certificate_key} and {spec.private_key_key}",
+            remedy="Set secret.type: Opaque for other keys",
         )
 
 

@@ -45,8 +45,9 @@ def shield(is_needed: bool = True) -> Iterator[None]:
         yield
     finally:
         _ShieldState.depth -= 1
-        if not _ShieldState.depth and _ShieldState.waiting is not None:
-            error, _ShieldState.waiting = _ShieldState.waiting, None
+        error = None if _ShieldState.depth else _ShieldState.waiting
+        if error is not None:
+            _ShieldState.waiting = None
             raise error
 
 

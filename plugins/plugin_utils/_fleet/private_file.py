@@ -77,10 +77,10 @@ def opened(path: str, *, create: bool = False, is_locked: bool = False) -> Itera
         try:
             if is_locked:
                 _lock(path, descriptor)
-                if not os.fstat(descriptor).st_nlink:  # the process that had the lock has replaced the file
-                    with opened(path, create=create, is_locked=True) as file:
-                        yield file
-                    return
+                while not os.fstat(descriptor).st_nlink:  # the process that had the lock has replaced the file
+                    replaced, descriptor = descriptor, _open_file(path, create)
+                    os.close(replaced)
+                    _lock(path, descriptor)
             yield PrivateFile(path, descriptor)
         finally:
             os.close(descriptor)
