@@ -102,23 +102,25 @@ def count_line(statuses: Iterable[str]) -> str:
 
 
 def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return lines for each cluster that did not end as it was, failures first, a line with the counts, and one with what is left.
+    """Return lines for the clusters that did not end as they were, failures first, a line with the counts, and one with what is left.
+
+    Clusters with the same lines share them.
 
     outcomes: the outcome of each host: status, reason, remedy, and in a plan the steps.
     """
     shown = [row for row in outcomes.items() if row[1]["status"] != OK]
     shown.sort(key=lambda row: [*RUN_STATUSES].index(row[1]["status"]))
-    groups: dict[object, list[tuple[str, Mapping[str, Any]]]] = {}
+    groups: dict[object, list[str]] = {}
+    texts: dict[object, Sequence[str]] = {}
     for host, row in shown:
-        is_shared = row.get("code") in SHARED
-        groups.setdefault((row["code"], row.get("remedy")) if is_shared else host, []).append((host, row))
+        text = (_words(row), *_plan_lines(row))
+        key = (row["code"], row.get("remedy")) if row.get("code") in SHARED else text
+        texts.setdefault(key, text)
+        groups.setdefault(key, []).append(visible(host))
     lines = [
         line
-        for group in groups.values()
-        for line in (
-            f"{', '.join(visible(host) for host, _row in group)}: {_words(group[0][1])}",
-            *_plan_lines(group[0][1]),
-        )
+        for key, hosts in groups.items()
+        for line in (f"{', '.join(hosts)}: {texts[key][0]}", *texts[key][1:])
     ]
     return [*lines, count_line(str(row["status"]) for row in outcomes.values()), _last_line(shown)]
 
@@ -137,7 +139,7 @@ def _last_line(shown: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return (
         "next: run the playbook without --check and without --tags plan"
         if is_planned
-        else "nothing is left to do"
+        else "the run did everything that it was asked for"
     )
 
 

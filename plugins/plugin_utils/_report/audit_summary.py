@@ -124,21 +124,21 @@ def _next(
 
 
 def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a line for each cluster without an audit, and one for all that fail for a shared reason or could not read the same."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    """Return a line for the clusters without an audit that have the same reason, or the same code if its reason is always shared."""
+    groups: dict[str, list[str]] = {}
+    texts: dict[str, str] = {}
     for cluster in clusters:
-        is_incomplete = cluster["status"] == report_schema.INCOMPLETE
-        shared = cluster["reason"] if is_incomplete else f"host {cluster['name']}"
-        groups.setdefault(cluster["code"] if cluster["code"] in report_schema.SHARED else shared, []).append(
-            cluster
-        )
-    return [_cluster(group[0], [cluster["name"] for cluster in group]) for group in groups.values()]
+        text = _cluster(cluster)
+        key = cluster["code"] if cluster["code"] in report_schema.SHARED else text
+        texts.setdefault(key, text)
+        groups.setdefault(key, []).append(cluster["name"])
+    return [f"{', '.join(names)}: {texts[key]}" for key, names in groups.items()]
 
 
-def _cluster(cluster: Mapping[str, Any], names: Iterable[str]) -> str:
+def _cluster(cluster: Mapping[str, Any]) -> str:
     code = f" ({cluster['code']})" if cluster["code"] else ""
     remedy = f". {cluster['remedy']}" if cluster.get("remedy") else ""
-    return f"{', '.join(names)}: {cluster['status']}{code}: {cluster['reason']}{remedy}"
+    return f"{cluster['status']}{code}: {cluster['reason']}{remedy}"
 
 
 def _comparison(report: Report) -> Iterator[str]:

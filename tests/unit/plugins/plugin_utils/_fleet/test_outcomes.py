@@ -111,7 +111,7 @@ def test_clusters_with_a_shared_reason_have_one_line() -> None:
         "e": lost("fetch", "unreachable"),
     }
     heads = [line.partition(":")[0] for line in outcomes.summary_lines(found)]
-    assert heads == ["a, b", "c", "d", "e", "5 clusters", "left"]
+    assert heads == ["a, b", "c", "d, e", "5 clusters", "left"]
 
 
 def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
@@ -132,9 +132,9 @@ def test_the_summary_has_failures_first_and_counts_quiet_clusters() -> None:
 
 
 LAST: list[tuple[dict[str, dict[str, Any]], str]] = [
-    ({"a": {"status": "ok", "reason": "x"}}, "nothing is left to do"),
-    ({"a": {"status": "changed", "reason": "x"}, "b": {"status": "skipped", "reason": "x"}}, "nothing is left to do"),
-    ({"a": {"status": "planned", "reason": "nothing to change", "steps": []}}, "nothing is left to do"),
+    ({"a": {"status": "ok", "reason": "x"}}, "the run did everything that it was asked for"),
+    ({"a": {"status": "changed", "reason": "x"}, "b": {"status": "skipped", "reason": "x"}}, "the run did everything that it was asked for"),
+    ({"a": {"status": "planned", "reason": "nothing to change", "steps": []}}, "the run did everything that it was asked for"),
     ({"a": {"status": "planned", "reason": "would", "steps": [{"id": "certificate"}]}}, "next: run the playbook without --check and without --tags plan"),
     (
         {"a": {"status": "planned", "reason": "r", "repairs": [{"state": "planned", "kind": "add-ca", "object": {}}]}},
@@ -166,7 +166,10 @@ def test_the_last_line_says_what_is_left_and_why_and_what_is_next(
 
 def test_a_quiet_fleet_has_a_short_summary() -> None:
     found = {f"h{number}": {"status": "ok", "reason": "the certificate is kept"} for number in range(100)}
-    assert outcomes.summary_lines(found) == ["100 clusters: 100 ok", "nothing is left to do"]
+    assert outcomes.summary_lines(found) == [
+        "100 clusters: 100 ok",
+        "the run did everything that it was asked for",
+    ]
 
 
 def test_a_plan_has_a_line_for_each_cluster_and_each_step() -> None:
@@ -192,7 +195,7 @@ def test_a_cluster_that_the_tags_skipped_has_its_reason() -> None:
     assert outcomes.summary_lines(found) == [
         "a: skipped: no tag",
         "1 cluster: 1 skipped",
-        "nothing is left to do",
+        "the run did everything that it was asked for",
     ]
 
 

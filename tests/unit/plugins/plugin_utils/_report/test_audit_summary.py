@@ -19,13 +19,22 @@ from tests.support.reports import failed, finding, result
 def test_the_summary_has_ten_faults_and_ten_clusters() -> None:
     results = {
         "many": result(*(finding(cause=f"fault {'x' * number}") for number in range(12))),
-        **{f"lost-{number:02}": failed("unreachable") for number in range(13)},
+        **{f"lost-{number:02}": failed("unreachable", cause=f"lost {number}") for number in range(13)},
     }
     lines = audit_summary.lines(reports.report(results), ["written: x.json"], ["it failed"])
     assert sum(": fault " in line for line in lines) == 10
     assert sum(line.startswith("lost-") for line in lines) == 10
     assert [line for line in lines if line.startswith("and ")] == ["and 2 more faults", "and 3 more clusters"]
     assert lines[-3:-1] == ["written: x.json", "it failed"]
+
+
+def test_clusters_with_the_same_reason_have_one_line() -> None:
+    results = {
+        **{f"lost-{number:02}": failed("unreachable") for number in range(60)},
+        "other": failed("unreachable", cause="no route"),
+    }
+    lines = audit_summary.lines(reports.report(results), [], [])
+    assert [line.count("lost-") for line in lines if ": unreachable (" in line] == [60, 0]
 
 
 NEXT: list[tuple[dict[str, Any], list[str], str]] = [
