@@ -418,13 +418,13 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
     if signer:
         return signer
     permissions = permissions_remedy(verdict)
-    choices = (*_signer_choices(verdict), permissions, _NAME_A_SIGNER)
+    choices = (permissions, *_signer_choices(verdict), _NAME_A_SIGNER)
     error = ProviderError(
         _cause_without_signer(verdict),
         code="missing-permissions" if verdict.is_hidden else "signer-not-known",
         evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
         or ("no mark of any provider",),
-        remedy=" ".join(dict.fromkeys(filter(None, (permissions * verdict.is_hidden, *choices)))),
+        remedy=" ".join(filter(None, choices)),
     )
     error.lacks_permissions = bool(verdict.lacking)
     raise error

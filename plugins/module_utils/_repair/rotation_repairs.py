@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from .._audit.facts.cluster_data import CaData, ClusterData
 from .._base.errors import CertflowError
+from .._base.text import some
 from .._base.times import format_time
 from .._csr.ca_rotation import ClusterCa, ClusterCas, published_cas, signer_of
 from .._webhook import bundle_content
@@ -192,8 +193,8 @@ def _waits(data: ClusterData, ca: CaData, options: RotationOptions) -> Iterator[
         if unseen or not cas.servers:
             yield _wait(
                 "api-server-unseen",
-                "not every API server showed the CA of its certificate",
-                f"Set probe_urls to true, so that the audit connects to each API server. {confirm}",
+                f"the audit saw no certificate of {f'the API server at {some(unseen)}' if unseen else 'an API server'}",
+                f"Set probe_urls to true, and let the machine that runs the task reach each of these addresses. {confirm}",
                 unseen,
             )
         if cas.signer is None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..._base.text import plural
 from ..._base.times import format_time
 from ..._webhook.call_failures import CONVERSION
 from ..._x509 import certificate_facts
@@ -124,9 +125,9 @@ def _counter_lines(data: ClusterData, name: str) -> Iterator[str]:
     total = (data.counters_after or {}).get(name, 0)
     if total:
         at = f" at {format_time(data.api_server_start)}" if data.api_server_start else ""
-        yield f"{total:.0f} failures since the API server started{at}, {_grown(data, name):.0f} of them during this audit"
+        yield f"{plural(round(total), 'failure')} since the API server started{at}, {_grown(data, name):.0f} of them during this audit"
         if data.counters_previous is not None:
-            yield f"{_grown(data, name, previous=True):.0f} failures since the previous audit"
+            yield f"{plural(round(_grown(data, name, previous=True)), 'failure')} since the previous audit"
         yield _ONE_SERVER
 
 

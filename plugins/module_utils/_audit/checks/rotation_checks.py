@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from ..._base.object_managers import OWN_MANAGER
+from ..._base.text import plural
 from ..._base.times import format_time
 from ..._csr import ca_rotation
 from ..._csr.ca_rotation import (
@@ -259,7 +260,7 @@ def check_pods(data: ClusterData) -> Iterator[AuditFinding]:
         yield AuditFinding(check, SKIP if ca.old_pods is None else PASS, CLUSTER)
     for name, count in (ca.old_pods or {}).items():
         kind, namespace, own = name
-        words = f"{count} of its pods are older than {_youngest(ca)}"
+        words = f"it has {plural(count, 'pod')} from before {_youngest(ca)}"
         yield AuditFinding(check, FAIL, AuditedObject(kind, own, namespace=namespace), words)
     names = tuple(f"{kind} {namespace}/{own}" for kind, namespace, own in ca.early_pods)
     if names:

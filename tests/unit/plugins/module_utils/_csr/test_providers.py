@@ -290,6 +290,7 @@ def test_the_remedy_names_the_signer_of_each_possible_provider(
         providers.signer_for(verdict)
     assert [text for text in texts if text not in caught.value.remedy] == []
     assert ("permission" in caught.value.remedy) == bool(verdict.lacking)
+    assert caught.value.remedy.startswith(providers.permissions_remedy(verdict)), "the first step"
     assert caught.value.lacks_permissions == bool(verdict.lacking)
     assert "docs/rbac" not in caught.value.remedy, "the operation names the files of its task"
 
