@@ -129,12 +129,12 @@ class Case:
 
     @property
     def serves(self) -> Serving:
-        """Return what the point may serve."""
+        """Return what the point may serve. A Service that does not exist now may come back, and its pods still serve what they did."""
         backend = self.backend
         chains = (*backend.chains, *backend.unready_chains)
         unread = backend.ready + backend.unready - len(chains)
         problem = f"{self.point.object} has no endpoint"
-        return trust_removal.serving(chains, problem, unread=unread, exists=backend.exists)
+        return trust_removal.serving(chains, problem, unread=unread)
 
     @property
     def served(self) -> list[CertificateFacts]:

@@ -364,6 +364,14 @@ def test_an_endpoint_that_is_not_ready_counts(
         assert all(any("late" in note for note in plan.notes) for plan in plans)  # type: ignore[union-attr]
 
 
+def test_a_service_that_does_not_exist_now_may_come_back() -> None:
+    """Its pods still run, and serve what they did."""
+    case = case_of(configuration(OLD.pem + NEW.pem), Backend(exists=False))
+    old, new = (ClusterCa((ca.facts,)) for ca in (OLD, NEW))
+    rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((old, new), new))))
+    assert code(rotation_repairs.plan_remove_outgoing(rotated)) == "endpoint-unseen"
+
+
 @pytest.mark.parametrize(
     ("mounted", "expected"),
     [
