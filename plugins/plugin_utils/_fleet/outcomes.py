@@ -110,17 +110,15 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     shown = [row for row in outcomes.items() if row[1]["status"] != OK]
     shown.sort(key=lambda row: [*RUN_STATUSES].index(row[1]["status"]))
-    groups: dict[object, list[str]] = {}
-    texts: dict[object, Sequence[str]] = {}
+    groups: dict[object, tuple[Sequence[str], list[str]]] = {}
     for host, row in shown:
         text = (_words(row), *_plan_lines(row))
         key = (row["code"], row.get("remedy")) if row.get("code") in SHARED else text
-        texts.setdefault(key, text)
-        groups.setdefault(key, []).append(visible(host))
+        groups.setdefault(key, (text, []))[1].append(visible(host))
     lines = [
         line
-        for key, hosts in groups.items()
-        for line in (f"{', '.join(hosts)}: {texts[key][0]}", *texts[key][1:])
+        for (words, *plan_lines), hosts in groups.values()
+        for line in (f"{', '.join(hosts)}: {words}", *plan_lines)
     ]
     return [*lines, count_line(str(row["status"]) for row in outcomes.values()), _last_line(shown)]
 

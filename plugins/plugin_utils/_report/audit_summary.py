@@ -125,14 +125,12 @@ def _next(
 
 def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return a line for the clusters without an audit that have the same reason, or the same code if its reason is always shared."""
-    groups: dict[str, list[str]] = {}
-    texts: dict[str, str] = {}
+    groups: dict[str, tuple[str, list[str]]] = {}
     for cluster in clusters:
         text = _cluster(cluster)
         key = cluster["code"] if cluster["code"] in report_schema.SHARED else text
-        texts.setdefault(key, text)
-        groups.setdefault(key, []).append(cluster["name"])
-    return [f"{', '.join(names)}: {texts[key]}" for key, names in groups.items()]
+        groups.setdefault(key, (text, []))[1].append(cluster["name"])
+    return [f"{', '.join(names)}: {text}" for text, names in groups.values()]
 
 
 def _cluster(cluster: Mapping[str, Any]) -> str:
