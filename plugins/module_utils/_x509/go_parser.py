@@ -74,6 +74,9 @@ _CURVES = {
 _CURVE25519_BYTES = 32
 _UTC = re.compile(rb"(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})?(?:Z|([+-])(\d{2})(\d{2}))")
 _GENERALIZED = re.compile(rb"(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(?:Z|([+-])(\d{2})(\d{2}))")
+#: Go reads times before and after all times of Python. A certificate is valid from the first one, or until the last one.
+_FIRST = datetime.min.replace(tzinfo=timezone.utc)
+_LAST = datetime.max.replace(microsecond=0, tzinfo=timezone.utc)
 _BMP_STRING = 0x1E
 #: The string types of names: tag -> the encoding, and the pattern of a valid text.
 _STRINGS = {
@@ -156,10 +159,16 @@ def read_time(validity: Reader) -> datetime:
     if sign and (not (hours or minutes) or hours > 24 or minutes >= 60):
         raise CertificateError(words)
     try:
-        local = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
-        return local - timedelta(hours=hours, minutes=minutes) * (-1 if sign == b"-" else 1)
-    except (ValueError, OverflowError):
+        # Python has no year 0. It is a leap year, as the year 4 is.
+        local = datetime(year or 4, month, day, hour, minute, second, tzinfo=timezone.utc)
+    except ValueError:
         raise CertificateError(words) from None
+    if not year:
+        return _FIRST
+    try:
+        return local - timedelta(hours=hours, minutes=minutes) * (-1 if sign == b"-" else 1)
+    except OverflowError:
+        return _FIRST if year == 1 else _LAST
 
 
 def read_key(info: Reader) -> tuple[str, tuple[Any, ...]]:

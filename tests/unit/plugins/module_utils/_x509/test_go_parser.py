@@ -13,11 +13,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, pem_text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography import x509
 
+from tests.support import der
 from tests.support.authority import NOW, SERVER_AUTH, authority, dns, issue, rewritten
+from tests.support.world.certificates import with_octets
 from tests.unit.plugins.module_utils._x509 import mutated
 
 MUTANTS = 4000
@@ -71,15 +73,15 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_go(program: Path, certificates: list[bytes]) -> list[str]:
-    text = "".join(f"{base64.b64encode(der).decode()}\n" for der in certificates)
+    text = "".join(f"{base64.b64encode(data).decode()}\n" for data in certificates)
     return subprocess.run(
         [program], input=text, capture_output=True, text=True, check=True
     ).stdout.splitlines()
 
 
-def as_here(der: bytes) -> str:
+def as_here(data: bytes) -> str:
     try:
-        found = certificate_facts.read(der)
+        found = certificate_facts.read(data)
     except CertificateError as error:
         return f"refused {error.cause}"
     return f"read {found.not_before.timestamp():.0f} {found.not_after.timestamp():.0f} {found.version}"
@@ -87,11 +89,11 @@ def as_here(der: bytes) -> str:
 
 @pytest.mark.parametrize(("change", "words"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_what_go_refuses(change: tuple[bytes, bytes], words: str, reader: Path) -> None:
-    der = rewritten(LEAF, CA.key, change)
-    assert as_here(der).startswith("refused" if words else "read")
-    assert words in as_here(der)
-    (answer,) = as_go(reader, [der])
-    assert answer.partition(" ")[0] == as_here(der).partition(" ")[0], answer
+    data = rewritten(LEAF, CA.key, change)
+    assert as_here(data).startswith("refused" if words else "read")
+    assert words in as_here(data)
+    (answer,) = as_go(reader, [data])
+    assert answer.partition(" ")[0] == as_here(data).partition(" ")[0], answer
 
 
 def test_mutated_certificates_as_go_reads_them(reader: Path) -> None:
@@ -99,10 +101,30 @@ def test_mutated_certificates_as_go_reads_them(reader: Path) -> None:
     answers = as_go(reader, certificates)
     assert len(answers) == MUTANTS
     assert sum(answer.startswith("read") for answer in answers) > MUTANTS // 5
-    for der, answer in zip(certificates, answers):
-        here = as_here(der)
+    for data, answer in zip(certificates, answers):
+        here = as_here(data)
         is_equal = here == answer if answer.startswith("read") else here.startswith("refused")
-        assert is_equal, (answer, here, der.hex())
+        assert is_equal, (answer, here, data.hex())
+
+
+#: The start and the end of a certificate -> Go's word.
+DATES = {
+    "the year 0": (b"00000229000000Z", b"20990101000000Z", "read"),
+    "the year 0 as the end": (b"00000101000000Z", b"00001231235959Z", "read"),
+    "a day that the year 0 does not have": (b"00000230000000Z", b"20990101000000Z", "refused"),
+    "before the year 1": (b"00010101000000+0100", b"20990101000000Z", "read"),
+    "after the year 9999": (b"20260101000000Z", b"99991231235959-0100", "read"),
+}
+
+
+@pytest.mark.parametrize(("begin", "end", "word"), DATES.values(), ids=DATES)
+def test_dates_beyond_those_of_python(begin: bytes, end: bytes, word: str, reader: Path) -> None:
+    """Go reads more years than Python knows. Such a certificate is valid from the first date, or until the last date, of Python."""
+    validity = der.sequence(*(der.tlv(0x18, date) for date in (begin, end)))
+    data = pem_text.der(pem_text.blocks(with_octets(LEAF, CA.key, validity=validity))[0])
+    assert as_here(data).partition(" ")[0] == word
+    (answer,) = as_go(reader, [data])
+    assert answer.partition(" ")[0] == word, answer
 
 
 def test_the_dates_are_read() -> None:
