@@ -130,10 +130,14 @@ def find_reason_for_none(
 
 
 def _may_match(rule: Object, served: ServedResources, *, is_exact: bool) -> bool:
-    """Return True if the rule names a resource that is served, or may be. Without Exact, another version of the group may be equal."""
+    """Return True if the rule names a resource that is served, or may be.
+
+    Without Exact, a rule may name a version that a CustomResourceDefinition has and does not serve. Their groups have a dot.
+    """
     groups, scope = rule.get("apiGroups"), rule.get("scope", "*")
     for (group, version), resources in served.items():
-        is_named = _listed(groups, group) and (not is_exact or _listed(rule.get("apiVersions"), version))
+        has_unserved = "." in group and not is_exact
+        is_named = _listed(groups, group) and (has_unserved or _listed(rule.get("apiVersions"), version))
         if is_named and (
             resources is None
             or any(_is_in(rule, group, *entry) for entry in resources.items() if scope in ("*", entry[1]))

@@ -161,7 +161,7 @@ def term(operator: str, *values: str, key: str = KEY) -> dict[str, Any]:
 
 
 def named(*resources: str, group: str = "", **fields: Any) -> dict[str, Any]:
-    return {"apiGroups": [group], "resources": list(resources), **fields}
+    return {"apiGroups": [group], "apiVersions": ["*"], "resources": list(resources), **fields}
 
 
 #: Fields of a webhook -> True if the API server may ask it.
@@ -199,6 +199,7 @@ def test_namespaces_that_are_not_known_may_match() -> None:
 SERVED = {
     ("", "v1"): {"configmaps": "Namespaced", "nodes": "Cluster", "pods": "Namespaced", "pods/exec": "Namespaced", "pods/status": "Namespaced"},
     ("apps", "v1"): {"deployments": "Namespaced", "deployments/scale": "Namespaced"},
+    ("example.com", "v1"): {"things": "Namespaced"},
     ("stale.example.com", "v1"): None,
 }  # fmt: skip
 #: Fields of a rule, the matchPolicy -> True if a request may match.
@@ -208,7 +209,9 @@ MATCHES: list[tuple[dict[str, Any], str, bool]] = [
     (named("configmaps", scope="Cluster"), "Equivalent", False),
     (named("nodes", scope="Cluster"), "Equivalent", True),
     (named("deployments", group="apps", apiVersions=["v1beta1"]), "Exact", False),
-    (named("deployments", group="apps", apiVersions=["v1beta1"]), "Equivalent", True),
+    (named("deployments", group="apps", apiVersions=["v1beta1"]), "Equivalent", False),
+    (named("things", group="example.com", apiVersions=["v1beta1"]), "Exact", False),
+    (named("things", group="example.com", apiVersions=["v1beta1"]), "Equivalent", True),
     (named("*", group="gone.example.com"), "Equivalent", False),
     (named("*", group="stale.example.com"), "Equivalent", True),
     (named("*/*", group="*"), "Equivalent", True),
