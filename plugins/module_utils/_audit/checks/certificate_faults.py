@@ -23,6 +23,7 @@ from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
+from ..._x509.name_constraints import parse_address
 from ..._x509.verify import anchors, verify, weak_signature
 from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
@@ -135,8 +136,12 @@ def _name_faults(leaf: CertificateFacts, server_name: str, now: datetime) -> Ite
     """Yield the fault of the name. Bundle and dates do not matter, so the leaf itself is an anchor without dates."""
     verdict = verify(leaf, leaf.pem, name=server_name, now=now, usage="any", ageless=(leaf.fingerprint,))
     if verdict.code == "name-mismatch":
-        names = ", ".join(f'"{name}"' for name in (*leaf.dns_names, *leaf.ip_addresses)) or "no name"
-        words = f"the certificate is for {names}, and the API server requires {server_name}"
+        names = [f'"{name}"' for name in leaf.dns_names]
+        names += [f"the address {address}" for address in leaf.ip_addresses]
+        required = f"the address {server_name}" if parse_address(server_name.strip("[]")) else server_name
+        words = (
+            f"the certificate is for {', '.join(names) or 'no name'}, and the API server requires {required}"
+        )
         yield CertificateFault("name-mismatch", words, now)
 
 
