@@ -112,9 +112,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, data: bytes) -> None:
         size = len(data)
-        head = bytes([0x80 | _BINARY, size]) if size < 126 else struct.pack("!BBH", 0x80 | _BINARY, 126, size)
         if size > 0xFFFF:
             head = struct.pack("!BBQ", 0x80 | _BINARY, 127, size)
+        elif size > 125:
+            head = struct.pack("!BBH", 0x80 | _BINARY, 126, size)
+        else:
+            head = bytes([0x80 | _BINARY, size])
         self.wfile.write(head + data)
 
     def _messages(self) -> Iterator[bytes]:

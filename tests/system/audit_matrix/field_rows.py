@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers i
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.support import csr_by_hand, endpoint_slices
+from tests.support import called_objects, csr_by_hand, der, endpoint_slices
 from tests.support.authority import ANY_USAGE, CLIENT_AUTH, DAY, NOW, SERVER_AUTH, authority, key_usage
 from tests.support.https_webhook import WebhookServer, allow
 from tests.support.world.certificates import Leaf
@@ -54,6 +54,8 @@ STEP_PROVISIONER = (
 STRANGE = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00"), True)
 NO_KEY_ID = (x509.AuthorityKeyIdentifier(b"another", None, None), False)
 EXPIRED_CA = authority("expired", not_before=NOW - 300 * DAY, not_after=NOW - 200 * DAY).pem.encode()
+SINCE_YEAR_0 = der.sequence(der.tlv(0x18, b"00000101000000Z"), der.tlv(0x18, b"20990101000000Z"))
+UNSERVED_VERSION = {**called_objects.CONFIG_MAPS, "apiVersions": ["v2"]}
 ENCIPHERS_ONLY = (key_usage("key_encipherment"), True)
 
 
@@ -294,6 +296,8 @@ SERVICES = (
     healthy("a condition that is true", Shape(webhook={"matchConditions": [{"name": "all", "expression": "true"}]})),
     healthy("a condition about the user", Shape(webhook={"matchConditions": [{"name": "users", "expression": "request.userInfo.username != 'a-user'"}]})),
     healthy("twenty webhooks of one configuration", Shape(others=tuple({"name": f"w{number}.certflow.test"} for number in range(19)))),
+    healthy("a certificate that is valid since the year 0", Shape(chain("root", octets={"validity": SINCE_YEAR_0}))),
+    healthy("another CA, and a version of ConfigMaps that is not served", Shape(chain("other"), webhook={"rules": [UNSERVED_VERSION]})),
     healthy("ciphers of TLS 1.2 with ChaCha20", Shape((Pod(tls=_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")),))),
     healthy("ciphers of TLS 1.2 with CBC and SHA-1", Shape((Pod(tls=_ciphers("ECDHE-ECDSA-AES256-SHA")),))),
     Row("only an EndpointSlice of IPv6 behind a Service of IPv4", REFUSED, "no-endpoints: error, proven, now", partial(_other_family, leaf=None)),
