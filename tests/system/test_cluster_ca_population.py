@@ -31,7 +31,7 @@ from tests.support.rotation_fleet import (
     UNAFFECTED,
     RotatingFleet,
 )
-from tests.support.waiting import wait_for
+from tests.support.waiting import now, wait_for
 from tests.support.world import Shape, shapes
 
 if TYPE_CHECKING:
@@ -331,7 +331,9 @@ def three_cas(fleet: RotatingFleet) -> None:
     """Two successors are published. The cluster switches to the first one, and then to the second one."""
     for rig in fleet.rigs.values():
         rig.rotation = rig.cluster.rotation()
-        rig.new, rig.third = rig.rotation.successor, pki.make_ca("kubernetes")
+        # A CA that begins in the same second as another one is not younger, and stays.
+        later = now() + datetime.timedelta(minutes=1)
+        rig.new, rig.third = rig.rotation.successor, pki.make_ca("kubernetes", now=later)
         rig.rotation.further = (rig.third,)
         rig.rotation.publish()
     fleet.trust("old", "new", "third")
