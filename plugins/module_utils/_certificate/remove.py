@@ -219,6 +219,8 @@ def _unissued(
 def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
     """Return why the Secret stays, "" if this collection created it for this Service and it holds no other data."""
     reason = secret_content.foreign_reason(secret, intent)
+    if secret.deletion_waits_for:
+        reason = f"it is being deleted, and waits for its finalizers {', '.join(secret.deletion_waits_for)}"
     if not reason and not secret.is_created:
         reason = f"this collection did not create it{_end_of(secret)}"
     others = secret.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}

@@ -18,6 +18,7 @@ from .._base.errors import check_shape
 from .._base.object_managers import LAST_APPLIED
 from .._base.owners import Owner, accept_option, owners
 from .._kube import json_patch
+from .._kube.object_state import is_ending
 from .._x509 import certificate_facts, private_keys
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
@@ -42,6 +43,8 @@ class ExistingSecret:
     annotations: Mapping[str, str] = field(default_factory=dict)
     #: The other programs that write it.
     owners: tuple[Owner, ...] = ()
+    #: The finalizers that hold its deletion, if it is being deleted.
+    deletion_waits_for: tuple[str, ...] = ()
     certificate_pem: str = ""
     certificate: CertificateFacts | None = None
     #: The hash of the public key that belongs to its private key.
@@ -102,6 +105,7 @@ def _found(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         owners=owners(obj),
+        deletion_waits_for=tuple(metadata.get("finalizers") or ()) if is_ending(obj) else (),
         ca_pem=_text(data, spec.ca_key)[0],
         **_pair(data, spec),
     )
@@ -127,6 +131,11 @@ def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
 def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
     """Raise SecretError if the Secret cannot be changed, or if it does not belong to this task."""
     spec = intent.secret
+    if secret.deletion_waits_for:
+        raise SecretError(
+            f"{spec} is being deleted, and waits for its finalizers {', '.join(secret.deletion_waits_for)}",
+            remedy="Let the programs of these finalizers end the deletion, and run the task again",
+        )
     if secret.type != spec.type:
         raise SecretError(
             f"{spec} has type {secret.type}, which cannot be changed to {spec.type}",

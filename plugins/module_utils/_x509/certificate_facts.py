@@ -214,6 +214,18 @@ def _part(what: str, text: str) -> str:
     return text
 
 
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address, None for another text and for a zone. ::ffff:0:0/96 becomes the IPv4 address."""
+    if "%" in text:
+        return None
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
 def general_names(dns_names: Iterable[str], ip_addresses: Iterable[str]) -> list[GeneralName]:
     """Return the subjectAltName entries. Raises ValueError for a DNS name that is not ASCII and for an invalid address."""
     return [

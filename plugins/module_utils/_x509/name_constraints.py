@@ -15,10 +15,10 @@ import json
 import re
 import string
 from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple
 from urllib.parse import urlsplit
 
-from .certificate_facts import CertificateFacts
+from .certificate_facts import CertificateFacts, parse_address
 from .errors import CertificateError
 from .go_parser import (
     ADDRESS,
@@ -31,8 +31,6 @@ from .go_parser import (
     GeneralName,
     is_domain,
 )
-
-Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 # A label does not begin with a hyphen. Underscores are accepted, as in Go.
 _HOST = re.compile(r"[a-z0-9_][a-z0-9_-]*(\.[a-z0-9_][a-z0-9_-]*)*")
@@ -66,18 +64,6 @@ def describe_mismatch(facts: CertificateFacts, name: str) -> str:
     if not any(valid):
         return f"certificate is not valid for any names, but wanted to match {name}"
     return f"certificate is valid for {', '.join(valid)}, not {name}"
-
-
-def parse_address(text: str) -> Address | None:
-    """Return the address, None for another text and for a zone. ::ffff:0:0/96 becomes the IPv4 address."""
-    if "%" in text:
-        return None
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
 
 
 def _unbracketed(name: str) -> str:

@@ -23,7 +23,6 @@ from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
-from ..._x509.name_constraints import parse_address
 from ..._x509.verify import anchors, verify, weak_signature
 from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
@@ -138,7 +137,8 @@ def _name_faults(leaf: CertificateFacts, server_name: str, now: datetime) -> Ite
     if verdict.code == "name-mismatch":
         names = [f'"{name}"' for name in leaf.dns_names]
         names += [f"the address {address}" for address in leaf.ip_addresses]
-        required = f"the address {server_name}" if parse_address(server_name.strip("[]")) else server_name
+        is_address = certificate_facts.parse_address(server_name.strip("[]"))
+        required = f"the address {server_name}" if is_address else server_name
         words = (
             f"the certificate is for {', '.join(names) or 'no name'}, and the API server requires {required}"
         )

@@ -206,6 +206,15 @@ def test_a_secret_that_this_collection_did_not_create_is_never_deleted(metadata:
     assert not any(operation["path"].startswith("/data") for sent in api.sent for operation in sent)
 
 
+def test_a_secret_whose_deletion_waits_is_not_removed_again() -> None:
+    secret = secret_object(PAIR, **CREATED)
+    secret["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.test/backup"]}
+    api = api_with(secret)
+    result = absent(api)
+    assert ("DELETE", SPEC.path) not in api.writes()
+    assert "a.test/backup" in result.warnings[0]
+
+
 def orphan() -> str:
     """Return a CA that a killed run left only on a target."""
     signed = ephemeral_ca.sign_once(

@@ -114,6 +114,14 @@ def test_refused_unless_accepted(changed: dict[str, Any], names: tuple[str, ...]
     secret_content.refuse_foreign(secret(**changed), replace(intent(), accept=consent))
 
 
+def test_a_secret_whose_deletion_waits_is_not_written() -> None:
+    """The certificate would be gone with it."""
+    metadata = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.test/backup"]}
+    held = secret_content.read_secret({**secret_object(leaf()), "metadata": metadata}, intent().secret)
+    with fails("secret-unusable", "a.test/backup"):
+        secret_content.refuse_foreign(held, intent())
+
+
 def test_the_word_of_a_manager_does_not_cover_the_certificate_of_another_service() -> None:
     marks = {SERVICE: "apps/other", "meta.helm.sh/release-name": "x"}
     held = secret(labels=MARKED["labels"], annotations=marks)
