@@ -131,8 +131,8 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"ca_bundle": "text"}, "bundle-broken", ()),
     ({"ca_bundle": KEY}, "contains-private-key", ()),
     ({"secret": {"labels": {"a b": "c"}}}, "secret-unusable", ("metadata.labels:",)),
-    ({"secret": {"certificate_key": "cert.pem"}}, "secret-unusable", ("tls.crt", "secret.type,")),
-    ({"secret": {"type": "Opaque", "private_key_key": "a/b"}}, "secret-unusable", ("a/b",)),
+    ({"secret": {"certificate_key": "cert.pem"}}, "invalid-request", ("tls.crt", "secret.type")),
+    ({"secret": {"type": "Opaque", "private_key_key": "a/b"}}, "invalid-request", ("a/b",)),
     (
         {
             "secret": {
