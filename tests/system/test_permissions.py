@@ -133,7 +133,7 @@ def test_no_permission_of_the_role_is_superfluous(places: Lab, case: Case) -> No
                 return
             if not result.get("failed"):
                 continue
-            assert (result["changed"], place.writes()) == (False, [])
+            assert (result["changed"], place.writes()) == (False, []), result
             if row.code == "preflight-failed":
                 assert_refused_by_dry_runs(result, case.grant.verb)
                 return

@@ -159,6 +159,8 @@ class PlannedRun:
 ISSUE = ("certificate", "secret", "target")
 RENEW = ("pods", *ISSUE)
 OWN_CA = {"signer_name": "ephemeral-ca"}
+#: A certificate of the next run is longer, also in the same second. A renewal that gains nothing is not stored.
+SHORT = {"expiration_seconds": 3600}
 #: Renew at each run.
 DUE = {"renew_before": "3660d"}
 #: Only the issued certificate shows that its CA is the one that the caBundle has, and that no pod serves the old one.
@@ -166,7 +168,7 @@ SAME_CA = ("target", "pods")
 #: This collection signs the certificate.
 NO_REQUEST = ("certificate",)
 CERTIFICATE_RUNS = {
-    "first": PlannedRun(ISSUE),
+    "first": PlannedRun(ISSUE, SHORT),
     "nothing to do": PlannedRun(()),
     "a label": PlannedRun(("secret",), {"secret": {"labels": {"team": "a"}}}),
     "renewal": PlannedRun(RENEW, DUE, SAME_CA),
@@ -175,7 +177,7 @@ CERTIFICATE_RUNS = {
     "waits for its approver": PlannedRun(ISSUE, TWO_STEP, ("target", "approval")),
     "still waits": PlannedRun((), TWO_STEP),
     "removal of what waits": PlannedRun(("removal requests", "removal waiting"), {"state": "absent"}),
-    "own CA": PlannedRun(ISSUE, OWN_CA, NO_REQUEST),
+    "own CA": PlannedRun(ISSUE, {**OWN_CA, **SHORT}, NO_REQUEST),
     "renewal with an own CA": PlannedRun(RENEW, {**OWN_CA, **DUE}, (*NO_REQUEST, "pods")),
     "removal of an own CA": PlannedRun(("removal own", "target"), {**OWN_CA, "state": "absent"}),
 }

@@ -234,14 +234,18 @@ def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
 def patch_content(
     secret: ExistingSecret, intent: Intent, content: SecretContent | None
 ) -> list[dict[str, Any]]:
-    """Return the JSON patch that writes the content, or only the metadata without content. Other keys stay."""
+    """Return the JSON patch that writes the content, or only the metadata without content. Other keys stay.
+
+    It is never empty, because its dry run shows before the request if the Secret can be written.
+    """
     annotations = {**_annotations(intent), LAST_APPLIED: None}
     if content:
         annotations |= {**_records(content), markers.CREATED: markers.created(content.key_sha256)}
     if not secret.is_created:  # an adopted Secret, or another client stored a key of its own
         annotations[markers.CREATED] = None
     labels = {**markers.labels_for(intent.secret), **intent.secret.labels}
-    return _patch(secret, labels, annotations, _data(intent.secret, content) if content else {})
+    data = _data(intent.secret, content) if content else {}
+    return _patch(secret, labels, annotations, data) or [json_patch.at_version(secret.resource_version)]
 
 
 def patch_metadata(

@@ -266,6 +266,16 @@ def test_a_secret_stays_created_or_adopted_at_each_renewal(is_created: bool) -> 
         assert (seen.is_ours, seen.is_created) == (True, is_created)
 
 
+def test_a_dry_run_asks_also_if_the_metadata_stays() -> None:
+    """Without a request, a renewal would create its CSR before the API server refuses the Secret."""
+    issued = leaf()
+    obj = secret_object(issued, **created(issued))
+    before = secret_content.read_secret(obj, intent().secret)
+    obj = applied(obj, secret_content.patch_content(before, intent(), None))
+    same = secret_content.read_secret(obj, intent().secret)
+    assert secret_content.patch_content(same, intent(), None)
+
+
 def test_the_trial_touches_no_data() -> None:
     operations = secret_content.patch_content(found(), intent(), None)
     assert operations[0] == {"op": "replace", "path": "/metadata/resourceVersion", "value": "12"}
