@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 
-from tests.support.rig import operate
+from tests.support.operations import operate
 
 
 def work(given: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from benchmarks.rows.context import Bench, lab
 from benchmarks.samples import FORKS, Case
 from tests.support import aws_program, clusters
 from tests.support.clusters import Cluster, aws_tokens
-from tests.support.rig import operate
+from tests.support.operations import operate
 
 EKS = {"eks": "eks"}
 LOGIN_SECONDS = 1.0

@@ -25,7 +25,7 @@ from tests.support import cert_manager, clusters, node_webhook
 from tests.support.clusters import AdminApiError, Cluster, pki
 from tests.support.load import Load
 from tests.support.node_webhook import NodeWebhook
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.waiting import now, wait_for
 
 #: Seconds of calls after a rotation. The kubelet updates the files of a Secret within this time.

@@ -20,8 +20,9 @@ from tests.support.authority import SERVER_AUTH, Issued, authority, dns, issue
 from tests.support.bundle_rig import ca, pem
 from tests.support.clusters import AdminApiError, pki
 from tests.support.https_webhook import WebhookServer, allow
+from tests.support.operations import operate
 from tests.support.probe_rig import HOOKS, REPOSITORY, ProbeRig, config_map
-from tests.support.rig import encoded, operate
+from tests.support.rig import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

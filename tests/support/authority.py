@@ -140,6 +140,18 @@ def key_usage(*bits: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{bit: bit in bits for bit in every})
 
 
+def with_octets(made: Issued, issuer_key: Any, **fields: bytes) -> str:
+    """Replace fields of a certificate, and sign it with SHA-256 again. Return PEM text, which no library may read."""
+
+    def sign(body: bytes) -> bytes:
+        if isinstance(issuer_key, rsa.RSAPrivateKey):
+            return issuer_key.sign(body, padding.PKCS1v15(), hashes.SHA256())
+        return bytes(issuer_key.sign(body, ec.ECDSA(hashes.SHA256())))
+
+    data = der.signed_again(made.certificate.public_bytes(serialization.Encoding.DER), sign, **fields)
+    return der.pem(data, "CERTIFICATE")
+
+
 def with_sha1(issued: Issued, issuer_key: rsa.RSAPrivateKey) -> Issued:
     """Sign a certificate of an RSA issuer again, with SHA-1, which cryptography's builder refuses to do."""
 

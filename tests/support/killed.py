@@ -21,7 +21,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr import OPERATION
 
-from tests.support.rig import operate
+from tests.support.operations import operate
 
 
 def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:

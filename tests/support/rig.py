@@ -7,18 +7,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
-
 from tests.support.clusters import AdminApiError
+from tests.support.operations import operate
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping
 
     from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
 
@@ -27,24 +23,6 @@ if TYPE_CHECKING:
 #: Verbs of the audit log that change objects.
 WRITES = frozenset(["create", "update", "patch", "delete", "deletecollection"])
 ADMINISTRATORS = ["system:masters"]
-
-
-def validated(operation: Operation, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of an operation as Ansible passes them: checked, with defaults."""
-    checked = ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints).validate(
-        dict(options)
-    )
-    assert not checked.error_messages, checked.error_messages
-    parameters: dict[str, Any] = checked.validated_parameters
-    return parameters
-
-
-def operate(operation: Operation, options: Mapping[str, Any], *, check_mode: bool = False) -> dict[str, Any]:
-    """Run an operation as both execution modes do, and return its result. It never holds a private key."""
-    result = execute(operation, validated(operation, options), check_mode=check_mode)
-    assert "PRIVATE KEY" not in json.dumps(result)
-    assert result.get("code") != "defect", result
-    return result
 
 
 def requests(

@@ -46,8 +46,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
 )
 
 from tests.support.clusters import build
+from tests.support.operations import validated
 from tests.support.plan_actions import parse_action
-from tests.support.rig import ClusterRig, validated
+from tests.support.rig import ClusterRig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

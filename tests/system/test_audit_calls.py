@@ -32,7 +32,7 @@ from tests.support.authority import DAY, Issued, authority, new_key
 from tests.support.bundle_rig import DEFINITION, PATHS, VALIDATING, ca, pem
 from tests.support.clusters import AdminApiError
 from tests.support.https_webhook import WebhookServer, allow
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 

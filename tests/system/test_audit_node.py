@@ -52,6 +52,9 @@ def restart(cluster: Cluster, webhook: NodeWebhook, pair: pki.KeyPair, *, pods: 
     """Change the Secret, and replace this number of pods, because the others keep what they have loaded."""
     secret = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
     cluster.api("PATCH", secret, {"data": webhook.secret(pair)["data"]}, "application/merge-patch+json")
+    time.sleep(
+        3
+    )  # kubelet mounts the Secret that it has watched. On a busy machine it is older for a moment.
     for pod in node_webhook.pods(cluster, webhook)[:pods]:
         cluster.api("DELETE", f"/api/v1/namespaces/{webhook.namespace}/pods/{pod['metadata']['name']}")
     node_webhook.wait_until_ready(cluster, webhook)

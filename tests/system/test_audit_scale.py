@@ -36,7 +36,7 @@ MIB = 1024 * 1024
 PROGRAM = """
 import json, re, sys
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.audit_info import OPERATION
-from tests.support.rig import operate
+from tests.support.operations import operate
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
 result = operate(OPERATION, {"host": sys.argv[1], "api_key": "none", "include_passed": True})

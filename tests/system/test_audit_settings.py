@@ -17,8 +17,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.au
 from tests.support import clusters
 from tests.support.audit_rig import DAY, NOW, AuditRig, checks, failed, leaf, old_ca
 from tests.support.clusters.client import AdminClient
+from tests.support.operations import operate
 from tests.support.probe_rig import DEFINITIONS, HOOKS
-from tests.support.rig import operate
 from tests.support.waiting import wait_for
 from tests.system.fault_injection import proxy
 

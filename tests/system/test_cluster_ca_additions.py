@@ -15,8 +15,8 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_repair
 
 from tests.support import clusters, rbac
+from tests.support.operations import operate
 from tests.support.repair_rig import of
-from tests.support.rig import operate
 from tests.support.rotation_rig import RotationRig
 from tests.support.waiting import wait_for
 from tests.support.world import Shape, shapes

@@ -19,7 +19,8 @@ from tests.support.clusters import APP_SERVING, build, pki
 from tests.support.clusters.pins import OLDER_RELEASES
 from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import KUBELET_SERVING, CsrRig, assert_pair
-from tests.support.rig import ADMINISTRATORS, operate, written
+from tests.support.operations import operate
+from tests.support.rig import ADMINISTRATORS, written
 from tests.support.snapshot_plans import ids, install, plan
 
 if TYPE_CHECKING:

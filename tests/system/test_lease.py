@@ -27,8 +27,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 
 from tests.support.csr_rig import CSRS, TWO_STEP, CsrRig, assert_one_line, assert_pair, since
 from tests.support.leases import leases, path
+from tests.support.operations import operate
 from tests.support.rbac import APPROVE, BUNDLE, REQUEST, User, without
-from tests.support.rig import WRITES, operate, written
+from tests.support.rig import WRITES, written
 from tests.support.snapshot_rig import release_server
 from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY

@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from tests.support import clusters, guide_commands, pages, playbook, rbac, snapshot_webhook
 from tests.support.csr_rig import KUBELET_SERVING, CsrRig
 from tests.support.fleet_files import kubeconfig
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import release_server
 from tests.system.permissions import calls

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support import clusters
 from tests.support.audit_rig import AuditRig, audit_as_auditor
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.we
 from tests.support import node_webhook
 from tests.support.clusters import AdminApiError, pki
 from tests.support.node_webhook import CONFIGURATIONS, NodeWebhook
+from tests.support.operations import operate
 from tests.support.repair_rig import of, states
-from tests.support.rig import encoded, operate
+from tests.support.rig import encoded
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from tests.support.failures import has_failed
 from tests.support.leases import lapse
 from tests.support.load import Load
 from tests.support.node_webhook import NodeWebhook
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
 

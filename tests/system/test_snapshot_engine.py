@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 
 from tests.support import leases, snapshot_kept
 from tests.support import snapshot_lab as lab
-from tests.support.rig import validated
+from tests.support.operations import validated
 from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import CRDS, release_server
 

@@ -24,8 +24,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
+from tests.support.operations import operate
 from tests.support.other_owners import deployment, named, path, service, tls, webhook_configuration
-from tests.support.rig import operate, written
+from tests.support.rig import written
 from tests.support.snapshot_plans import install, plan
 from tests.support.snapshot_rig import SnapshotRig, release_server
 

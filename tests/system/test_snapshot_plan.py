@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.sn
 )
 
 from tests.support.clusters import build
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.snapshot_lab import GROUP_CONTENTS, apply_crds, kubectl
 from tests.support.snapshot_plans import CONFIGURATION, DEFAULTS, clean, hazards, ids, install, plan
 from tests.support.waiting import wait_for

@@ -28,7 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
 from tests.support import clusters, leases, snapshot_kept
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
-from tests.support.rig import validated
+from tests.support.operations import validated
 from tests.support.snapshot_rig import release_server
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ from tests.support import clusters, rbac
 from tests.support import snapshot_lab as lab
 from tests.support.accepted import accepting
 from tests.support.clusters import build
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 from tests.support import node_webhook, rbac
 from tests.support.clusters import AdminApiError, pki
 from tests.support.node_webhook import NodeWebhook
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

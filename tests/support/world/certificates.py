@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from tests.support import der
 from tests.support.authority import (
     CLIENT_AUTH,
     DAY,
@@ -29,6 +27,7 @@ from tests.support.authority import (
     dns,
     issue,
     key_usage,
+    with_octets,
     with_sha1,
 )
 from tests.support.clusters import pki
@@ -156,18 +155,6 @@ class Sent:
 
     certificate_pem: bytes
     key_pem: bytes
-
-
-def with_octets(made: Issued, issuer_key: Any, **fields: bytes) -> str:
-    """Replace fields of a certificate, and sign it with SHA-256 again. Return PEM text, which no library may read."""
-
-    def sign(body: bytes) -> bytes:
-        if isinstance(issuer_key, rsa.RSAPrivateKey):
-            return issuer_key.sign(body, padding.PKCS1v15(), hashes.SHA256())
-        return bytes(issuer_key.sign(body, ec.ECDSA(hashes.SHA256())))
-
-    data = der.signed_again(made.certificate.public_bytes(serialization.Encoding.DER), sign, **fields)
-    return der.pem(data, "CERTIFICATE")
 
 
 def _names(texts: Iterable[str]) -> list[x509.GeneralName]:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.system.fault_injection.served_webhook import (
     CSRS,
     EPHEMERAL_CA,

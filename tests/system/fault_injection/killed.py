@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.system.fault_injection.served_webhook import OPERATIONS
 
 OPEN = Client._open

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.support import called_objects
 from tests.support.clusters import AdminApiError, Cluster
-from tests.support.rig import operate
+from tests.support.operations import operate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,9 +25,10 @@ from tests.support import bundle_rig, endpoint_slices, rbac
 from tests.support.clusters import pki
 from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import TWO_STEP, CsrRig
+from tests.support.operations import operate
 from tests.support.probe_rig import MUTATING_HOOKS, ProbeRig, config_map
 from tests.support.repair_rig import RepairRig
-from tests.support.rig import operate, written
+from tests.support.rig import written
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_info
 
 from tests.support.api_server import ScriptedAnswer, serving
-from tests.support.rig import operate
+from tests.support.operations import operate
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, leaf
 from tests.unit.plugins.module_utils._csr.objects import (
     APP_SERVING,

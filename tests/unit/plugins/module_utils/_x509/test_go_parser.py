@@ -18,8 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors i
 from cryptography import x509
 
 from tests.support import der
-from tests.support.authority import NOW, SERVER_AUTH, authority, dns, issue, rewritten
-from tests.support.world.certificates import with_octets
+from tests.support.authority import NOW, SERVER_AUTH, authority, dns, issue, rewritten, with_octets
 from tests.unit.plugins.module_utils._x509 import mutated
 
 MUTANTS = 4000
