@@ -67,13 +67,15 @@ def problems(name: Any, required: Any, variables: Mapping[str, Any]) -> list[str
             f" certflow_job_name is not {required}. Start the workflow again."
         )
         return [line]
-    if not isinstance(report, Mapping) or not isinstance(report.get("succeeded"), bool):
+    data = report if isinstance(report, Mapping) else {}
+    names = data.get("clusters_without_success") or ["all"]
+    if not isinstance(data.get("succeeded"), bool) or not isinstance(names, list):
         return [f"{artifact} is not the report of a job. Remove this variable."]
-    if report["succeeded"]:
+    if data["succeeded"]:
         return []
-    names = listed([visible(str(name)) for name in report.get("clusters_without_success") or ["all"]])
+    clusters = listed([visible(str(name)) for name in names])
     return [
-        f"the job {required} did not succeed. Repair these clusters, and start the workflow again: {names}."
+        f"the job {required} did not succeed. Repair these clusters, and start the workflow again: {clusters}."
     ]
 
 

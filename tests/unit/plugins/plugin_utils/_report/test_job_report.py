@@ -36,6 +36,12 @@ MUST_NOT_START: tuple[tuple[Any, Any, dict[str, Any], tuple[str, ...]], ...] = (
     ("fleet", "canary", {"certflow_report_canary": {"succeeded": "true"}}, ("certflow_report_canary",)),
     ("fleet", "canary", {"certflow_report_canary": ["succeeded"]}, ("certflow_report_canary",)),
     ("fleet", "canary", {"certflow_report_canary": {"succeeded": False, "counts": 3}}, ("canary",)),
+    (
+        "fleet",
+        "canary",
+        {"certflow_report_canary": {**BAD, "clusters_without_success": 3}},
+        ("certflow_report_canary",),
+    ),
 )
 
 
