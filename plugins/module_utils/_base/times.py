@@ -46,7 +46,8 @@ def find_time(value: object) -> datetime | None:
 
 def format_time(moment: datetime) -> str:
     """Return a time as metav1.Time has it, in whole seconds."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # strftime does not pad years before 1000.
+    return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def format_micro_time(moment: datetime) -> str:

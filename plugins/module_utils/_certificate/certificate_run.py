@@ -53,6 +53,8 @@ class CertificateRun:
     is_hinting: bool = False
     #: The targets that were not named by the task, as the Secret records them. None leaves the record as it is.
     discovered: str | None = None
+    #: The targets that only the record of added CAs names. They keep their trust, and the probe of the task is not for them.
+    others: frozenset[Target] = frozenset()
     #: None if the run writes without a Lease.
     lease: Lease | None = None
     guard: PlanGuard = field(default_factory=PlanGuard)

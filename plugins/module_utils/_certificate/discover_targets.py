@@ -54,8 +54,9 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     targets = (*run.targets, *(caller.target for caller in used))
     if run.serving.probe is not None and used:
         probe_webhook.check_targets(targets, run.serving.probe)
-    targets = (*targets, *_find_trusting(run, secret, [*run.targets, *(caller.target for caller in callers)]))
-    return replace(run, targets=targets, discovered=discovery.record), discovery
+    others = tuple(_find_trusting(run, secret, [*run.targets, *(caller.target for caller in callers)]))
+    run = replace(run, targets=(*targets, *others), others=frozenset(others), discovered=discovery.record)
+    return run, discovery
 
 
 def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[ServiceCaller, ...]:

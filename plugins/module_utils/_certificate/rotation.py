@@ -255,6 +255,7 @@ def _probe(rotation: Rotation) -> tuple[str, ...]:
     verdicts = [
         probe_webhook.prove(client, config, entry.target, asked).verdict
         for entry in rotation.state.targets
+        if entry.target not in rotation.run.others
         for config in configs_of(rotation.run, entry)
     ]
     doubtful = [verdict for verdict in verdicts if not verdict.is_ok]

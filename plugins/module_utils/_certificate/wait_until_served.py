@@ -281,7 +281,7 @@ def check_workload(run: CertificateRun) -> None:
 def _candidates(run: CertificateRun) -> tuple[WebhookWorkload, ...]:
     intent = run.intent
     needed = workloads.list_permissions(intent.namespace)
-    access_review.require(run.client, needed, f"find_workload the workload that uses {intent.secret}")
+    access_review.require(run.client, needed, f"find the workload that uses {intent.secret}")
     return workloads.find_candidates(run.client, intent.namespace, intent.secret.name, _selector(run))
 
 

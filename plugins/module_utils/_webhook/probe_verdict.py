@@ -303,4 +303,5 @@ def _evidence_lines(evidence: ProbeEvidence) -> Iterator[str]:
     if evidence.endpoints_problem:
         yield f"endpoints: {evidence.endpoints_problem}"
     made = plural(len(evidence.answers), "request")
-    yield f"{made}, each over a new connection. No answer shows which API server gave it"
+    if evidence.answers:
+        yield f"{made}, each over a new connection. No answer shows which API server gave it"

@@ -77,9 +77,8 @@ def opened(path: str, *, create: bool = False, is_locked: bool = False) -> Itera
         try:
             if is_locked:
                 _lock(path, descriptor)
-                while not os.fstat(
-                    descriptor
-                ).st_nlink:  # the process that had the lock has replaced the file
+                # The process that had the lock may have replaced the file.
+                while not os.fstat(descriptor).st_nlink:
                     replaced, descriptor = descriptor, _open_file(path, create)
                     os.close(replaced)
                     _lock(path, descriptor)

@@ -55,6 +55,9 @@ def test_a_time_is_written() -> None:
     moment = NOON.replace(microsecond=5).astimezone(timezone(timedelta(hours=2)))
     assert times.format_time(moment) == "2026-09-01T12:00:00Z"
     assert times.format_micro_time(moment) == "2026-09-01T12:00:00.000005Z"
+    # A report refuses a time that cannot be read again.
+    first = datetime.min.replace(tzinfo=timezone.utc)
+    assert times.find_time(times.format_time(first)) == first
 
 
 def test_the_clock_follows_a_monotonic_timer(monkeypatch: pytest.MonkeyPatch) -> None:

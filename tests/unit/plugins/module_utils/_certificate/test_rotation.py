@@ -174,11 +174,14 @@ class RotationRig:
         changed: bool = True,
         wanted: Intent | None = None,
         targets: tuple[Target, ...] = (TARGET,),
+        others: frozenset[Target] = frozenset(),
     ) -> Result:
         held = found(NEW, **{**MARKED, "annotations": self.objects[SPEC.path]["metadata"]["annotations"]})
         seen = tuple(TargetState(target, self.objects[bundle_targets.path(target)]) for target in targets)
         rollout = rollout or ServingOptions(timeout=30)
-        run = CertificateRun(self.api, wanted or intent(), targets, rollout, check_mode)
+        run = CertificateRun(
+            self.api, wanted or intent(), targets, rollout, others=others, check_mode=check_mode
+        )
         state = CertificateState(held, seen, NOW)
         report = {"kind": TARGET.kind, "name": "hook", "changed": False}
         webhook = {"name": "w", "before": [], "after": [OLD_CA.fingerprint, NEW_CA.fingerprint]}
@@ -572,6 +575,13 @@ def test_the_probe_runs_before_and_after_the_removal(make_rig: Make, monkeypatch
     probed(monkeypatch, "ok", "ok")
     assert rig.complete(PROBED).values["proof"]["verdict"] == "ok"
     assert rig.patched == [bundle_targets.path(TARGET), SPEC.path]
+
+
+def test_the_webhook_of_another_task_is_not_probed(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object of this task is not for it, so a probe would fail after the Secret was written."""
+    rig = make_rig(FRESH)
+    probed(monkeypatch)
+    assert rig.complete(PROBED, others=frozenset((TARGET,))).values["proof"]["verdict"] == "ok"
 
 
 def test_an_unproven_probe_keeps_the_old_anchor(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
