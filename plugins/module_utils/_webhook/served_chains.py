@@ -153,7 +153,7 @@ class EndpointScan:
     @property
     def is_blind(self) -> bool:
         """Return True if another scan by this identity would show no more."""
-        return not self.is_known or any(one.is_blind and not one.may_pass for one in self.served)
+        return not self.is_known or any(chain.is_blind and not chain.may_pass for chain in self.served)
 
 
 class ByteStream(Protocol):

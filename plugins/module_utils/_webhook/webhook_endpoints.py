@@ -131,8 +131,8 @@ def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], 
         known = endpoints.get(key)
         if known is None or (known.state != READY and endpoint.state == READY):
             endpoints[key] = endpoint
-    ready = tuple(one for one in endpoints.values() if one.state == READY)
-    unready = tuple(one for one in endpoints.values() if one.state != READY)
+    ready = tuple(endpoint for endpoint in endpoints.values() if endpoint.state == READY)
+    unready = tuple(endpoint for endpoint in endpoints.values() if endpoint.state != READY)
     return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", unready=unready)
 
 

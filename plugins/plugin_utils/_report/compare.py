@@ -50,12 +50,14 @@ def compare(report: Report, earlier: Report) -> Report:
     for cluster in report["clusters"]:
         pair = _pair(cluster, by_name.get(cluster["name"]))
         clusters.append(
-            {**cluster, "findings": [_with_state(one, cluster, pair) for one in cluster["findings"]]}
+            {**cluster, "findings": [_with_state(finding, cluster, pair) for finding in cluster["findings"]]}
         )
         skipped += [] if pair else [cluster["name"]]
         gone += _gone(cluster, pair) if pair else []
     skipped += by_name.keys() - {cluster["name"] for cluster in report["clusters"]}
-    states = [one["state"] for cluster in clusters for one in cluster["findings"] if not one["excepted"]]
+    states = [
+        finding["state"] for cluster in clusters for finding in cluster["findings"] if not finding["excepted"]
+    ]
     comparison = {
         "made_at": earlier["made_at"],
         "new": states.count(NEW),
@@ -80,21 +82,21 @@ def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair 
         or found["uid"] != cluster["uid"]
     ):
         return None
-    faults = {one["fingerprint"]: one for one in found["findings"] if one["status"] == FAIL}
+    faults = {finding["fingerprint"]: finding for finding in found["findings"] if finding["status"] == FAIL}
     return _Pair(found, faults, _unanswered(found, cluster), _unanswered(cluster, found, OPTIONAL))
 
 
 def _unanswered(
     cluster: Mapping[str, Any], other: Mapping[str, Any], optional: Iterable[str] = ()
 ) -> _Unanswered:
-    now, then = ((one["limits"] or {}).get("without") or () for one in (cluster, other))
+    now, then = ((entry["limits"] or {}).get("without") or () for entry in (cluster, other))
     skipped = (check for source in set(now) - set(then) for check in check_table.checks_of(source))
     found = dict.fromkeys((*optional, *skipped), _ALL)
-    for one in cluster["findings"]:
-        if one["status"] == UNKNOWN:
-            for check in (one["check"], *one["unanswered"]):
+    for finding in cluster["findings"]:
+        if finding["status"] == UNKNOWN:
+            for check in (finding["check"], *finding["unanswered"]):
                 row = check_table.BY_ID.get(check)
-                objects = _ALL if row and row.compares_objects else frozenset(one["objects"]) or _ALL
+                objects = _ALL if row and row.compares_objects else frozenset(finding["objects"]) or _ALL
                 found[check] = found.get(check, frozenset()) | objects
     return found
 
@@ -118,14 +120,16 @@ def _with_state(finding: Mapping[str, Any], cluster: Mapping[str, Any], pair: _P
 
 
 def _gone(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
-    present = {one["fingerprint"] for one in cluster["findings"] if one["status"] == FAIL}
+    present = {finding["fingerprint"] for finding in cluster["findings"] if finding["status"] == FAIL}
     return [
         {
             "cluster": cluster["name"],
             "cluster_uid": cluster["uid"],
-            **{key: one[key] for key in ("check", "severity", "object", "cause", "fingerprint")},
-            "first_seen": one["first_seen"] or pair.earlier["audited_at"],
+            **{key: finding[key] for key in ("check", "severity", "object", "cause", "fingerprint")},
+            "first_seen": finding["first_seen"] or pair.earlier["audited_at"],
         }
-        for one in pair.earlier_faults.values()
-        if not one["excepted"] and one["fingerprint"] not in present and _has_answer(pair.unanswered_now, one)
+        for finding in pair.earlier_faults.values()
+        if not finding["excepted"]
+        and finding["fingerprint"] not in present
+        and _has_answer(pair.unanswered_now, finding)
     ]

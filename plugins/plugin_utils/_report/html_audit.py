@@ -157,7 +157,7 @@ def build(report: Row) -> AuditPage:
     failures = _failures(rows)
     numbers = report_model.count_findings(clusters)
     answers = {
-        status: [_row(one, now) for one in report_model.rows(dict(report), status)] for status in (PASS, SKIP)
+        status: [_row(row, now) for row in report_model.rows(dict(report), status)] for status in (PASS, SKIP)
     }
     return AuditPage(
         title=f"Webhook audit of {plural(len(clusters), 'cluster')}",
@@ -171,12 +171,12 @@ def build(report: Row) -> AuditPage:
             _fault_row("", fault, now) for fault in groups.group(report_model.rows(dict(report), UNKNOWN))
         ],
         exceptions=list(_exceptions(clusters)),
-        accepted=[_row(one, now) for one in report_model.rows(dict(report), FAIL, is_excepted=True)],
+        accepted=[_row(row, now) for row in report_model.rows(dict(report), FAIL, is_excepted=True)],
         answers=answers,
         passed_count=max(numbers[PASS], len(answers[PASS])),
         gone=[
-            FindingRow(one["cluster"], {**_GONE, **one})
-            for one in (report["comparison"] or {}).get("gone", ())
+            FindingRow(entry["cluster"], {**_GONE, **entry})
+            for entry in (report["comparison"] or {}).get("gone", ())
         ],
     )
 
@@ -279,10 +279,12 @@ def _exceptions(clusters: Iterable[Row]) -> Iterator[Row]:
     """Yield each exception once. It is unused if it matches nothing on any cluster."""
     found: dict[str, list[Row]] = defaultdict(list)
     for cluster in clusters:
-        for one in cluster["exceptions"]:
-            found[repr([one[key] for key in ("check", "clusters", "objects", "reason", "until")])].append(one)
+        for exception in cluster["exceptions"]:
+            found[
+                repr([exception[key] for key in ("check", "clusters", "objects", "reason", "until")])
+            ].append(exception)
     for entries in found.values():
-        states = {one["state"] for one in entries}
-        state = next((one for one in (MATCHED, EXPIRED) if one in states), UNUSED)
-        total = sum(one["findings"] or 0 for one in entries)
+        states = {entry["state"] for entry in entries}
+        state = next((name for name in (MATCHED, EXPIRED) if name in states), UNUSED)
+        total = sum(entry["findings"] or 0 for entry in entries)
         yield {**entries[0], "state": state, "findings": total, "until": moment(entries[0]["until"])}

@@ -103,10 +103,10 @@ def _findings(report: Report) -> Series:
         for status in (FAIL, EXCEPTED):
             for severity in SEVERITIES:
                 number = sum(
-                    one["status"] == FAIL
-                    and one["severity"] == severity
-                    and bool(one["excepted"]) == (status == EXCEPTED)
-                    for one in cluster["findings"]
+                    finding["status"] == FAIL
+                    and finding["severity"] == severity
+                    and bool(finding["excepted"]) == (status == EXCEPTED)
+                    for finding in cluster["findings"]
                 )
                 yield (cluster["name"], severity, status), number
 
@@ -161,8 +161,8 @@ def _breaks(report: Report) -> Series:
 
 def _unknown(cluster: Mapping[str, Any]) -> float | None:
     """Return the number of checks without a complete answer, None without an audit."""
-    unknown = [one for one in cluster["findings"] if one["status"] == UNKNOWN]
-    checks = {check for one in unknown for check in one["unanswered"] or (one["check"],)}
+    unknown = [finding for finding in cluster["findings"] if finding["status"] == UNKNOWN]
+    checks = {check for finding in unknown for check in finding["unanswered"] or (finding["check"],)}
     return len(checks) if _is_read(cluster) else None
 
 

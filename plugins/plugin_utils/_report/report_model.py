@@ -265,12 +265,14 @@ def counts(report: Report) -> dict[str, dict[str, int]]:
 def count_findings(clusters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return the numbers of findings. Those that passed or do not apply are counted by the audits, because they may be left out."""
     findings = [finding for cluster in clusters for finding in cluster["findings"]]
-    failed = Counter(one["severity"] for one in findings if one["status"] == FAIL and not one["excepted"])
+    failed = Counter(
+        finding["severity"] for finding in findings if finding["status"] == FAIL and not finding["excepted"]
+    )
     return {
         **{severity: failed[severity] for severity in SEVERITIES},
-        "excepted": sum(one["excepted"] is not None for one in findings),
-        "unknown": sum(one["status"] == UNKNOWN for one in findings),
-        **{key: int(sum(one["counts"].get(key, 0) for one in clusters)) for key in (PASS, SKIP)},
+        "excepted": sum(finding["excepted"] is not None for finding in findings),
+        "unknown": sum(finding["status"] == UNKNOWN for finding in findings),
+        **{key: int(sum(cluster["counts"].get(key, 0) for cluster in clusters)) for key in (PASS, SKIP)},
     }
 
 
@@ -287,9 +289,11 @@ def gate(report: Report, fail_on: str) -> dict[str, str]:
             reasons[cluster["name"]] = f"{cluster['status']}: {cluster['reason']}"
             continue
         number = Counter(
-            one["severity"]
-            for one in cluster["findings"]
-            if one["status"] in (FAIL, UNKNOWN) and not one["excepted"] and one["severity"] in limits
+            finding["severity"]
+            for finding in cluster["findings"]
+            if finding["status"] in (FAIL, UNKNOWN)
+            and not finding["excepted"]
+            and finding["severity"] in limits
         )
         if number:
             words = [plural(number[severity], severity) for severity in limits if number[severity]]

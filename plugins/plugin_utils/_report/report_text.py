@@ -126,7 +126,11 @@ def _with_checks(report: Report) -> Report:
 def is_own_link(url: str) -> bool:
     """Return True for an address of the site of this collection that needs no escape in any format."""
     rest = url[len(SITE) :]
-    return url.startswith(SITE) and rest.isascii() and all(one.isalnum() or one in "/._-#" for one in rest)
+    return (
+        url.startswith(SITE)
+        and rest.isascii()
+        and all(character.isalnum() or character in "/._-#" for character in rest)
+    )
 
 
 def _object(value: Any, rows: tuple[Field, ...], kind: str, path: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 from ..._kube.access_review import Permission
 from ..context.upgrade_context import UpgradeContext
 from ..kinds import KINDS, Reference
-from ..release.release_table import GROUP_CRDS
 from .action import (
     CHANGE,
     CRD,
@@ -127,10 +126,15 @@ class MigrateStorage(CrdAction):
         installed = progress.context.installed
         stored = installed.groups
         kind, plural, count, listed = {
-            GROUP_CRDS[0]: ("VolumeGroupSnapshotClass", "es", stored.classes, "group_classes"),
-            GROUP_CRDS[1]: ("VolumeGroupSnapshotContent", "s", stored.contents, "group_contents"),
-            GROUP_CRDS[2]: ("VolumeGroupSnapshot", "s", stored.snapshots, "group_snapshots"),
-        }[self.crd]
+            "volumegroupsnapshotclasses": ("VolumeGroupSnapshotClass", "es", stored.classes, "group_classes"),
+            "volumegroupsnapshotcontents": (
+                "VolumeGroupSnapshotContent",
+                "s",
+                stored.contents,
+                "group_contents",
+            ),
+            "volumegroupsnapshots": ("VolumeGroupSnapshot", "s", stored.snapshots, "group_snapshots"),
+        }[self.crd.partition(".")[0]]
         if listed in installed.unreadable:
             yield PlanLine(CHANGE, f"every {kind}: stored again at {self.version}")
         elif count:
