@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import yaml
 from ansible.release import __version__ as ansible_version
 
+from tests.support.waiting import wait_for
+
 SECONDS = 900
 # The newest core must not warn of the collection. An older one may, because newer names do not exist there. A warning about
 # the play of a test is no fault of the collection. It names another file.
@@ -232,3 +234,19 @@ def command(
         path = directory / "play.yml"
         path.write_text(yaml.safe_dump(plays, sort_keys=False))
     return [str(Path(sys.executable).with_name(program)), *arguments, str(path)]
+
+
+def play_killed(directory: Path, place: Path, *arguments: str, done: Callable[[], object]) -> None:
+    """Run a playbook, and kill it with all its processes as soon as a condition is true."""
+    process = subprocess.Popen(
+        command(directory, place, *arguments),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    wait_for(done)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,19 +233,9 @@ class RotatingFleet:
 
     def play_killed(self, done: Callable[[], object], **variables: Any) -> None:
         """Run the playbook, and kill it as soon as a condition is true."""
-        command = playbook.command(self.directory, *_arguments("cluster_ca", self.prepare_files(), variables))
-        process = subprocess.Popen(
-            command,
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        playbook.play_killed(
+            self.directory, *_arguments("cluster_ca", self.prepare_files(), variables), done=done
         )
-        wait_for(done)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
 
     def prepare_files(self) -> str:
         """Write the kubeconfig and the variables of the hosts. Return the name of the next report."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
-import signal
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,17 +211,6 @@ def kill_and_repeat(directory: Path, phase: str, done: Any) -> None:
     """Kill the playbook after its first write, and run it again."""
     place = Path("certflow.kubernetes.cluster_ca")
     arguments = ("-i", "clusters.yml", "-e", "@variables.yml", "-e", f"certflow_ca_phase={phase}")
-    process = subprocess.Popen(
-        playbook.command(directory, place, *arguments),
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    wait_for(done)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
+    playbook.play_killed(directory, place, *arguments, done=done)
     run = playbook.play(directory, place, *arguments)
     assert run.status == 0, run.output
