@@ -294,8 +294,11 @@ def has_one_address(url: str) -> bool:
     backslash or a percent sign in a host would lead them to different servers.
     """
     parts, other = urlsplit(url), parse_url(url)
-    is_same = not url.isascii() or parts.hostname == str(other.host).strip("[]").lower()
-    return bool(parts.hostname) and parts.port != 0 and parts.port == other.port and is_same
+    host = parts.hostname or ""
+    is_same = not url.isascii() or host == str(other.host).strip("[]").lower()
+    # From 2.8 on urllib3 decodes a host, except the zone of an IPv6 address.
+    is_encoded = "%" in host and ":" not in host
+    return bool(host) and not is_encoded and parts.port != 0 and parts.port == other.port and is_same
 
 
 def user_info(url: str) -> str | None:
