@@ -14,7 +14,6 @@ import datetime
 import os
 import platform
 import signal
-import subprocess
 import sys
 import time
 from importlib import metadata
@@ -25,6 +24,7 @@ from benchmarks.rows import QUICK, ROWS
 from benchmarks.rows.context import Bench
 from benchmarks.samples import Results
 from tests.support.clusters.build import kubernetes_version
+from tools.release import git
 
 
 def main(arguments: list[str]) -> int:
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def about(seconds: float) -> dict[str, str]:
     """Return the machine and the versions of this run."""
     return {
-        "commit": _commit(),
+        "commit": git("rev-parse", "--short=8", "HEAD"),
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
         "minutes": f"{seconds / 60:.1f}",
         "cores": str(os.cpu_count()),
@@ -83,13 +83,6 @@ def about(seconds: float) -> dict[str, str]:
         "ansible-core": metadata.version("ansible-core"),
         "kubernetes client": metadata.version("kubernetes"),
     }
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "--short=8", "HEAD"]
-    return subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def _processor() -> str:

@@ -40,9 +40,9 @@ class NotReleasable(Exception):
 
 
 def git(*arguments: str, place: Path = REPOSITORY) -> str:
-    """Return the output of git."""
+    """Return the output of git, without the newlines at its end. The lines of a short status begin with a space."""
     done = subprocess.run(["git", *arguments], cwd=place, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return done.stdout.rstrip("\n")
 
 
 def check_tree(version: str, place: Path = REPOSITORY) -> None:

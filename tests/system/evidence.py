@@ -25,6 +25,7 @@ from tests.system.fault_injection.flows import FLOWS
 from tests.system.upgrades import page as upgrades_page
 from tools.ci.venvs import REPOSITORY
 from tools.docs.written import Page
+from tools.release import git
 
 #: What the parts write. Other changes of the tree would be measured with the commit.
 WRITTEN = ("docs/docsite/rst/reference_", "docs/docsite/rst/images/", "benchmarks/results.json")
@@ -62,24 +63,22 @@ PARTS = (
 )
 
 
-def git(*arguments: str) -> str:
-    """Return the output of git, without the newline at its end."""
-    done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return done.stdout.rstrip("\n")
-
-
 def other_changes(status: str) -> list[str]:
     """Return the changed paths of `git status --porcelain` that no part writes."""
     paths = [line[3:] for line in status.splitlines()]
     return [path for path in paths if not path.startswith(WRITTEN)]
 
 
+def read_names(done: Path) -> list[str]:
+    """Return the names of the parts that have ended well."""
+    return done.read_text().splitlines() if done.exists() else []
+
+
 def measure(parts: tuple[Part, ...], done: Path) -> list[str]:
     """Run the parts whose names are not in a file, and add them to it. Return the names of those that failed."""
     failed = []
     for part in parts:
-        names = done.read_text().splitlines() if done.exists() else []
-        if part.name in names:
+        if part.name in read_names(done):
             print(f"done    {part.name}", flush=True)
             continue
         environment, module, *arguments = part.command
@@ -89,13 +88,14 @@ def measure(parts: tuple[Part, ...], done: Path) -> list[str]:
         if code:
             failed.append(part.name)
         else:
-            done.write_text("".join(f"{name}\n" for name in (*names, part.name)))
+            with done.open("a") as file:
+                file.write(f"{part.name}\n")
     return failed
 
 
 def name_commit(commit: str, done: Path, parts: tuple[Part, ...] = PARTS) -> None:
     """Write commit and date to each page whose parts have all ended well."""
-    names = done.read_text().splitlines() if done.exists() else []
+    names = read_names(done)
     day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     for page in {part.page for part in parts if part.page}:
         if all(part.name in names for part in parts if part.page == page):
