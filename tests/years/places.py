@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from tests.support.clusters import Cluster
+    from tests.support.clusters.pki import KeyPair
     from tests.support.clusters.rotation import Rotation
 
 DAY = datetime.timedelta(days=1)
@@ -96,6 +97,8 @@ class Place(World):
         #: True if the playbooks run here.
         self.is_run = name != TWIN
         self.rotation: Rotation | None = None
+        #: The CAs before the outgoing one that stay published until the next removal. They signed certificates of the control plane.
+        self._earlier: tuple[KeyPair, ...] = ()
         #: The state of the rotation, a key of STEPS.
         self.phase = "none"
         #: The number of months for which it does not run.
@@ -193,7 +196,13 @@ class Place(World):
         """Take a step. Owners get certificates of the CA that signs then."""
         self.journal.add(DONE, f"rotation: {step or 'is over'}")
         if step == "publish":
+            if self.rotation:
+                self._earlier += (self.rotation.outgoing,)
             self.rotation = self.cluster.rotation(is_dated=True)
+        elif step == "drop_outgoing":
+            self._earlier = ()
+        if self.rotation:
+            self.rotation.further = self._earlier
         if step and self.rotation:
             getattr(self.rotation, step)()
             if step in ("switch", "roll_back"):
