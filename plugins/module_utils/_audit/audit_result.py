@@ -109,8 +109,16 @@ def _parse_exception(entry: Mapping[str, Any], number: int) -> AuditException:
     if len(until) == _DATE_LENGTH:
         end += timedelta(days=1)  # the whole day
     patterns = {
-        key: tuple(str(text) for text in entry[key]) for key in ("clusters", "objects") if entry.get(key)
+        key: tuple(str(text).strip() for text in entry[key])
+        for key in ("clusters", "objects")
+        if entry.get(key) is not None
     }
+    for key, texts in patterns.items():
+        if not texts or "" in texts:  # such as the names of an empty group
+            raise CertflowError(
+                f"{where} has an empty pattern, or none, for {key}",
+                remedy=f"Set {key} to patterns, or remove it to accept all",
+            )
     return AuditException(check, reason, end, **patterns)
 
 

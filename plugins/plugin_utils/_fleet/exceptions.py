@@ -57,7 +57,7 @@ def _exception(entry: Any, where: str) -> dict[str, Any]:
     return {
         key: [*map(str, item if isinstance(item, (list, tuple)) else [item])] if key in _LISTS else item
         for key, item in entry.items()
-        if not is_blank(item)
+        if item is not None
     }
 
 

@@ -21,6 +21,7 @@ from ...module_utils._ansible.operation import VERSION
 from ...module_utils._audit.facts.finding import FAIL
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import visible
+from ...module_utils._base.times import find_time
 from ...module_utils._repair import kinds
 from .._report import report_files, report_model, report_schema, report_text
 from .._variables.values import is_blank, parsed
@@ -138,13 +139,22 @@ def read_findings(value: Any) -> Findings | None:
                     "object": {key: finding["object"][key] for key in _OBJECT},
                 }
                 for finding in cluster["findings"]
-                if finding["status"] == FAIL and not finding["excepted"] and finding["check"] in kinds.CHECKS
+                if finding["status"] == FAIL
+                and not _is_accepted(finding)
+                and finding["check"] in kinds.CHECKS
             ],
             "unread": cluster["reason"] if cluster["status"] == report_schema.INCOMPLETE else "",
         }
         for cluster in report["clusters"]
         if cluster["status"] in (report_schema.OK, report_schema.INCOMPLETE)
     }
+
+
+def _is_accepted(finding: Mapping[str, Any]) -> bool:
+    """Return True if an exception accepts the finding, and has not ended since the audit."""
+    accepted = finding["excepted"]
+    until = find_time(accepted["until"]) if accepted else None
+    return bool(accepted) and (until is None or until > datetime.now(timezone.utc))
 
 
 def write(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> None:

@@ -102,6 +102,10 @@ def test_findings_that_count_come_first() -> None:
         ({"until": "next year"}, "next year"),
         ({"until": ""}, "until"),
         ({"until": "2026-13-01"}, "2026-13-01"),
+        ({"clusters": []}, "clusters"),  # the names of an empty group accept nothing, not everything
+        ({"clusters": ["prod", " "]}, "clusters"),
+        ({"objects": []}, "objects"),
+        ({"objects": [""]}, "objects"),
     ],
 )
 def test_an_entry_that_is_not_valid_is_refused(entry: dict[str, Any], named: str) -> None:

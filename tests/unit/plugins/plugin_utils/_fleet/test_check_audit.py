@@ -185,6 +185,13 @@ def test_an_exception_without_a_reason() -> None:
         exceptions.read([{**EXCEPTION, "reason": " "}])
 
 
+@pytest.mark.parametrize("key", ["clusters", "objects"])
+@pytest.mark.parametrize("value", [[], "", " ", [""]])
+def test_an_exception_without_a_pattern(key: str, value: Any) -> None:
+    with fails("invalid-input", key):
+        exceptions.read([{**EXCEPTION, key: value}])
+
+
 def test_the_table_names_the_options_of_the_module() -> None:
     description = PLAYBOOK_VARIABLES[check_audit.OPTIONS]["description"]
     assert set(re.findall("`([a-z_]+)`", description)) == {"audit_info", *check_audit.MODULE_OPTIONS}
