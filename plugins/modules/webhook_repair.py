@@ -153,8 +153,8 @@ ca_state:
   sample: before-switch
 left:
   description:
-    - What the task was asked for and did not do, such as a write that was refused or that waits for the owner of the object. A wait
-      that only needs time is not in it.
+    - What the task was asked for and did not do, such as a write that was refused or that waits for the owner of the object. A
+      finding in O(findings) that no kind of the task repairs is in it. A wait that only needs time is not in it.
   returned: success, and failure after a write
   type: dict
   contains:

@@ -327,6 +327,7 @@ def test_a_finding_that_is_named(rig: RepairRig) -> None:
     result = rig.repair(findings=[*named, "0" * 32])
     assert states(result, wanted) == [("ca-mismatch", "repaired", "")]
     assert states(result, insecure) == [("apiservice-insecure", "refused", "not-repairable")]
+    assert result["left"]["count"] == 2
     assert states(result, other) == []
     assert [entry["code"] for entry in result["repairs"] if entry["finding"] == "0" * 32] == ["not-proven"]
     again = rig.repair(findings=named)

@@ -199,8 +199,9 @@ def _planned_finding(
     """
     own = data.points_about(finding)
     points = own if wanted else []
+    blank = replace(blank, kind=wanted[0].name if wanted else "")
     for point in points:
-        place = replace(blank, kind=wanted[0].name, object=point.object.as_result())
+        place = replace(blank, object=point.object.as_result())
         try:
             around = reader.read(data, point)
         except CertflowError as error:
@@ -210,7 +211,7 @@ def _planned_finding(
         planned = _plan(place, wanted, Case(finding, point, data, around, options))
         if planned or options.findings is not None:
             secrets = [secret.name for secret in around.secrets if secret.certificate]
-            yield planned or replace(place, kind="").with_refusal(_no_kind(finding, point, secrets))
+            yield planned or place.with_refusal(_no_kind(finding, point, secrets))
     if not points and options.findings is not None:
         yield blank.with_refusal(_no_kind(finding, own[0] if own else None))
 

@@ -207,8 +207,8 @@ class Repair:
 
     @property
     def is_left(self) -> bool:
-        """Return True if a kind of the task answers the finding, and the task did not do it and waits for no time."""
-        return bool(self.kind) and self.state in (REFUSED, WAITING, WRITTEN) and self.code not in NOT_DUE
+        """Return True if the task did not repair the finding, and waits for no time. What no kind answers is only there if the user named it."""
+        return self.state in (REFUSED, WAITING, WRITTEN) and self.code not in NOT_DUE
 
     def as_result(self) -> dict[str, Any]:
         """Return the repair as results carry it. Text of the cluster has no hidden characters."""

@@ -69,7 +69,7 @@ class OperationRun:
 
     def _applied(self, repair: Mapping[str, Any]) -> Mapping[str, Any]:
         applied = (entry.apply(repair["check"], repair["object"]) for entry in self.exceptions)
-        accepted = next(filter(None, applied), None) if repair.get("is_left") else None
+        accepted = next(filter(None, applied), None) if is_left(repair) else None
         return {**repair, "excepted": accepted.as_result()} if accepted else repair
 
     @cached_property
@@ -256,8 +256,8 @@ def _why_left(repair: Mapping[str, Any]) -> str:
 
 
 def is_left(repair: Mapping[str, Any]) -> bool:
-    """Return True if a repair was asked for and is not done, and no exception accepts that."""
-    return bool(repair.get("is_left")) and not repair.get("excepted")
+    """Return True if a repair was asked for and is not done, and no exception accepts that. A report names findings of other kinds too."""
+    return bool(repair.get("is_left") and repair["kind"]) and not repair.get("excepted")
 
 
 def _upgrade_reason(run: OperationRun, old: str, new: str) -> str:
