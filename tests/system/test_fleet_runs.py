@@ -304,6 +304,39 @@ def test_a_check_that_does_not_end(wide: WideFleet) -> None:
     assert wide.held() == {"c001", "c002"}
 
 
+def test_a_file_with_two_playbooks_works_on_the_hosts_of_each(wide: WideFleet) -> None:
+    """The second playbook has one host and a report of its own. A host outside of it keeps the data of the first run."""
+    wide.write(names(4))
+    own = {
+        "certflow_hosts": "c003",
+        "webhook_certificate_secret": {"name": "second-{{ inventory_hostname }}"},
+        "certflow_report": str(wide.directory / "second.json"),
+    }
+    plays: list[dict[str, Any]] = [
+        {"import_playbook": str(CERTIFICATES)},
+        {"import_playbook": str(CERTIFICATES), "vars": own},
+    ]
+    run_file = json.dumps({"certflow_run_file": str(wide.directory / "run.jsonl")})
+    run = playbook.play(wide.directory, plays, "-i", "hosts.yml", "-e", run_file)
+    assert run.status == 0, run.output
+    assert wide.held() == {*names(4), "second-c003"}, run.output
+    report = json.loads((wide.directory / "second.json").read_text())
+    assert [(row["name"], row["status"]) for row in report["clusters"]] == [("c003", "changed")]
+
+
+def test_a_report_that_is_not_written_fails_the_run(wide: WideFleet) -> None:
+    """The folder of the report is lost while the run works."""
+    lost = wide.directory / "lost"
+    lost.mkdir()
+    task = {"ansible.builtin.file": {"path": str(lost), "state": "absent"}}
+    (wide.directory / "check.yml").write_text(json.dumps([task]))
+    wide.write(names(2))
+    run = wide.play(certflow_report=str(lost / "report.json"), certflow_after_cluster="check.yml")
+    assert (run.status, run.recap("failed")) == (2, 1), run.output
+    assert not absent([str(lost / "report.json")], run.output.rpartition("TASK [")[2]), run.output
+    assert wide.held() == {*names(2)}
+
+
 def test_a_soak_verifies_the_clusters_again(wide: WideFleet) -> None:
     """No endpoint serves the certificate, so the verification after the soak fails, and the next stage does not start."""
     wide.write(names(3))

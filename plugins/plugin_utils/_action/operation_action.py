@@ -155,7 +155,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             tells_expiry=operation.tells_expiry,
             uid=lambda: self._check_cluster.uid if self._check_cluster else "",
         )
-        return cluster_run.work_on(run, task, actions)
+        return {**cluster_run.work_on(run, task, actions), cluster_run.RUN: run.run}
 
     def _look(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the operation in check mode."""

@@ -34,6 +34,8 @@ VARIABLE = "__certflow_phase"
 WORK, VERIFY = "work", "verify"
 #: The key of a result that has the outcome.
 OUTCOME = "certflow_outcome"
+#: The key of a result that has the id of the run.
+RUN = "certflow_run"
 #: A cluster has passed its deadline if it fails this close to it, because its waits are shortened by this time. Seconds.
 DEADLINE_MARGIN = 6
 #: The reason of a cluster whose check by the user did not end. Ansible may end the run, or not reach the host of a task.
@@ -159,16 +161,16 @@ def record_failure(
     return outcome
 
 
-def begin_check(run: FleetRun, host: str) -> dict[str, Any]:
-    """Record that the user's check of a cluster began, and return the outcome. It is a failure until the check has ended."""
+def begin_check(run: FleetRun, host: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Record that the user's check of a cluster began. Return the outcome before it, and the failure that it is until the check has ended."""
     state = run.file.read_details().clusters[host]
     outcome = {**state.outcome, "status": report_schema.FAILED, "code": "", "reason": CHECK_NOT_ENDED}
     _end(run, host, outcome, state.seconds)
-    return outcome
+    return dict(state.outcome), outcome
 
 
 def end_check(run: FleetRun, host: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """Record that the user's check succeeded, and return the outcome. outcome: of the work before the check."""
+    """Record that the user's check succeeded, and return the outcome. outcome: of the work and its verification, before the check."""
     _end(run, host, outcome, run.file.read().clusters[host].seconds)
     return dict(outcome)
 

@@ -54,6 +54,8 @@ class FleetRun:
     #: The exceptions as the option of audit_info has them, with the UID that the inventory expects of each host.
     exceptions: Sequence[Mapping[str, Any]] = ()
     uids: Mapping[str, str] = field(default_factory=dict)
+    #: The monotonic clock of this machine at the beginning.
+    began: float = 0
     #: True if a later job of a workflow gets the outcomes. Then what is left fails no host, because the later job would not start.
     is_handed_on: bool = False
 
@@ -106,15 +108,17 @@ def from_data(data: Mapping[str, Any]) -> FleetRun:
 
 
 def find(variables: Mapping[str, Any]) -> FleetRun | None:
-    """Return the run that began on a host. Return None before the run began, and if tasks are only listed."""
+    """Return the run that began last. Return None before a run began, and if tasks are only listed.
+
+    A file that imports several playbooks begins a run for each of them, and a host keeps the data of the last run that had the host.
+    """
     hostvars = variables.get("hostvars")
     if hostvars is None:
         return None
-    for host in variables.get("groups", {}).get("all", ()):
-        result = (hostvars.raw_get(host) or {}).get(VARIABLE)
-        if isinstance(result, Mapping) and "run" in result:
-            return from_data(result)
-    return None
+    hosts = variables.get("groups", {}).get("all", ())
+    results = [(hostvars.raw_get(host) or {}).get(VARIABLE) for host in hosts]
+    begun = [result for result in results if isinstance(result, Mapping) and "run" in result]
+    return from_data(max(begun, key=lambda result: float(result["began"]))) if begun else None
 
 
 def of_task(variables: Mapping[str, Any]) -> FleetRun:

@@ -101,12 +101,13 @@ def count_line(statuses: Iterable[str]) -> str:
     return f"{head}: {', '.join(parts)}" if parts else head
 
 
-def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def summary_lines(outcomes: Mapping[str, Mapping[str, Any]], problem: str = "") -> list[str]:
     """Return lines for the clusters that did not end as they were, failures first, a line with the counts, and one with what is left.
 
     Clusters with the same lines share them.
 
     outcomes: the outcome of each host: status, reason, remedy, and in a plan the steps.
+    problem: why the report was not written, "" if it was.
     """
     shown = [row for row in outcomes.items() if row[1]["status"] != OK]
     shown.sort(key=lambda row: [*RUN_STATUSES].index(row[1]["status"]))
@@ -120,10 +121,10 @@ def summary_lines(outcomes: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for (words, *plan_lines), hosts in groups.values()
         for line in (f"{', '.join(hosts)}: {words}", *plan_lines)
     ]
-    return [*lines, count_line(str(row["status"]) for row in outcomes.values()), _last_line(shown)]
+    return [*lines, count_line(str(row["status"]) for row in outcomes.values()), _last_line(shown, problem)]
 
 
-def _last_line(shown: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def _last_line(shown: Sequence[tuple[str, Mapping[str, Any]]], problem: str) -> str:
     """Return what is left, why, and what to do. shown: the clusters, the worst ones first."""
     left = [entry for entry in shown if _has_left(entry[1])]
     if left:
@@ -131,6 +132,8 @@ def _last_line(shown: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         clusters = plural(len(left), "cluster")
         again = "" if row.get("remedy") else f". {AGAIN}"
         return f"left: {clusters}, first {visible(host)}, {_words(row)}{again}"
+    if problem:
+        return f"left: the report. {problem}"
     is_planned = any(
         row.get("steps") or _planned_repairs(row) for _host, row in shown if row["status"] == PLANNED
     )

@@ -138,6 +138,7 @@ class Step:
             findings=run_report.read_findings(values.get(run_report.FINDINGS)),
             exceptions=exceptions.read(values.get(exceptions.NAME)),
             uids=settings["uids"],
+            began=time.monotonic(),
             is_handed_on=not is_blank(values.get(JOB_NAME)),
         )
         facts = {"role": role, "check": begun.is_check}
@@ -167,12 +168,13 @@ class Step:
     def check_began(self) -> dict[str, Any]:
         """Record that the user's check began. The cluster counts as failed until the check has ended."""
         run = fleet_run.of_task(self._variables)
-        return {cluster_run.OUTCOME: cluster_run.begin_check(run, self._host)}
+        before, outcome = cluster_run.begin_check(run, self._host)
+        return {cluster_run.OUTCOME: outcome, "before": before}
 
     def check_ended(self) -> dict[str, Any]:
         """Record that the user's check succeeded."""
         run = fleet_run.of_task(self._variables)
-        outcome = self._variables["__certflow_done"][cluster_run.OUTCOME]
+        outcome = self._variables["__certflow_check_began"]["before"]
         return {cluster_run.OUTCOME: cluster_run.end_check(run, self._host, outcome)}
 
     def failed(self) -> dict[str, Any]:
@@ -207,20 +209,22 @@ class Step:
     def end(self) -> dict[str, Any]:
         """End the run, write the report, and print the summary. Return its last lines, and the artifacts for later jobs."""
         run, rows = fleet_run.of_task(self._variables), outcomes_of(self._variables)
-        *lines, count, left = outcomes.summary_lines(rows)
         plan = run_report.data_of_plan(run, rows)
-        last = [count, *([f"plan {plan['hash']}"] if plan else []), left]
         problems = [*fleet_run.registered(self._variables, CHECKED).get("notes", ())]
         if self._job_name() is UNREADABLE:
             problems.append(f"The variable {JOB_NAME} cannot be rendered, so later jobs get no report.")
-        for act in (run.file.end_run, lambda: run_report.write(run, rows) if run.report else None):
-            try:
-                act()
-            except CertflowError as error:
-                problems.append(str(error))
-        for line in (*problems, *lines, *last):
+        problems += _problem(run.file.end_run)
+        unwritten = _problem(lambda: run_report.write(run, rows)) if run.report else []
+        *lines, count, left = outcomes.summary_lines(rows, *unwritten)
+        last = [count, *([f"plan {plan['hash']}"] if plan else []), left]
+        for line in (*problems, *unwritten, *lines, *last):
             fleet_task.print_line(line)  # A callback may hide the results of successful tasks.
-        return {"summary": [*problems, *last], "artifacts": self._artifacts(run, rows, plan)}
+        summary = [*problems, *unwritten, *last]
+        return {
+            "summary": summary,
+            "is_written": not unwritten,
+            "artifacts": self._artifacts(run, rows, plan),
+        }
 
     def _artifacts(
         self, run: FleetRun, rows: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]
@@ -245,6 +249,15 @@ class Step:
         return read_variables.rendered(self._templar, self._variables.get(JOB_NAME, ""))
 
 
+def _problem(act: Callable[[], object]) -> list[str]:
+    """Do an act of the end of a run, and return its error as a line."""
+    try:
+        act()
+    except CertflowError as error:
+        return [str(error)]
+    return []
+
+
 def _missing_libraries(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the line about libraries without which no cluster can be read. The tasks of a run use this interpreter."""
     providers = (values.get(name) for values in hosts for name in values if name.endswith("_providers"))
@@ -267,7 +280,10 @@ def outcomes_of(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     known = {
         host: dict(result[cluster_run.OUTCOME])
         for host, result in results.items()
-        if isinstance(result, Mapping) and cluster_run.OUTCOME in result
+        # An earlier playbook of the same file may have left its result.
+        if isinstance(result, Mapping)
+        and cluster_run.OUTCOME in result
+        and result.get(cluster_run.RUN) == run.run
     }
     try:
         rows = run_report.outcomes_of(run, known)

@@ -88,6 +88,13 @@ def test_the_findings_of_a_report(tmp_path: Path, form: str) -> None:
     assert len([*check_run.CHECKS["certflow_exceptions"]([{"check": "x"}])]) == 1
 
 
+def test_an_exception_that_has_ended_since_the_audit_accepts_nothing() -> None:
+    ended = finding(excepted={"reason": "known", "until": "2026-01-01T00:00:00Z"})
+    annotated = finding(fingerprint="f2", excepted={"reason": "annotation", "until": None})
+    findings = run_report.read_findings(audit(cluster("stale", ended, annotated)))
+    assert findings == {"stale": FINDINGS["stale"]}
+
+
 @pytest.mark.parametrize("value", ["", None, {}])
 def test_no_findings_are_all_findings(value: Any) -> None:
     assert run_report.read_findings(value) is None
@@ -162,6 +169,7 @@ def test_a_report_has_every_repair(number: int) -> None:
     states = [entry["state"] for entry in fields["repairs"]]
     assert states == ["repaired", *["refused"] * number]
     assert all(words in fields["reason"] for words in (f"{number} refused", "7 further findings"))
+    assert OperationRun(result, is_changed=True, is_planned=False).left["count"] == number
 
 
 WHOLE = {"kind": "ConfigMap", "namespace": "kube-system", "name": "kube-root-ca.crt"}
@@ -359,6 +367,20 @@ def test_what_a_verification_finds_left_is_recorded_once(rig: Rig) -> None:
     rig.work("part", {"changed": True, "repairs": [repair("repaired"), repair("refused", "not-published")]})
     rig.work("part", lost, phase=cluster_run.VERIFY)
     assert rig.run.file.read_details().clusters["part"].outcome["repairs"][0]["state"] == "repaired"
+
+
+def test_the_users_check_keeps_what_the_verification_found_left(rig: Rig) -> None:
+    lost = {
+        "changed": False,
+        "repairs": [repair("refused", "overwritten-by", object={**HOOK, "name": "other"})],
+    }
+    rig.work("stale", {"changed": True, "repairs": [repair("repaired")]})
+    rig.work("stale", lost, phase=cluster_run.VERIFY)
+    before, _failure = cluster_run.begin_check(rig.run, "stale")
+    assert rig.status("stale") == "failed"
+    cluster_run.end_check(rig.run, "stale", before)
+    outcome = run_report.outcomes_of(rig.run)["stale"]
+    assert (outcome["status"], outcome["code"], outcome["left"]["count"]) == ("left", "overwritten-by", 1)
 
 
 def test_a_failure_keeps_its_repairs(rig: Rig) -> None:

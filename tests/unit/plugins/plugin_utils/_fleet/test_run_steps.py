@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
+    fleet_run,
     run_file,
     run_report,
     run_steps,
@@ -112,3 +113,24 @@ def test_the_result_of_a_task_with_no_log_is_not_recorded(tmp_path: Path) -> Non
     assert {host for host, row in outcomes.items() if SECRET in str(row)} == {*SHOWN}
     assert {host for host, row in outcomes.items() if "no_log" in row["reason"]} == {*HIDDEN}
     assert {row["status"] for row in outcomes.values()} == {"failed"}
+
+
+class Variables(dict[str, Any]):
+    """The variables of the hosts, as Ansible hands them to a lookup."""
+
+    def raw_get(self, host: str) -> Any:
+        return self[host]
+
+
+def test_the_run_that_began_last_is_the_run_of_a_play() -> None:
+    """A file imports two playbooks, and the second one has fewer hosts."""
+    runs = [
+        FleetRun("snapshot_controller", "run", name, (Stage("rest", hosts),), Budget(), began=began)
+        for name, hosts, began in (("first", ("a", "b", "c"), 9.5), ("second", ("b",), 10.5))
+    ]
+    known = {host: {"__certflow_run": run.to_data()} for run in runs for host in run.hosts}
+    variables = {"hostvars": Variables(d={}, **known), "groups": {"all": ["a", "b", "c", "d"]}}
+    begun = fleet_run.find(variables)
+    assert begun is not None
+    assert begun.run == "second"
+    assert fleet_run.find({"hostvars": Variables(d={}), "groups": {"all": ["d"]}}) is None
