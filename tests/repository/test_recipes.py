@@ -41,6 +41,60 @@ node = {{"labels": {{"example.com/pool": "a"}}}}
 assert detect({{"version": {{"gitVersion": "v1.36.3-example.1"}}, "nodes": [node]}}).name == "example-cloud"
 assert "example-cloud" in provider_page.provider_page()
 """,
+    "owner": f"""
+from {ROOMS}._base.object_managers import MANAGERS
+from {ROOMS}._base import accept
+from {ROOMS}._base.owners import owners
+from {ROOMS}._webhook.bundle_targets import Target, find_managers, remedy_for
+from tools.docs import managers
+obj = {{"metadata": {{"labels": {{"example.com/deployer": "a"}}}}}}
+assert [owner.manager.key for owner in owners(obj)] == ["example-deployer"]
+target = Target("APIService", "v1.example.com")
+(owner,) = find_managers(target, obj)
+assert remedy_for(target, owner.manager).startswith("Leave caBundle out")
+assert accept.parse(["example-deployer"]).covers("example-deployer", "APIService v1.example.com")
+assert "example-deployer" in managers.other_writers()
+""",
+    "fault of a call": f"""
+from {ROOMS}._webhook import call_failures
+words = 'failed calling webhook "a.example.com": failed to call webhook: example gateway has no route to a.svc'
+failure = call_failures.of_answer(words, call_failures.ADMISSION, "a.example.com")
+assert failure.code == "example-gateway", failure
+assert "no route to a.svc" in failure.cause and failure.remedy.startswith("Add the route")
+""",
+    "kind of caller": f"""
+from {ROOMS}._audit import gather
+from {ROOMS}._audit.facts.cluster_data import CONFIGURATIONS, PERMISSIONS
+from {ROOMS}._audit.object_parsing import points_of
+from {ROOMS}._operations import k8s_csr, webhook_cabundle, webhook_probe
+from {ROOMS}._webhook import bundle_targets
+from {ROOMS}._webhook.service_callers import judge
+kind = "ExampleWebhookConfiguration"
+for module in (k8s_csr, webhook_cabundle):
+    assert kind in module.OPERATION.argument_spec["targets"]["options"]["kind"]["choices"]
+assert kind in webhook_probe.OPERATION.argument_spec["target"]["options"]["kind"]["choices"]
+service = {{"namespace": "a", "name": "hook"}}
+obj = {{"metadata": {{"name": "x"}}, "webhooks": [{{"name": "h.x", "clientConfig": {{"service": service}}}}]}}
+(point,) = points_of(kind, obj)
+assert point.config.server_name == "hook.a.svc" and point.object.kind == kind
+target = bundle_targets.Target(kind, "x")
+assert judge(target, obj, ("a", "hook")).is_usable
+assert bundle_targets.path(target) == "/apis/example.com/v1/examplewebhookconfigurations/x"
+assert PERMISSIONS[CONFIGURATIONS][0].resource == "examplewebhookconfigurations"
+assert kind in gather.ADMISSION_KINDS
+""",
+    "CRD": f"""
+from {ROOMS}._snapshot.actions.action import CRD, named
+from {ROOMS}._snapshot.kinds import Reference
+from {ROOMS}._snapshot.release import crd_sets, release_table
+name = "volumesnapshotpolicies.snapshot.storage.k8s.io"
+crds = crd_sets.row(release_table.NEWEST.crds, release_table.SNAPSHOT)
+from tests.unit.plugins.module_utils._snapshot import objects
+assert name in crd_sets.names(release_table.SNAPSHOT) and name not in release_table.GROUP_CRDS
+assert crd_sets.parse(objects.crd(name, crds)).set is crds
+references = [Reference(CRD, name) for name in release_table.SNAPSHOT_CRDS]
+assert named(references) == "4 CustomResourceDefinitions of snapshot.storage.k8s.io"
+""",
     "audit check": f"""
 from dataclasses import replace
 from {ROOMS}._audit import audit_result
@@ -121,6 +175,12 @@ def recipe(name: str) -> str:
     return match[1]
 
 
+def table_of(text: str, file: str) -> str:
+    """Return the table that a recipe names with a file."""
+    tables: list[tuple[str, str]] = re.findall(r"`(\w+)`\s+in\s+`([\w/.]+\.py)`", text)
+    return next((table for table, path in tables if file.endswith(path)), "")
+
+
 def examples(text: str) -> Iterator[tuple[str, str]]:
     """Yield the file and the code of each example of a recipe."""
     for block in re.findall(r"^ *```python\n(.*?)```", text, re.MULTILINE | re.DOTALL):
@@ -129,35 +189,32 @@ def examples(text: str) -> Iterator[tuple[str, str]]:
             yield match[1], code.partition("\n")[2]
 
 
-def with_example(text: str, code: str) -> str:
-    """Return the text of a file with a function or class at its end, or with a row in the table of such rows."""
+def with_example(text: str, code: str, name: str) -> str:
+    """Return the text of a file with a function or class at its end, or with a row in the table of this name."""
     node = ast.parse(code).body[0]
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return f"{text}\n\n{code}"
+    (table,) = [
+        next(
+            part for part in ast.walk(statement.value or statement) if isinstance(part, (ast.Dict, ast.Tuple))
+        )
+        for statement in ast.parse(text).body
+        if isinstance(statement, (ast.Assign, ast.AnnAssign))
+        if ast.unparse(statement).startswith((f"{name} =", f"{name}: "))
+    ]
     assert isinstance(node, ast.Expr)
     lines = text.splitlines(keepends=True)
     if isinstance(node.value, ast.Dict):
+        assert isinstance(table, ast.Dict)
         key = ast.literal_eval(node.value.keys[0] or node.value)
-        (table,) = [part for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Dict) and part.keys]
-        later = next(place for place in table.keys if place and ast.literal_eval(place) > key)
-        row = code.strip().removeprefix("{").removesuffix("}").strip().rstrip(",")
-        return "".join(lines[: later.lineno - 1]) + f"{row},\n" + "".join(lines[later.lineno - 1 :])
-    assert isinstance(node.value, ast.Call)
-    name = ast.unparse(node.value.func)
-    rows = [
-        part
-        for table in ast.walk(ast.parse(text))
-        if isinstance(table, ast.Tuple)
-        for part in table.elts
-        if isinstance(part, ast.Call) and ast.unparse(part.func) == name
-    ]
-    end = rows[-1].end_lineno
-    assert end
-    return (
-        "".join(lines[:end])
-        + textwrap.indent(code.rstrip().rstrip(",") + ",\n", "    ")
-        + "".join(lines[end:])
-    )
+        later = [place.lineno for place in table.keys if place and ast.literal_eval(place) > key]
+        line = later[0] - 1
+        code = code.strip().removeprefix("{").removesuffix("}").strip()
+    else:
+        assert isinstance(table, ast.Tuple)
+        line = table.elts[-1].end_lineno or 0
+    row = textwrap.indent(code.rstrip().rstrip(",") + ",\n", "    ")
+    return "".join(lines[:line]) + row + "".join(lines[line:])
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +228,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_row_of_an_example_works(copy: Path, name: str) -> None:
-    before = {}
-    for file, code in examples(recipe(name)):
+    before, text = {}, recipe(name)
+    for file, code in examples(text):
         before[file] = (copy / file).read_text()
-        (copy / file).write_text(with_example(before[file], code))
+        (copy / file).write_text(with_example(before[file], code, table_of(text, file)))
     assert before
     paths = f"{copy.parents[2]}:{copy}"
     done = subprocess.run(

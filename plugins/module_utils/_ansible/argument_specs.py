@@ -48,27 +48,6 @@ AUTH: dict[str, Any] = {
 
 WAIT: dict[str, Any] = {"wait": {"type": "bool", "default": True}}
 
-TARGETS: dict[str, Any] = {
-    "targets": {
-        "type": "list",
-        "elements": "dict",
-        "options": {
-            "kind": {
-                "type": "str",
-                "required": True,
-                "choices": [
-                    "ValidatingWebhookConfiguration",
-                    "MutatingWebhookConfiguration",
-                    "CustomResourceDefinition",
-                    "APIService",
-                ],
-            },
-            "name": {"type": "str", "required": True},
-            "webhooks": {"type": "list", "elements": "str"},
-        },
-    },
-}
-
 # The names of kubernetes.core for the selectors of `kubectl get -l` and `--field-selector`.
 SELECTORS: dict[str, Any] = {
     "label_selectors": {"type": "list", "elements": "str"},

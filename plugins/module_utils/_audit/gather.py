@@ -38,7 +38,7 @@ from .._snapshot.plan import planner
 from .._snapshot.release import crd_sets, release_table
 from .._webhook import served_chains
 from .._webhook.admission_match import ServedResources
-from .._webhook.bundle_targets import KINDS
+from .._webhook.bundle_targets import ADMISSION_KINDS, KINDS
 from .._webhook.call_failures import ADMISSION
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
@@ -81,7 +81,7 @@ from .facts.cluster_data import (
 )
 from .facts.finding import AuditedObject, annotated_checks, every
 from .guarded_reads import GuardedReads, reason_of
-from .object_parsing import API_SERVICE, DEFINITION, MUTATING, VALIDATING, login_of, manager_of, points_of
+from .object_parsing import API_SERVICE, DEFINITION, login_of, manager_of, points_of
 
 # A page of CustomResourceDefinitions. One of them may have a megabyte.
 DEFINITIONS_PAGE = "50"
@@ -202,7 +202,7 @@ class _Gatherer:
     def _objects(self, data: ClusterData) -> ClusterData:
         """Add the call points, and the states of CustomResourceDefinitions and of aggregated APIs."""
         points: list[CallPoint] = []
-        for kind in (VALIDATING, MUTATING):
+        for kind in ADMISSION_KINDS:
             read = functools.partial(self._points_of, kind)
             points += self._reads.collect(CONFIGURATIONS, read, objects=(every(kind),))
         definitions = self._reads.collect(DEFINITIONS, self._definitions)
@@ -220,12 +220,12 @@ class _Gatherer:
             yield from points_of(kind, obj)
 
     def _list(self, kind: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self._client.list_all(_path(kind))["items"]
+        items: list[dict[str, Any]] = self._client.list_all(KINDS[kind].path)["items"]
         return items
 
     def _definitions(self) -> Iterator[tuple[DefinitionState, tuple[CallPoint, ...]]]:
         """Yield what the checks need of each CustomResourceDefinition. All of them at once, with their schemas, could exceed the memory."""
-        for page in self._client.pages(_path(DEFINITION), {"limit": DEFINITIONS_PAGE}):
+        for page in self._client.pages(KINDS[DEFINITION].path, {"limit": DEFINITIONS_PAGE}):
             for definition in page.get("items") or ():
                 state = object_parsing.definition_state(definition)
                 yield state, tuple(points_of(DEFINITION, definition)) if state.has_webhook else ()
@@ -392,11 +392,6 @@ class _Gatherer:
         except OSError as error:
             self._reads.note(Gap(API_SERVER, str(error.strerror or error)))
         return ""
-
-
-def _path(kind: str) -> str:
-    row = KINDS[kind]
-    return f"/apis/{row.group}/{row.version}/{row.resource}"
 
 
 def _stuck(csr: Object, evidence: ClusterEvidence, now: datetime) -> StuckRequest | None:

@@ -42,7 +42,6 @@ from .facts.cluster_data import (
 from .facts.finding import UNMANAGED, AuditedObject, annotated_checks
 
 MUTATING = "MutatingWebhookConfiguration"
-VALIDATING = "ValidatingWebhookConfiguration"
 DEFINITION = "CustomResourceDefinition"
 API_SERVICE = "APIService"
 

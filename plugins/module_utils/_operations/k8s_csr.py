@@ -78,7 +78,7 @@ SPEC: dict[str, Any] = {
             for name in ("object", "expect", "denial_message")
         },
     },
-    **argument_specs.TARGETS,
+    "targets": bundle_targets.OPTION,
     "discover_targets": {"type": "bool", "default": False},
     **argument_specs.WAIT,
     **argument_specs.AUTH,

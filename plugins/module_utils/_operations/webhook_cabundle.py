@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .._ansible.argument_specs import AUTH, TARGETS
+from .._ansible.argument_specs import AUTH
 from .._ansible.operation import Operation
 from .._base import accept
 from .._base.result import Result
@@ -108,7 +108,7 @@ OPERATION = Operation(
     roles=lambda _parameters: ("bundle",),
     argument_spec={
         **AUTH,
-        "targets": {**TARGETS["targets"], "required": True},
+        "targets": {**bundle_targets.OPTION, "required": True},
         # Public, and yet hidden: a private key that was pasted by mistake must not be shown or logged.
         "ca_bundle": {"type": "str", "no_log": True},
         "cluster_trust_bundle": {

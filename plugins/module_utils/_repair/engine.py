@@ -32,6 +32,7 @@ from .._kube.access_review import grant, require
 from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
+from .._webhook.bundle_targets import ADMISSION_KINDS
 from . import kinds, named_findings, proof_calls, rotation_repairs
 from .proof_calls import CallAnswer
 from .repair_model import (
@@ -60,8 +61,6 @@ MOST_ENDPOINTS = 100
 _WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
-#: The API server calls no webhook for writes of these kinds. So no webhook blocks them, and they may unblock other writes.
-_FIRST = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
 _AUDIT_AGAIN = "Audit the cluster again, and follow the remedy of the finding"
 
 
@@ -103,7 +102,9 @@ def _carried_out(
     written: dict[tuple[str, ...], Written] = {}
     failures: dict[tuple[str, ...], tuple[Refusal, str]] = {}
     client.deadline = time.monotonic() + options.wait_timeout  # of all writes together
-    for key, action in sorted(actions.items(), key=lambda pair: pair[1].writes[0].kind not in _FIRST):
+    # No webhook blocks writes of these kinds, and they may unblock other writes.
+    order = sorted(actions.items(), key=lambda pair: pair[1].writes[0].kind not in ADMISSION_KINDS)
+    for key, action in order:
         before = len(client.written)
         try:
             written[key] = _carry_out(client, action, options)

@@ -82,6 +82,15 @@ class TargetKind:
     #: The fields of the place.
     fields: frozenset[str] = frozenset(("url", "service", "caBundle"))
 
+    @property
+    def path(self) -> str:
+        """Return the path of the list of all objects on the API server."""
+        return f"/apis/{self.group}/{self.version}/{self.resource}"
+
+    def permission(self, verb: str, name: str = "") -> Permission:
+        """Return the permission for a verb on an object, or on all objects."""
+        return Permission(verb, self.group, self.resource, name=name)
+
 
 def _webhooks(_target: Target, obj: Object) -> Iterator[tuple[str, str, Object]]:
     for index, webhook in enumerate(obj.get("webhooks") or ()):
@@ -155,7 +164,20 @@ KINDS = {
     ),
 }
 
-# The names of all four kinds are DNS subdomains (k8s.io/apimachinery validation.NameIsDNSSubdomain).
+#: The API server calls no webhook for writes of these kinds.
+ADMISSION_KINDS = tuple(kind for kind, row in KINDS.items() if row.call == ADMISSION)
+#: The option ``targets`` in argument specs.
+OPTION: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "kind": {"type": "str", "required": True, "choices": list(KINDS)},
+        "name": {"type": "str", "required": True},
+        "webhooks": {"type": "list", "elements": "str"},
+    },
+}
+
+# The names of all kinds are DNS subdomains (k8s.io/apimachinery validation.NameIsDNSSubdomain).
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -190,14 +212,12 @@ def targets_from(option: Sequence[Mapping[str, Any]]) -> tuple[Target, ...]:
 
 def path(target: Target) -> str:
     """Return the object's path on the API server."""
-    kind = KINDS[target.kind]
-    return f"/apis/{kind.group}/{kind.version}/{kind.resource}/{target.name}"
+    return f"{KINDS[target.kind].path}/{target.name}"
 
 
 def permission(target: Target, verb: str) -> Permission:
     """Return the permission for a verb on the object."""
-    kind = KINDS[target.kind]
-    return Permission(verb, kind.group, kind.resource, name=target.name)
+    return KINDS[target.kind].permission(verb, target.name)
 
 
 def read(client: Client, target: Target, *, writes: bool = True) -> dict[str, Any]:

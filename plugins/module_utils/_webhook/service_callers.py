@@ -63,7 +63,7 @@ def list_callers(
         except KubeError as error:
             if needs_all and not isinstance(error, Forbidden):
                 raise
-            lacking.append(Permission("list", KINDS[kind].group, KINDS[kind].resource))
+            lacking.append(KINDS[kind].permission("list"))
             message = message or error.message
     if lacking and needs_all:
         raise missing_permissions(lacking, f"discover the targets of Service {'/'.join(service)}", message)
@@ -94,9 +94,9 @@ def _list_kind(
     client: Client, kind: str, service: ServiceName, recorded: Collection[str]
 ) -> list[ServiceCaller]:
     """Return the callers of a kind. It keeps no page of the list, because thousands of definitions have hundreds of megabytes."""
-    row, callers = KINDS[kind], list[ServiceCaller]()
+    callers: list[ServiceCaller] = []
     try:
-        for page in client.pages(f"/apis/{row.group}/{row.version}/{row.resource}"):
+        for page in client.pages(KINDS[kind].path):
             for obj in page.get("items") or ():
                 caller = judge(Target(kind, obj["metadata"]["name"]), obj, service, recorded)
                 callers += [caller] if caller else []

@@ -20,7 +20,7 @@ from ..._kube import port_forward
 from ..._kube.access_review import Permission
 from ..._webhook import admission_match, call_faults
 from ..._webhook.admission_match import ServedResources
-from ..._webhook.bundle_targets import ClientConfig
+from ..._webhook.bundle_targets import ADMISSION_KINDS, KINDS, ClientConfig
 from ..._webhook.served_chains import ServedChain
 from .finding import AuditedObject, AuditFinding, every
 
@@ -58,13 +58,9 @@ PRINT_ROOT_CA = f"kubectl -n {ROOT_CA[0]} get configmap {ROOT_CA[1]} -o 'jsonpat
 CLIENT_CAS = ("kube-system", "extension-apiserver-authentication")
 #: The annotation with NAMESPACE/NAME of a Certificate (https://cert-manager.io/docs/concepts/ca-injector/).
 INJECTS_FROM = "cert-manager.io/inject-ca-from"
-_ADMISSION = "admissionregistration.k8s.io"
 #: Source -> the permissions to read it. A resource that begins with "/" is a path of the API server.
 PERMISSIONS: Mapping[str, tuple[Permission, ...]] = {
-    CONFIGURATIONS: (
-        Permission("list", _ADMISSION, "validatingwebhookconfigurations"),
-        Permission("list", _ADMISSION, "mutatingwebhookconfigurations"),
-    ),
+    CONFIGURATIONS: tuple(KINDS[kind].permission("list") for kind in ADMISSION_KINDS),
     DEFINITIONS: (Permission("list", "apiextensions.k8s.io", "customresourcedefinitions"),),
     API_SERVICES: (Permission("list", "apiregistration.k8s.io", "apiservices"),),
     NAMESPACES: (Permission("list", "", "namespaces"),),
@@ -110,7 +106,7 @@ ESSENTIAL = (CONFIGURATIONS, DEFINITIONS, API_SERVICES, SERVICES, COMPARISONS)
 DECLARABLE = tuple(
     source for source, needed in PERMISSIONS.items() if needed and source not in (*ESSENTIAL, SNAPSHOT)
 )
-_HOOKS = (every("ValidatingWebhookConfiguration"), every("MutatingWebhookConfiguration"))
+_HOOKS = tuple(map(every, ADMISSION_KINDS))
 _DEFINITIONS = every("CustomResourceDefinition")
 #: What has to trust the CAs of the cluster.
 _TRUSTING = (*_HOOKS, _DEFINITIONS, every("APIService"), every("Kubeconfig"))

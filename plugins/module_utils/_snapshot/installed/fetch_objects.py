@@ -22,6 +22,7 @@ from ..release.release_table import (
     CONTROLLER_NAMESPACE,
     GROUP_CONTENTS,
     GROUP_CRDS,
+    SNAPSHOT,
     SNAPSHOT_CRDS,
     known_webhook,
 )
@@ -148,10 +149,10 @@ def _paths(kind: str, *names: str, namespace: str = "") -> list[str]:
 
 
 def _read_stored(reader: _Reader, needs_rules: bool) -> None:
-    """Read the objects of the six CRDs that a hazard needs."""
+    """Read the objects of the CRDs that a hazard needs."""
     crds = {obj["metadata"]["name"]: crd_sets.parse(obj) for obj in reader.objects.get("crds", ())}
     wanted = {"volumesnapshotclasses": "classes"}
-    plain = crds.get(f"volumesnapshots.{SNAPSHOT_CRDS[0].partition('.')[2]}")
+    plain = crds.get(f"volumesnapshots.{SNAPSHOT}")
     behind = plain is not None and (plain.set is None or not plain.set.rules)
     if plain and (plain.versions.get("v1beta1") == SERVED or (needs_rules and behind)):
         wanted.update(volumesnapshots="snapshots", volumesnapshotcontents="contents")

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .release_table import GROUP, GROUP_CRDS, SNAPSHOT, SNAPSHOT_CRDS
+from .release_table import CRDS, GROUP, GROUP_CRDS, SNAPSHOT, SNAPSHOT_CRDS
 
 GENERATOR = "controller-gen.kubebuilder.io/version"
 STORED, SERVED, LISTED = "stored", "served", "listed"
@@ -74,7 +74,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Crd:
-    """One of the six CRDs in the cluster."""
+    """One of these CRDs in the cluster."""
 
     name: str
     #: For each version STORED, SERVED or LISTED.
@@ -131,13 +131,12 @@ def _state(entry: Mapping[str, Any]) -> str:
 def _fingerprint(
     name: str, group: str, versions: Mapping[str, str], rules: bool, generator: str
 ) -> CrdSet | None:
-    # Classes have no source, so they have no rules before v1beta2. For them only the generator decides.
-    has_source = not name.startswith(("volumesnapshotclasses", "volumegroupsnapshotclasses"))
     fitting = [
         crd_set
         for crd_set in SETS
         if crd_set.group == group and crd_set.versions == dict(versions)
-        if not has_source or crd_set.rules == rules
+        # Objects without a source have no rules before v1beta2. For them only the generator decides.
+        if not CRDS[name] or crd_set.rules == rules
     ]
     exact = [crd_set for crd_set in fitting if crd_set.generator == generator]
     return min(exact or fitting, key=rank, default=None)

@@ -22,12 +22,19 @@ Version = tuple[int, int, int]
 NO_VERSION: Version = (0, 0, 0)
 
 SNAPSHOT, GROUP = "snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"
-SNAPSHOT_CRDS = tuple(
-    f"{plural}.{SNAPSHOT}"
-    for plural in ("volumesnapshotclasses", "volumesnapshotcontents", "volumesnapshots")
+#: CustomResourceDefinition -> True if its objects have a source, which the CEL rules of a release judge.
+CRDS: Mapping[str, bool] = {
+    "volumegroupsnapshotclasses.groupsnapshot.storage.k8s.io": False,
+    "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io": True,
+    "volumegroupsnapshots.groupsnapshot.storage.k8s.io": True,
+    "volumesnapshotclasses.snapshot.storage.k8s.io": False,
+    "volumesnapshotcontents.snapshot.storage.k8s.io": True,
+    "volumesnapshots.snapshot.storage.k8s.io": True,
+}
+SNAPSHOT_CRDS, GROUP_CRDS = (
+    tuple(name for name in CRDS if name.endswith(f".{group}")) for group in (SNAPSHOT, GROUP)
 )
 GROUP_CONTENTS = f"volumegroupsnapshotcontents.{GROUP}"
-GROUP_CRDS = (f"volumegroupsnapshotclasses.{GROUP}", GROUP_CONTENTS, f"volumegroupsnapshots.{GROUP}")
 
 # Upstream's namespace of the controller since 4.1.
 CONTROLLER_NAMESPACE = "kube-system"

@@ -37,6 +37,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     published_cas,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import Diagnosis
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+    ADMISSION_KINDS,
+    KINDS,
+)
 
 from tests.support.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (
@@ -127,7 +131,7 @@ def test_a_gap_of_a_backend_names_the_objects_that_call_it() -> None:
     objects = [[one["objects"] for one in group if one["status"] == "unknown"] for group in findings]
     webhook_name = ", webhook hook.example.com"
     named = [f"ValidatingWebhookConfiguration {name}{webhook_name}" for name in ("a", "b")]
-    hooks = [every("ValidatingWebhookConfiguration"), every("MutatingWebhookConfiguration")]
+    hooks = list(map(every, ADMISSION_KINDS))
     assert objects == [[named], [[*named, *hooks]]]
 
 
@@ -155,8 +159,7 @@ def test_every_unknown_finding_names_objects(source: str) -> None:
 def test_what_an_unread_source_hides() -> None:
     """The objects of a whole source are those whose findings pass if it is read."""
     subjects = [
-        *(AuditedObject(kind, "x") for kind in ("CustomResourceDefinition", "APIService", "CertificateSigningRequest")),
-        *(AuditedObject(kind, "x") for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")),
+        *(AuditedObject(kind, "x") for kind in (*KINDS, "CertificateSigningRequest")),
         rotation_checks.KUBECONFIG,
         cluster_checks.API_SERVER,
         cluster_checks.CLUSTER_CA_OBJECT,

@@ -42,7 +42,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     TruncatedAnswer,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import served_chains
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+    ADMISSION_KINDS,
+    KINDS,
+    ClientConfig,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
 from cryptography import x509
@@ -95,8 +99,8 @@ ANSWERS: dict[str, Any] = {
     "/api/v1/namespaces/kube-system": {"metadata": {"uid": "cluster-1"}},
     "/version": {"gitVersion": "v1.36.3"},
     "/metrics": "",
+    **{KINDS[kind].path: listed() for kind in ADMISSION_KINDS},
     f"{CONFIGURATIONS}/validatingwebhookconfigurations": listed(configuration(webhook("pods"))),
-    f"{CONFIGURATIONS}/mutatingwebhookconfigurations": listed(),
     DEFINITIONS: listed(),
     API_SERVICES: listed(),
     SERVICE: service(),

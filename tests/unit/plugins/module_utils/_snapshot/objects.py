@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden, NotFound
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import crd_sets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.crd_sets import CrdSet
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import CRDS
 
 RULE = {"x-kubernetes-validations": [{"rule": "has(self.a)", "message": "a"}]}
 
@@ -33,8 +34,8 @@ def crd(
     name: str, row: CrdSet, *, stored: tuple[str, ...] = (), conversion: tuple[str, str] | None = None
 ) -> dict[str, Any]:
     """Return a CustomResourceDefinition of a set."""
-    plural, _dot, group = name.partition(".")
-    ruled = row.rules and "classes" not in plural
+    group = name.partition(".")[2]
+    ruled = row.rules and CRDS[name]
     spec: dict[str, Any] = {
         "group": group,
         "versions": [

@@ -207,6 +207,11 @@ def test_a_variable_has_the_type_and_the_choices_of_its_option(role: str) -> Non
         assert set(row.get("options", ())) <= set(spec[option].get("options") or row.get("options", ())), (
             variable
         )
+        for name, part in (spec[option].get("options") or {}).items():
+            assert row.get("options", {}).get(name, part).get("choices") == part.get("choices"), (
+                variable,
+                name,
+            )
 
 
 #: Word -> the name that is meant.
