@@ -120,7 +120,11 @@ def _with_state(finding: Mapping[str, Any], cluster: Mapping[str, Any], pair: _P
 
 
 def _gone(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
-    present = {finding["fingerprint"] for finding in cluster["findings"] if finding["status"] == FAIL}
+    """Return the findings that are gone. One of an object that was created again, and that still has the fault, is not gone."""
+    present = [finding for finding in cluster["findings"] if finding["status"] == FAIL]
+    fingerprints = {finding["fingerprint"] for finding in present}
+    known = {finding["object"]["uid"] for finding in pair.earlier_faults.values()}
+    recreated = {_place(finding) for finding in present if finding["object"]["uid"] not in known}
     return [
         {
             "cluster": cluster["name"],
@@ -130,6 +134,11 @@ def _gone(cluster: Mapping[str, Any], pair: _Pair) -> list[dict[str, Any]]:
         }
         for finding in pair.earlier_faults.values()
         if not finding["excepted"]
-        and finding["fingerprint"] not in present
+        and finding["fingerprint"] not in fingerprints
+        and _place(finding) not in recreated
         and _has_answer(pair.unanswered_now, finding)
     ]
+
+
+def _place(finding: Mapping[str, Any]) -> tuple[str, ...]:
+    return (finding["check"], *(finding["object"][key] for key in ("kind", "namespace", "name", "webhook")))

@@ -31,8 +31,8 @@ _INVALID = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 def render(report: Report, fail_on: str = ERROR) -> str:
     """Return the report as JUnit XML.
 
-    fail_on: the gate. A failed finding that does not pass it is a failure, any other is in the output of its test case. Accepted
-        findings, and what could not be read, are skipped test cases.
+    fail_on: the gate. What does not pass it is a failure. Another failed finding is in the output of its test case. Accepted findings,
+        and what else could not be read, are skipped test cases.
     """
     root = ElementTree.Element("testsuites", name="certflow.kubernetes audit")
     limits = report_model.LIMITS[fail_on]
@@ -87,11 +87,11 @@ def _fill_finding(case: ElementTree.Element, report: Report, row: Row, limits: t
     excepted = finding["excepted"]
     if excepted:
         _add_text(case, "skipped", (), message=f"accepted: {excepted['reason']}")
-    elif finding["status"] in (UNKNOWN, SKIP):
-        _add_text(case, "skipped", (), message=finding["cause"])
-    elif finding["status"] == FAIL and finding["severity"] in limits:
+    elif report_model.is_refused(finding, limits):
         breaks = [f"breaks at {finding['breaks_at']}"] if finding["breaks_at"] else []
         _add_text(case, "failure", [*breaks, *lines], type=finding["severity"], message=finding["cause"])
+    elif finding["status"] in (UNKNOWN, SKIP):
+        _add_text(case, "skipped", (), message=finding["cause"])
     elif finding["status"] == FAIL:
         _add_text(case, "system-out", [f"{finding['severity']}: {finding['cause']}", *finding["evidence"]])
 

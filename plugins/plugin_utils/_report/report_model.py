@@ -276,6 +276,11 @@ def count_findings(clusters: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
+def is_refused(finding: Mapping[str, Any], limits: Container[str]) -> bool:
+    """Return True if a finding does not pass the gate. limits: the severities that do not pass."""
+    return finding["status"] in (FAIL, UNKNOWN) and not finding["excepted"] and finding["severity"] in limits
+
+
 def gate(report: Report, fail_on: str) -> dict[str, str]:
     """Return the clusters that do not pass the gate, each with the reason.
 
@@ -289,11 +294,7 @@ def gate(report: Report, fail_on: str) -> dict[str, str]:
             reasons[cluster["name"]] = f"{cluster['status']}: {cluster['reason']}"
             continue
         number = Counter(
-            finding["severity"]
-            for finding in cluster["findings"]
-            if finding["status"] in (FAIL, UNKNOWN)
-            and not finding["excepted"]
-            and finding["severity"] in limits
+            finding["severity"] for finding in cluster["findings"] if is_refused(finding, limits)
         )
         if number:
             words = [plural(number[severity], severity) for severity in limits if number[severity]]

@@ -227,7 +227,7 @@ def _example(path: str, option: Option, value: Any) -> str:
 
 
 def misspelt(spec: Spec, names: Iterable[str], is_set: Collection[str] = ()) -> dict[str, str]:
-    """Return the problem of each name that differs from a variable of the role or of the playbooks by one or two letters.
+    """Return the problem of each name that differs from a variable of the role or of the playbooks by one or two letters, or in case.
 
     is_set: the variables of the role that are set. A name near one of them may belong to another role.
     """
@@ -235,15 +235,16 @@ def misspelt(spec: Spec, names: Iterable[str], is_set: Collection[str] = ()) -> 
     accepted = spec.options.keys() | PLAYBOOK_VARIABLES.keys() | FACTS | {f"{spec.name}_result"}
     problems: dict[str, str] = {}
     for name in sorted(names):
+        word = name.lower()
         # With at most two changes, at least one of three parts of the prefix is unchanged.
         if (
-            any(part in name for part in parts)
+            any(part in word for part in parts)
             and name not in accepted
             and not name.startswith(("__", REPORT))
         ):
-            of_playbooks = closest(name, PLAYBOOK_VARIABLES)
+            of_playbooks = closest(word, PLAYBOOK_VARIABLES)
             close, owner = (
-                of_playbooks or closest(name, known),
+                of_playbooks or closest(word, known),
                 "these playbooks" if of_playbooks else f"the role {spec.name}",
             )
             if close:
@@ -257,7 +258,7 @@ def unknown(spec: Spec, names: Iterable[str]) -> dict[str, str]:
     return {
         name: f"{visible(name)} is not a variable of these playbooks. {_remedy(name)}"
         for name in sorted(names)
-        if name.startswith(f"{PLAYBOOKS}_") and name not in accepted and not name.startswith(REPORT)
+        if name.lower().startswith(f"{PLAYBOOKS}_") and name not in accepted and not name.startswith(REPORT)
     }
 
 

@@ -115,6 +115,9 @@ NAMES = {
     "certflow_max_failure": "certflow_max_failures",
     "certflow_kubeconfg": "certflow_kubeconfig",
     "certfow_host": "certflow_hosts",
+    "CERTFLOW_CONTEXT": "certflow_context",
+    "Certflow_Max_Failure": "certflow_max_failures",
+    "WEBHOOK_CERTIFICATE_TARGETS": "webhook_certificate_targets",
     "webhook_certificate_targets": "",
     "webhook_certificate_result": "",
     "__webhook_certificate_secrets": "",
@@ -146,6 +149,7 @@ def test_a_name_near_a_variable_of_a_role_that_is_set_may_belong_to_another_role
 UNKNOWN = {
     "certflow_canary": "prefix",
     "certflow_phase": "certflow_ca_phase?",
+    "CERTFLOW_CANARY": "prefix",
     "certflow_report_12": "",
     "certflow_server": "",
     "certflow_hosts": "",
