@@ -13,7 +13,7 @@ class ModuleDocFragment:
 options:
   version:
     description:
-      - The release to go to, such as V(8.7.0). A release that is older than the installed one is a way back. Not every way back is
+      - The release to go to, such as V(8.7.0). A release that is older than the installed one is a downgrade. Not every downgrade is
         possible.
       - A release that does not exist or must never be installed is an error before the module reads the cluster.
     type: str
@@ -36,7 +36,7 @@ options:
   validation_webhook:
     description:
       - Whether a release up to 8.1 gets its validation webhook. By default it gets one if the webhook is installed, if no controller is
-        installed, and on the way back from a release without one.
+        installed, and on a downgrade from a release without one.
     type: bool
   conversion_webhook:
     description:

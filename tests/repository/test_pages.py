@@ -26,7 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.spe
 
 from tools.ci import tree
 from tools.ci.venvs import REPOSITORY
-from tools.docs import cause_pages, hazards, pages, rbac, rst, ways_back
+from tools.docs import cause_pages, downgrades, hazards, pages, rbac, rst
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
@@ -39,9 +39,9 @@ def test_a_file_of_a_task_has_the_rules_of_its_parts(name: str) -> None:
     assert (rbac.FOLDER / f"{name}.yaml").read_text() == rbac.text_of(name), "run `make docs`"
 
 
-def test_the_table_of_ways_back_agrees_with_the_plans() -> None:
-    told = ways_back.PAGE.part(ways_back.NAME)
-    assert told.strip() == ways_back.ways_back().strip(), "run `make docs`"
+def test_the_table_of_downgrades_agrees_with_the_plans() -> None:
+    told = downgrades.PAGE.part(downgrades.NAME)
+    assert told.strip() == downgrades.downgrades().strip(), "run `make docs`"
 
 
 def test_every_guide_is_in_one_section() -> None:

@@ -142,7 +142,7 @@ def test_a_task_survives_every_temporary_fault() -> None:
 
 def test_every_jump_was_run_on_each_of_its_clusters() -> None:
     rows = upgrades_page.PAGE.read(upgrades_page.JUMPED)
-    wanted = [jump for jump in (*jumps.STEPS, *jumps.JUMPS, *jumps.WAYS_BACK) for _cluster in jump.policies]
+    wanted = [jump for jump in (*jumps.STEPS, *jumps.JUMPS, *jumps.DOWNGRADES) for _cluster in jump.policies]
     assert len(rows) == len(wanted)
     assert {str(jump) for jump in wanted} <= set(rows)
     assert {row["... refused"] for row in rows.values()} == {"0"}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 GUIDE = pages.GUIDES / "guide_cert_manager.rst"
 WEBHOOK = NodeWebhook("audit-webhook", "audit", secret_name="audit-webhook-tls")
 OURS, THEIRS = "audit-webhook-tls", "audit-webhook-cert-manager"
-#: The command that begins the way back.
+#: The command that begins the undo.
 RETURN = "kubectl annotate validatingwebhookconfiguration audit-webhook cert-manager.io/inject-ca-from-"
 
 

@@ -92,8 +92,8 @@ def test_a_jump(emptied: Lab, say: Say, jump: Jump) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("jump", jumps.WAYS_BACK, ids=str)
-def test_a_way_back(emptied: Lab, say: Say, jump: Jump) -> None:
+@pytest.mark.parametrize("jump", jumps.DOWNGRADES, ids=str)
+def test_a_downgrade(emptied: Lab, say: Say, jump: Jump) -> None:
     jumps.go_back(emptied, jump, say)
 
 

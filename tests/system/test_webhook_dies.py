@@ -5,7 +5,7 @@
 """A webhook that becomes ready, passes its proof, and is killed under load because of its memory limit.
 
 The hop from 6.2.2 to 7.0.2 hands over from old pods to new ones. It fails at the step webhook-watch, while the old pods still
-run, and the way back leads the Service to them.
+run, and the undo leads the Service to them.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.pod
 from tools.docs import (
     audit,
     cause_pages,
+    downgrades,
     hazards,
     managers,
     playbook_variables,
@@ -36,7 +37,6 @@ from tools.docs import (
     rbac,
     report,
     rst,
-    ways_back,
 )
 
 if TYPE_CHECKING:
@@ -162,8 +162,8 @@ def main() -> None:
         (rst.GUIDES / name).write_text(make())
         print(name)
     rbac.write()
-    ways_back.write()
-    print(f"{ways_back.PAGE.path.name}: {ways_back.NAME}")
+    downgrades.write()
+    print(f"{downgrades.PAGE.path.name}: {downgrades.NAME}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Keep the objects that the steps of a plan change, in their state before the first step. They are for the way back.
+"""Keep the objects that the steps of a plan change, in their state before the first step. They are for the undo.
 
 The objects are kept in a file. Where the files of a job are lost, as in an execution environment of AWX, the result has each
 deleted object and the earlier value of each changed field.

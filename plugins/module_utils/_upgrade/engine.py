@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # A verification of what is installed does not wait for a repair. Seconds.
 BEFORE_SECONDS = 30
-# The time before the task's end that is kept for the way back. Seconds.
+# The time before the task's end that is kept for the undo. Seconds.
 UNDO_SECONDS = 120
 
 
@@ -312,7 +312,7 @@ class Upgrade:
         return UndoResult(hop.start, True, self._put_back())
 
     def _put_back(self) -> tuple[str, ...]:
-        """Return the titles of the steps of the way back that changed something."""
+        """Return the titles of the steps of the undo that changed something."""
         return tuple(record.title for record in self._steps.records if record.undoes and record.changed)
 
     # The end.
@@ -379,12 +379,12 @@ class Upgrade:
         self.client.deadline = min(self._steps.end, time.monotonic() + seconds)
 
     def _check_time(self) -> None:
-        """Raise CertflowError if the time of the task does not suffice for one step and the way back."""
+        """Raise CertflowError if the time of the task does not suffice for one step and the undo."""
         left = self._steps.end - time.monotonic()
         needed = self.request.step_timeout + UNDO_SECONDS
         if left + 1 < needed:
             raise CertflowError(
-                f"the time of the task, {left:.0f} s, is shorter than step_timeout and {UNDO_SECONDS} s for the way back",
+                f"the time of the task, {left:.0f} s, is shorter than step_timeout and {UNDO_SECONDS} s for the undo",
                 remedy=f"Set wait_timeout, and the timeout of the task, to at least {needed} s, or a shorter step_timeout",
             )
 

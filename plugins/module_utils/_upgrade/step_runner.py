@@ -33,7 +33,7 @@ DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 SHORT_SECONDS = 60
 # The progress shows steps that took longer. Shorter steps are in the result only.
 SHOWN_SECONDS = 1.0
-# A step of the way back begins if at least this time is left. Seconds.
+# A step of the undo begins if at least this time is left. Seconds.
 LEAST_SECONDS = 10
 
 
@@ -45,7 +45,7 @@ class StepRecord:
     id: the id of the step.
     title: the title of the step.
     action: the name of its action.
-    undoes: True for a step of the way back.
+    undoes: True for a step of the undo.
     status: "done", "failed" or "interrupted".
     changed: True if something was written.
     reason: why it was due, or what was seen.
@@ -72,7 +72,7 @@ class StepPosition:
     hop: the release of the hop.
     number: its number among the steps of the hop, from 1 on.
     total: the number of steps of the hop.
-    undoes: True for a step of the way back.
+    undoes: True for a step of the undo.
     """
 
     hop: str
@@ -86,7 +86,7 @@ class StepRunner:
 
     lease: the held Lease, None for steps that only look.
     end: the time of time.monotonic() at which the task ends.
-    reserve: seconds that stay free before the end, for the way back.
+    reserve: seconds that stay free before the end, for the undo.
     before: results of verifications before the upgrade, by step id.
     """
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Decide if a hop that failed is undone, and plan the way back. Pure.
+"""Decide if a hop that failed is undone, and plan the undo. Pure.
 
-The way back is a plan as well, from the state that the failed hop has left. The objects come back as the run read them before the
+The undo is a plan as well, from the state that the failed hop has left. The objects come back as the run read them before the
 hop, so no manifest of the older release is needed (see undo_steps). Newer CRDs stay, because older controllers work with them.
 """
 
@@ -30,11 +30,11 @@ LEFT: dict[str, str] = {
 
 @dataclass(frozen=True)
 class UndoResult:
-    """The result of the way back.
+    """The result of the undo.
 
     release: the release before the hop, "" if there was none.
     is_back: True if that release runs again.
-    steps: the titles of the steps of the way back that changed something.
+    steps: the titles of the steps of the undo that changed something.
     problem: why nothing was put back, or why that failed.
     """
 

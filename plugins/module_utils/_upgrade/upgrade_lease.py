@@ -58,7 +58,7 @@ class RunRecord:
 
     def words(self) -> str:
         """Return the record as the end of a sentence about a run."""
-        way = "the way back" if self.undoes else f"the hop to {self.hop}"
+        way = "the undo" if self.undoes else f"the hop to {self.hop}"
         return f"step {self.number} of {self.total} ({self.step}) of {way}, which began at {self.since}"
 
 

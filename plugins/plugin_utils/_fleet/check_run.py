@@ -77,7 +77,7 @@ def _unsuitable(run: RunInput) -> Iterator[str]:
 
 
 def _short_deadlines(run: RunInput) -> Iterator[str]:
-    """Yield the problem of the first host whose deadline is too short for one step of an upgrade and its way back."""
+    """Yield the problem of the first host whose deadline is too short for one step of an upgrade and its undo."""
     if run.spec.name != "snapshot_controller" or run.reads_only:
         return
     # Only an upgrade loads the code of an upgrade.
@@ -94,7 +94,7 @@ def _short_deadlines(run: RunInput) -> Iterator[str]:
         least = seconds + UNDO_SECONDS + DEADLINE_MARGIN
         if 0 < duration_seconds(values.get("certflow_deadline")) < least:
             yield (
-                f"{visible(host)}: certflow_deadline is shorter than {least} s, which one step of an upgrade and its way back may take."
+                f"{visible(host)}: certflow_deadline is shorter than {least} s, which one step of an upgrade and its undo may take."
                 " Set a longer one, or a shorter snapshot_controller_step_timeout."
             )
             return

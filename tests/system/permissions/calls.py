@@ -109,7 +109,7 @@ def the_second_step(place: Place) -> Run:
     return lambda **who: place.rig.run(**TWO_STEP, requesters=[place.rig.user], **who)
 
 
-def the_way_back(place: Place) -> Run:
+def the_undo(place: Place) -> Run:
     targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
     assert place.rig.run(targets=targets)["changed"]
     assert place.rig.run(targets=targets, key_type="rsa-2048", **TWO_STEP)["pending"]

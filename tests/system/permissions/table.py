@@ -185,7 +185,7 @@ TABLE = (
     Row("request", calls.a_renewal, {"patch secrets": STOPS}),
     Row("request", calls.the_second_step),
     Row("request", calls.of_a_published_ca, {"list clustertrustbundles": r"cannot list resource \"clustertrustbundles"}),
-    Row("request", calls.the_way_back, {f"delete {CSR}": STOPS, **_REMOVAL}),
+    Row("request", calls.the_undo, {f"delete {CSR}": STOPS, **_REMOVAL}),
     Row(
         "rotate",
         calls.a_renewal_seen,

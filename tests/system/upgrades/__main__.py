@@ -32,7 +32,7 @@ Row = tuple[
 def rows() -> Iterator[Row]:
     for jump in (*jumps.STEPS, *jumps.JUMPS):
         yield page.JUMPED, str(jump), partial(_jump, jumps.go, jump)
-    for jump in jumps.WAYS_BACK:
+    for jump in jumps.DOWNGRADES:
         yield page.JUMPED, str(jump), partial(_jump, jumps.go_back, jump)
     for jump in faults.KILLED_ALL_ALONG:
         yield page.KILLED, str(jump), partial(_kills, jump)

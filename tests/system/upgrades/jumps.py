@@ -61,7 +61,7 @@ JUMPS = (
     Jump("8.1.0", "8.7.0", ONE, ("v1alpha1", "v1"), GROUPS),
 )
 # A downgrade keeps CRDs and permissions, so the result differs from a fresh installation.
-WAYS_BACK = (Jump("7.0.2", "6.2.2", ONE), Jump("8.7.0", "8.6.0", ONE))
+DOWNGRADES = (Jump("7.0.2", "6.2.2", ONE), Jump("8.7.0", "8.6.0", ONE))
 
 
 @dataclass(frozen=True)

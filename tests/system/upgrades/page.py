@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.system.upgrades.faults import FAULTS, KILLED_ALL_ALONG
-from tests.system.upgrades.jumps import CHAINS, JUMPS, STEPS, WAYS_BACK
+from tests.system.upgrades.jumps import CHAINS, DOWNGRADES, JUMPS, STEPS
 from tests.system.upgrades.repairs import DAMAGES
 from tools.docs import rst, written
 
@@ -43,7 +43,7 @@ def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
         cluster = f"{one.cluster}, {one.policy}"
         counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
         rows[_jump(jump, one.cluster)] = [cluster, ", ".join(one.hops[:-1]) or "no other", *counts]
-    order = [_jump(row, cluster) for row in (*STEPS, *JUMPS, *WAYS_BACK) for cluster in row.policies]
+    order = [_jump(row, cluster) for row in (*STEPS, *JUMPS, *DOWNGRADES) for cluster in row.policies]
     PAGE.put(JUMPED, JUMP_HEAD, rows, order)
 
 

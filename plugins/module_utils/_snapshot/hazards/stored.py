@@ -294,7 +294,7 @@ def find_back_without_lists(context: UpgradeContext) -> Finding | None:
     return Finding((f"{count}; at {context.release} no webhook converts {crd.name}",), remedy)
 
 
-def find_no_way_back(context: UpgradeContext) -> Finding | None:
+def find_no_undo(context: UpgradeContext) -> Finding | None:
     """Find group snapshots that would prevent the undo of this hop."""
     current = context.current
     if current is None or context.is_downgrade or current == context.release:

@@ -265,7 +265,7 @@ HAZARDS: tuple[Hazard, ...] = (
     Hazard(
         "no-way-back", "After the CRDs of group snapshots have changed, a failed step is not undone", REPORT,
         "The upgrade continues. CRDs are never downgraded, and the older controller cannot use group snapshots with the newer ones.",
-        "#629; client/v8.2.0:config/crd", stored.find_no_way_back,
+        "#629; client/v8.2.0:config/crd", stored.find_no_undo,
     ),
     Hazard(
         "groups-unattended", "No controller processes the stored group snapshots any more", REPORT,

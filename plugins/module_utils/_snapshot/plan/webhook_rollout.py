@@ -181,7 +181,7 @@ def _keeps_old(
     context: UpgradeContext, live: InstalledWorkload, orphans: tuple[InstalledWorkload, ...]
 ) -> bool:
     """Return True if the old pods serve until the release's come: the new ones do not answer, or the old ones are of the
-    release. The second is the way back from pods that ended under load, and may be available at the moment."""
+    release. In the second case the new pods ended under load, and may be available at the moment."""
     return not live.available or any(
         orphan.available and orphan.version == context.release.version for orphan in orphans
     )

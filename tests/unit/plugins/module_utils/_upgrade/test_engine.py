@@ -518,7 +518,7 @@ def test_a_lease_of_another_run_writes_nothing(rig: Rigs) -> None:
 # Time
 
 
-def test_a_task_without_time_for_a_step_and_the_way_back_reads_nothing(rig: Rigs) -> None:
+def test_a_task_without_time_for_a_step_and_the_undo_reads_nothing(rig: Rigs) -> None:
     here = rig(upstream("7.0.2"))
     error = failed(here.upgrade("8.7.0", step_timeout=SECONDS))
     assert (error.code, here.log) == ("invalid-input", [])
@@ -554,7 +554,7 @@ def test_each_reading_has_time_of_its_own(rig: Rigs) -> None:
     assert left == [600] * 3
 
 
-def test_the_way_back_uses_the_time_that_is_left(rig: Rigs) -> None:
+def test_the_undo_uses_the_time_that_is_left(rig: Rigs) -> None:
     """A step that fails at its time-out leaves the reserve, which is shorter than the longest time of a step."""
     here = rig(OURS)
 
@@ -568,7 +568,7 @@ def test_the_way_back_uses_the_time_that_is_left(rig: Rigs) -> None:
     assert (found["undone"]["is_back"], found["undone"]["problem"], here.version) == (True, "", "7.0.2")
 
 
-def test_the_way_back_ends_with_the_time_of_the_task(rig: Rigs) -> None:
+def test_the_undo_ends_with_the_time_of_the_task(rig: Rigs) -> None:
     here = rig(OURS)
 
     def time_out() -> None:
@@ -661,7 +661,7 @@ def test_a_new_installation_is_not_undone(rig: Rigs) -> None:
 
 
 @pytest.mark.parametrize("second", [RolloutError("again"), ValueError("a secret")])
-def test_a_way_back_that_fails_too_is_told_with_the_first_failure(rig: Rigs, second: Exception) -> None:
+def test_an_undo_that_fails_too_is_told_with_the_first_failure(rig: Rigs, second: Exception) -> None:
     here = rig(upstream("7.0.2"))
     here.fails["controller-wait"] = fails(RolloutError("first"), second)
     error = failed(here.upgrade("8.7.0"))

@@ -55,7 +55,7 @@ from tests.unit.plugins.module_utils._snapshot.installed.test_parse_objects impo
     CONFIGURATIONS,
     installed,
 )
-from tests.unit.plugins.module_utils._snapshot.plan.test_way_back import context
+from tests.unit.plugins.module_utils._snapshot.plan.test_preparation import context
 from tests.unit.plugins.module_utils._snapshot.world import changed, planned, upstream, with_workload
 
 Object = dict[str, Any]

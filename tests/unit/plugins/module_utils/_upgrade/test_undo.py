@@ -55,7 +55,7 @@ CASES: dict[str, tuple[str, str, tuple[StepRecord, ...], str, bool, str]] = {
     "only an earlier hop changed something": (
         "7.0.2", "8.1.0", (record("7.0.2", changed=True),), "rollout-failed", True, "changed nothing",
     ),
-    "only an earlier way back changed something": (
+    "only an earlier undo changed something": (
         "7.0.2", "8.1.0", (record("8.1.0", changed=True, undoes=True),), "rollout-failed", True, "changed nothing",
     ),
     "a new installation": ("", "8.1.0", CHANGED, "rollout-failed", True, "No release was installed"),
@@ -114,7 +114,7 @@ def back(installed: InstalledState, target: str = "8.7.0") -> UpgradeOptions:
 
 
 TWO_PORTS = changed(upstream("7.0.2"), VALIDATION, port=8443)
-# What was installed before the hop: webhook programs of the way back, their port, and policies by configuration.
+# What was installed before the hop: webhook programs of the undo, their port, and policies by configuration.
 BEFORE: dict[str, tuple[InstalledState, tuple[bool, bool], int]] = {
     "a validation webhook": (upstream("7.0.2"), (True, False), 443),
     "on another port": (TWO_PORTS, (True, False), 8443),
@@ -125,7 +125,7 @@ BEFORE: dict[str, tuple[InstalledState, tuple[bool, bool], int]] = {
 
 
 @pytest.mark.parametrize("case", BEFORE)
-def test_the_way_back_brings_the_webhooks_that_ran(case: str) -> None:
+def test_the_undo_brings_the_webhooks_that_ran(case: str) -> None:
     installed, programs, port = BEFORE[case]
     found = back(installed)
     assert (found.validation_webhook, found.conversion_webhook) == programs
@@ -158,7 +158,7 @@ def test_policies_are_kept_by_configuration() -> None:
     assert found.failure_policies == {first.name: "Ignore", **{one.name: "Fail" for one in rest}}
 
 
-def test_the_way_back_leads_to_the_choices_of_before() -> None:
+def test_the_undo_leads_to_the_choices_of_before() -> None:
     """The new choices may be the reason of the failure."""
     found = back(upstream("7.0.2"))
     assert (found.controller_arguments, found.webhook_arguments, found.remove_controllers) == ((), (), ())
@@ -174,5 +174,5 @@ def test_an_object_that_the_hop_wrote_comes_back() -> None:
     assert found.deleted == frozenset(NAMES[2:])
 
 
-def test_conversion_is_a_program_of_the_way_back() -> None:
+def test_conversion_is_a_program_of_the_undo() -> None:
     assert upstream("8.4.0", groups=True).running(CONVERSION)

@@ -101,7 +101,7 @@ def test_hostile_words_become_short_and_visible() -> None:
 @pytest.mark.parametrize(
     ("undoes", "read"), [(True, True), (False, False), ("yes", False), (1, False), (None, False)]
 )
-def test_only_true_is_a_way_back(undoes: Any, read: bool) -> None:
+def test_only_true_is_an_undo(undoes: Any, read: bool) -> None:
     record = found(undoes=undoes)
     assert record is not None
     assert record.undoes is read

@@ -332,7 +332,7 @@ def test_a_controller_without_its_deployment_is_still_the_controller() -> None:
     assert controller.action.parameters()["arguments"] == ["--enable-volume-group-snapshots=true"]
 
 
-def test_the_way_back() -> None:
+def test_the_downgrade() -> None:
     """CRDs stay, permissions come last, and the webhook is restored."""
     plan = planned(upstream("8.7.0"), "7.0.2")
     assert plan.refused == ()
@@ -516,7 +516,7 @@ def _in_order(order: list[str], *wanted: str) -> None:
     assert places == sorted(places), (order, wanted)
 
 
-def test_permissions_come_before_the_controller_and_last_on_the_way_back() -> None:
+def test_permissions_come_before_the_controller_and_last_on_the_downgrade() -> None:
     assert ids(planned(upstream("4.2.1"), "8.7.0")).index("controller-rbac") < 3
     back = ids(planned(upstream("8.1.1"), "4.2.1"))
     assert back.index("controller-rbac") > back.index("controller-wait")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Carry out every supported way back of reference_upgrades.rst on the model of a cluster."""
+"""Carry out every supported downgrade of reference_upgrades.rst on the model of a cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 )
 
 from tests.unit.plugins.module_utils._snapshot.hazards.test_hazards import V1BETA2
-from tests.unit.plugins.module_utils._snapshot.plan.ways_back import (
+from tests.unit.plugins.module_utils._snapshot.plan.downgrades import (
     COLUMNS,
     SUPPORTED,
     Column,
@@ -38,7 +38,7 @@ def fresh(release: Release, column: Column) -> dict[str, Any]:
 
 @pytest.mark.parametrize("column", COLUMNS, ids=[column.title for column in COLUMNS])
 @pytest.mark.parametrize("target", TARGETS, ids=map(str, TARGETS))
-def test_a_supported_way_back_ends_as_a_fresh_installation(target: Release, column: Column) -> None:
+def test_a_supported_downgrade_ends_as_a_fresh_installation(target: Release, column: Column) -> None:
     for start in (one for one, other in pairs() if other is target):
         installed = column.start(start)
         if installed is None or not outcome(start, target, column).startswith(SUPPORTED):
@@ -53,7 +53,7 @@ def test_a_supported_way_back_ends_as_a_fresh_installation(target: Release, colu
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=map(str, TARGETS))
-def test_an_upgrade_and_its_way_back_restore_the_state(target: Release) -> None:
+def test_an_upgrade_and_its_downgrade_restore_the_state(target: Release) -> None:
     given: dict[str, Any] = {"failure_policy": "Fail"}
     for start in (one for one, other in pairs() if other is target):
         if outcome(start, target, COLUMNS[0]) != SUPPORTED:
@@ -78,7 +78,7 @@ def test_the_outcomes_name_hazards() -> None:
     }
 
 
-def test_with_a_conversion_webhook_the_way_back_leads_by_way_of_8_6() -> None:
+def test_with_a_conversion_webhook_the_downgrade_leads_by_way_of_8_6() -> None:
     """reference_upgrades.rst describes this way."""
     given = {"group_snapshots": False}
     refused = planned(V1BETA2, "8.3.0", **given)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The table of ways back in reference_upgrades.rst: every pair of releases is planned on the model of a cluster.
+"""The table of downgrades in reference_upgrades.rst: every pair of releases is planned on the model of a cluster.
 
-tests/unit/plugins/module_utils/_snapshot/plan/test_ways_back.py carries out each supported plan on that model.
+tests/unit/plugins/module_utils/_snapshot/plan/test_downgrades.py carries out each supported plan on that model.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     Release,
 )
 
-from tests.unit.plugins.module_utils._snapshot.plan.ways_back import COLUMNS, outcome
+from tests.unit.plugins.module_utils._snapshot.plan.downgrades import COLUMNS, outcome
 from tools.docs import rst
 from tools.docs.written import Page
 
 PAGE = Page(rst.GUIDES / "reference_upgrades.rst", "make docs")
-NAME, NEVER = "ways back", "never installed"
+NAME, NEVER = "downgrades", "never installed"
 
 
-def ways_back() -> str:
+def downgrades() -> str:
     """Return the table: targets that share all their rows are told together."""
     known = [release for release in RELEASES if not release.never]
     alike: dict[tuple[Row, ...], list[Release]] = {}
@@ -83,4 +83,4 @@ def _ranges(releases: Sequence[Release]) -> str:
 
 def write() -> None:
     """Write the table into its page."""
-    PAGE.write(NAME, ways_back())
+    PAGE.write(NAME, downgrades())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Return the outcome of each way back after a successful upgrade. reference_upgrades.rst has them as a table."""
+"""Return the outcome of each downgrade after a successful upgrade. reference_upgrades.rst has them as a table."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pairs() -> Iterator[tuple[Release, Release]]:
 
 
 def outcome(start: Release, target: Release, column: Column) -> str:
-    """Return "supported" or the hazards that refuse the way back, "" if the start has no group snapshots."""
+    """Return "supported" or the hazards that refuse the downgrade, "" if the start has no group snapshots."""
     installed = column.start(start)
     if installed is None:
         return ""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Test the work before the first write and the way back: dry runs, the backup, restored Deployments."""
+"""Test the work before the first write, and the undo: dry runs, the backup, restored Deployments."""
 
 from __future__ import annotations
 
