@@ -24,8 +24,10 @@ description:
   - A host or group name never holds braces, control characters, invisible characters or parts of a path such as C(..). The
     plugin replaces them by C(_), adds a suffix to the name, and warns about the host. It shortens names of more than 200
     characters. C(certflow_context) keeps the name of the context, and Ansible never renders it as a template.
-  - These are errors - an unknown option, two contexts of one name, a host with the name of a group, a field of another type than Kubernetes defines, an
-    unreadable file, a pattern that matches no file, and a result without a host.
+  - These are errors - an unknown option, two contexts of one name, a host with the name of a group, a host that an earlier
+    source leads to another cluster, a field of another type than Kubernetes defines, an unreadable file, a pattern that matches
+    no file, and a result without a host. Files that the environment names must not give a cluster or a user of one name
+    different values, because tasks merge these files.
   - After an error Ansible continues without the inventory, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
     playbooks of this collection stop.
 options:
@@ -40,9 +42,9 @@ options:
       - Kubeconfigs, as a list or joined by C(:). Each is a path, a pattern such as C(~/.kube/fleet/*.yml), or a directory, of
         which all files count except hidden ones. A relative path starts from the directory of the inventory file.
       - A file that is encrypted with ansible-vault is decrypted in memory.
-      - If unset, the environment variables name it. The hosts then have no C(certflow_kubeconfig), because the tasks also take
-        it from their environment. Its path may differ there, as in AWX. If the environment variables are not set either, it is
-        C(~/.kube/config).
+      - If unset, E(K8S_AUTH_KUBECONFIG) names it, then E(KUBECONFIG). The hosts then have no C(certflow_kubeconfig), because the
+        tasks also take it from their environment. Its path may differ there, as in AWX. If the environment variables are not set
+        either, it is C(~/.kube/config).
     type: raw
     env:
       - name: K8S_AUTH_KUBECONFIG
@@ -107,6 +109,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ..module_utils._base.errors import CertflowError
 from ..module_utils._base.paths import expand
 from ..module_utils._base.text import quoted, safe_name, suggestion, visible
+from ..module_utils._kube import connection
 from ..plugin_utils._inventory import contexts
 
 try:
@@ -125,6 +128,8 @@ else:
 
 
 DEFAULT = "~/.kube/config"
+# In the order of the tasks. Ansible would take the last variable of an option, and one with an empty text.
+ENVIRONMENT = (*connection.ENVIRONMENT["kubeconfig"], "KUBECONFIG")
 GROUP = "clusters"
 # Without these variables Ansible discovers a Python, which may not have the libraries.
 CONNECTION = {
@@ -144,19 +149,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
         options = self._read_config_data(path)
+        own = self.get_option("kubeconfig") if options.get("kubeconfig") else ""
+        of_environment = next(filter(None, map(os.environ.get, ENVIRONMENT)), "")
         # Tasks find the kubeconfig of the environment themselves.
-        self._names_files = bool(options.get("kubeconfig"))
-        given = self.get_option("kubeconfig")
+        self._names_files = bool(own) or not of_environment
+        directory = os.path.dirname(os.path.abspath(path)) if own else os.getcwd()
         try:
             _check_names(options, self.option_definitions)
+            files = _files(own or of_environment or DEFAULT, directory)
+            contents = {file: contexts.load(loader, file) for file in files}
             found = [
-                context
-                for file in _files(given or DEFAULT, os.path.dirname(os.path.abspath(path)))
-                for context in contexts.contexts(file, contexts.load(loader, file))
+                context for file, content in contents.items() for context in contexts.contexts(file, content)
             ]
             chosen = contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
             hosts = contexts.hosts(chosen, self.get_option("prefix"))
+            if not self._names_files:
+                contexts.check_merged(contents, [context.name for context in chosen])
             before = set(self.inventory.hosts)
+            for host, context in hosts.items():
+                self._check_other_source(host, context)
             for host, context in hosts.items():
                 self._add(host, context)
             try:
@@ -167,6 +178,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
                 raise
         except CertflowError as error:
             raise AnsibleParserError(str(error)) from None  # the original error may quote a kubeconfig
+
+    def _check_other_source(self, host: str, context: contexts.Context) -> None:
+        """Raise CertflowError if an earlier source has given the host another cluster."""
+        present = self.inventory.hosts[host].vars if host in self.inventory.hosts else {}
+        if any(
+            str(present.get(name, value)) != value for name, value in self._cluster_variables(context).items()
+        ):
+            raise CertflowError(
+                f"the context {quoted(context.name)} of {context.file} would become the host {quoted(host)}, which another source "
+                "of the inventory leads to another cluster",
+                code="invalid-connection",
+                remedy="Set the option prefix, or rename the context: kubectl config rename-context OLD NEW",
+            )
 
     @staticmethod
     def _sanitize_group_name(name: str) -> str:
@@ -188,14 +212,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             self.inventory.set_variable(host, variable, value)
         self._construct(host)
 
+    def _cluster_variables(self, context: contexts.Context) -> Mapping[str, str]:
+        file = {"certflow_kubeconfig": context.file} if self._names_files else {}
+        return {"certflow_context": context.name, "certflow_server": context.server, **file}
+
     def _variables(self, context: contexts.Context) -> Mapping[str, str]:
-        own = {
-            "certflow_context": context.name,
-            "certflow_server": context.server,
-            "certflow_provider": context.provider,
-        }
-        if self._names_files or not self.get_option("kubeconfig"):
-            own["certflow_kubeconfig"] = context.file
+        own = {**self._cluster_variables(context), "certflow_provider": context.provider}
         trusted = {name: trust_as_template(value) for name, value in CONNECTION.items()}
         return {**{name: distrust(value) for name, value in own.items()}, **trusted}
 

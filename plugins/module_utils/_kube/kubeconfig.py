@@ -67,6 +67,20 @@ class Kubeconfig:
     #: Section -> name -> entry.
     entries: Mapping[str, Mapping[str, KubeconfigEntry]]
     current_contexts: tuple[str, ...]
+    #: Section and name of the entries that are different in several files.
+    differing: frozenset[tuple[str, str]] = frozenset()
+
+    def check_unambiguous(self, context: str) -> None:
+        """Raise ConfigurationError if a name that the context needs means different entries of several files."""
+        value = self.entry("contexts", context).value
+        check_fields("context", value, f"kubeconfig {self.where}")
+        names = [("contexts", context), ("clusters", value.get("cluster")), ("users", value.get("user"))]
+        for section, name in [used for used in names if used in self.differing]:
+            raise ConfigurationError(
+                f"kubeconfig {self.where}: the files have different {section} with the name {quoted(name)}, which the context "
+                f"{quoted(context)} needs",
+                remedy="Rename all but one of them, or set kubeconfig to one file",
+            )
 
     def entry(self, section: str, name: str) -> KubeconfigEntry:
         """Return the entry with a name. Raises ConfigurationError, which shows the most similar names."""
@@ -122,25 +136,26 @@ class ContextNotNamed(ConfigurationError):
 def check_context(options: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     """Refuse the current-context of a kubeconfig with several contexts, which may be another one tomorrow.
 
-    A context, a host or the UID of the cluster names the cluster. Raises ContextNotNamed, and ConfigurationError for a kubeconfig that
-    cannot be used.
+    A context, a host or the UID of the cluster names the cluster. A context names none if several files give its cluster different
+    addresses, for example because kubeadm calls every cluster "kubernetes".
+
+    Raises ContextNotNamed, and ConfigurationError for a kubeconfig that cannot be used.
     """
     sources = choose(options, environ)
-    source = _kubeconfig_of(sources, environ)
-    if (
-        options.get("cluster_uid")
-        or sources.values.get("context")
-        or sources.kind == "direct"
-        or source is None
-    ):
+    source, context = _kubeconfig_of(sources, environ), sources.values.get("context")
+    if options.get("cluster_uid") or sources.kind == "direct" or source is None:
+        return
+    if context and not (isinstance(source[0], str) and os.pathsep in source[0]):
         return
     config = _load(*source)
-    names = [*config.entries["contexts"]]
+    names = [context] if context else [*config.entries["contexts"]]
     if len(names) > 1:
         raise ContextNotNamed(
             f"kubeconfig {config.where} has {len(names)} contexts ({some(names)}), and none of them is named",
             remedy="Set context",
         )
+    for name in names:
+        config.check_unambiguous(name)
 
 
 def _kubeconfig_of(sources: ConnectionSources, environ: Mapping[str, str]) -> tuple[Any, str] | None:
@@ -298,6 +313,7 @@ def _content(path: str, where: str) -> Mapping[str, Any]:
 def parse(contents: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Kubeconfig:
     """Return the merged kubeconfig. contents: those of the files, each with its directory. Raises KubeconfigError."""
     entries: dict[str, dict[str, KubeconfigEntry]] = {section: {} for section in SECTIONS}
+    differing = set()
     for content, directory in contents:
         for section, key in SECTIONS.items():
             own: set[str] = set()
@@ -315,11 +331,13 @@ def parse(contents: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Kube
                         remedy="Rename or remove one of them",
                     )
                 own.add(name)
-                entries[section].setdefault(name, KubeconfigEntry(value, directory))
+                entry = KubeconfigEntry(value, directory)
+                if entries[section].setdefault(name, entry) != entry:
+                    differing.add((section, name))
     names = [content.get("current-context") for content, _directory in contents]
     if not all(name is None or isinstance(name, str) for name in names):
         raise KubeconfigError(f"kubeconfig {where}: current-context is not a string", remedy=REPAIR)
-    return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))))
+    return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))), frozenset(differing))
 
 
 def _list(value: Any) -> list[Any]:

@@ -25,7 +25,7 @@ from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import nearest, quoted, safe_name
 from ...module_utils._csr.providers import detect_by_kubeconfig
 from ...module_utils._kube import kubeconfig, kubeconfig_parsing
-from ...module_utils._kube.errors import KubeconfigError
+from ...module_utils._kube.errors import ConfigurationError, KubeconfigError
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
 
@@ -53,6 +53,23 @@ def contexts(file: str, content: Any) -> list[Context]:
         )
     config = kubeconfig.parse([(content, "")], file)
     return [_context(file, name, config) for name in config.entries["contexts"]]
+
+
+def check_merged(contents: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise CertflowError if one of these contexts leads to a cluster of another file, because tasks merge the files.
+
+    contents: file -> its parsed YAML.
+    """
+    parts = [(content, os.path.dirname(file)) for file, content in contents.items()]
+    merged = kubeconfig.parse(parts, os.pathsep.join(contents))
+    for name in names:
+        try:
+            merged.check_unambiguous(name)
+        except ConfigurationError as error:
+            remedy = (
+                "Set the option kubeconfig to a list of the files, so that each host uses its own file only"
+            )
+            raise ConfigurationError(error.cause, remedy=remedy) from None
 
 
 def _context(file: str, name: str, config: kubeconfig.Kubeconfig) -> Context:

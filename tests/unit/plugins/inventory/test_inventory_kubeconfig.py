@@ -350,6 +350,75 @@ def test_a_kubeconfig_of_the_environment_is_left_to_the_tasks(tmp_path: Path) ->
         assert plain(variables["certflow_context"]) == "a"
 
 
+def hosts_of(output: str) -> dict[str, dict[str, Any]]:
+    """Return the variables of the hosts that ansible-inventory prints, before or after its warnings."""
+    listed, _end = json.JSONDecoder().raw_decode(output[output.index("{\n") :])
+    return {
+        host: {name: plain(value) for name, value in variables.items()}
+        for host, variables in listed["_meta"]["hostvars"].items()
+    }
+
+
+def test_the_environment_names_the_file_that_a_task_uses(tmp_path: Path) -> None:
+    """K8S_AUTH_KUBECONFIG comes before KUBECONFIG, an empty variable is not set, and a relative path starts where Ansible does."""
+    folder = tmp_path / "inventory"
+    folder.mkdir()
+    for directory, server in ((tmp_path, "https://a"), (folder, "https://not-a")):
+        (directory / "a.yml").write_text(yaml.safe_dump(config("x", server=server)))
+    (tmp_path / "b.yml").write_text(yaml.safe_dump(config("x", server="https://b")))
+    (folder / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\n")
+    for environment in (
+        {"K8S_AUTH_KUBECONFIG": "a.yml", "KUBECONFIG": "b.yml"},
+        {"K8S_AUTH_KUBECONFIG": "", "KUBECONFIG": "a.yml"},
+        {"K8S_AUTH_KUBECONFIG": "a.yml", "KUBECONFIG": ""},
+    ):
+        output = ansible(
+            tmp_path, "ansible-inventory", "-i", "inventory/clusters.yml", "--list", **environment
+        )
+        host = hosts_of(output)["x"]
+        assert host["certflow_server"] == "https://a", environment
+        assert "certflow_kubeconfig" not in host
+
+
+def test_a_context_that_a_merge_leads_to_another_cluster_is_refused(tmp_path: Path) -> None:
+    """kubeadm gives all clusters and users the same names. A task merges the files of the environment, and the first entry counts."""
+    for name in "ab":
+        content = config(f"site-{name}", server=f"https://{name}", cluster="kubernetes")
+        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(content))
+    files = ":".join(str(tmp_path / f"{name}.yml") for name in "ab")
+    output = inventory(tmp_path, {}, KUBECONFIG=files, COLUMNS="1000")
+    assert hosts_of(output) == {}
+    assert not absent(["'kubernetes',", "list"], output), output
+    named = hosts_of(inventory(tmp_path, {"kubeconfig": files}))
+    assert {host: values["certflow_kubeconfig"] for host, values in named.items()} == {
+        f"site-{name}": str(tmp_path / f"{name}.yml") for name in "ab"
+    }
+
+
+def test_a_host_of_another_source_does_not_get_another_cluster(tmp_path: Path) -> None:
+    """The host would be in the groups of both sources, and its variables would lead to the cluster of the later one."""
+    sources = []
+    for name, group in (("a", "live"), ("b", "test")):
+        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(config("x", server=f"https://{name}")))
+        content = {
+            "plugin": "certflow.kubernetes.kubeconfig",
+            "kubeconfig": f"{name}.yml",
+            "groups": {group: "true"},
+        }
+        (tmp_path / f"clusters-{name}.yml").write_text(yaml.safe_dump(content))
+        sources += ["-i", f"clusters-{name}.yml"]
+    (tmp_path / "own.yml").write_text(
+        yaml.safe_dump({"all": {"hosts": {"x": {"certflow_window": "Sat 22:00-04:00"}}}})
+    )
+    output = ansible(
+        tmp_path, "ansible-inventory", "-i", "own.yml", *sources, *sources[:2], "--list", COLUMNS="1000"
+    )
+    host = hosts_of(output)["x"]
+    assert (host["certflow_server"], host["certflow_window"]) == ("https://a", "Sat 22:00-04:00")
+    assert '"test"' not in output
+    assert not absent(["'x',", "source", "prefix,"], output), output
+
+
 @pytest.mark.parametrize("prefix", ["", "k8s-"])
 def test_a_context_with_the_name_of_a_group_is_refused(tmp_path: Path, prefix: str) -> None:
     """A play for the group would run only on the host. No host of the file stays in the inventory."""

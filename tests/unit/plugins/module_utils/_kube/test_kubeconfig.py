@@ -672,6 +672,29 @@ def test_a_current_context_among_several_names_no_cluster(
         kubeconfig_module.check_context(*given)
 
 
+@pytest.mark.parametrize("context", ["site-b", ""])
+def test_a_name_that_two_files_give_to_different_entries_names_no_cluster(
+    tmp_path: Path, context: str
+) -> None:
+    """kubeadm calls every cluster "kubernetes". The first file counts, so the context of the second one leads to the first cluster."""
+    first, second = (config(name="kubernetes", cluster={"server": f"https://{site}"}) for site in "ab")
+    second["contexts"][0]["name"] = "site-b"
+    if not context:
+        del first["contexts"], first["current-context"]
+    second["current-context"] = "site-b"
+    paths = [write(tmp_path / site, content) for site, content in (("a", first), ("b", second))]
+    options = {"kubeconfig": ":".join(paths), "context": context}
+    with fails("invalid-connection", "clusters", "'kubernetes',", "kubeconfig"):
+        kubeconfig_module.check_context(options, {})
+    kubeconfig_module.check_context({**options, "cluster_uid": "u"}, {})
+    kubeconfig_module.check_context({**options, "kubeconfig": f"{paths[1]}:{paths[1]}"}, {})
+    kubeconfig_module.check_context({**options, "kubeconfig": f"{paths[1]}:{tmp_path}/absent"}, {})
+    other = write(tmp_path / "other", config(name="other"))
+    kubeconfig_module.check_context(
+        {"kubeconfig": f"{other}:{':'.join(paths)}", "context": "other"}, {}
+    )  # the entries of another context
+
+
 def test_a_kubeconfig_of_forty_contexts_names_a_few() -> None:
     with pytest.raises(kubeconfig_module.ContextNotNamed) as caught:
         kubeconfig_module.check_context({"kubeconfig": several(*(f"c{number}" for number in range(40)))}, {})
