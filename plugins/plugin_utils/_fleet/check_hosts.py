@@ -72,8 +72,8 @@ class RunInput:
     reads_only: bool = False
     #: Names of the variables that are not from the inventory. An unknown one is an error.
     names: Collection[str] = ()
-    #: Names of the variables of the hosts. A misspelt one is an error, and another unknown one is a note.
-    inventory_names: Collection[str] = ()
+    #: Host -> the names of its variables. A misspelt one is an error, and another unknown one is a note.
+    inventory_names: Mapping[str, Collection[str]] = field(default_factory=dict)
     #: Host -> the problem of its kubeconfig, which has several contexts of which the host names none.
     unnamed_contexts: Mapping[str, str] = field(default_factory=dict)
 
@@ -142,15 +142,20 @@ def variable_problems(run: RunInput, checks: Mapping[str, check_variables.Check]
 
 
 def _misspelt(run: RunInput) -> dict[str, str]:
-    """Return the problem of each misspelt name, also of the inventory."""
-    is_set = {name for values in run.hosts.values() for name, value in values.items() if not is_unset(value)}
-    return check_variables.misspelt(run.spec, [*run.names, *run.inventory_names], is_set)
+    """Return the problem of each misspelt name, also of the inventory. What another host sets does not excuse it."""
+    problems: dict[str, str] = {}
+    for host, values in run.hosts.items():
+        is_set = [name for name, value in values.items() if not is_unset(value)]
+        names = [*run.names, *run.inventory_names.get(host, ())]
+        problems |= check_variables.misspelt(run.spec, names, is_set)
+    return problems
 
 
 def notes(run: RunInput) -> list[str]:
     """Return a line for each unknown name of the inventory, for the summary of the run."""
-    unknown = check_variables.unknown(run.spec, {*run.inventory_names} - {*run.names})
-    return [line for name, line in unknown.items() if name not in _misspelt(run)]
+    names = {name for names in run.inventory_names.values() for name in names} - {*run.names}
+    unknown, misspelt = check_variables.unknown(run.spec, names), _misspelt(run)
+    return [line for name, line in unknown.items() if name not in misspelt]
 
 
 def _unnamed_contexts(run: RunInput) -> Iterator[str]:

@@ -50,7 +50,7 @@ def read(
         inventory_size=len(variables["groups"].get("all", ())),
         reads_only=reads_only,
         names=names,
-        inventory_names={name for host in hosts for name in variables["hostvars"].raw_get(host)},
+        inventory_names={host: [*variables["hostvars"].raw_get(host)] for host in hosts},
     )
     run = replace(run, unnamed_contexts=_unnamed_contexts(loader, run))
     members = {

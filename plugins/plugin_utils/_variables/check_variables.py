@@ -30,6 +30,7 @@ from .values import (
     is_unset,
     items_of_text,
     listed,
+    plain_name,
     shown,
 )
 
@@ -180,7 +181,7 @@ def check_value(path: str, option: Option, value: Any, *, is_secret: bool = Fals
 def _validate(kind: str, choices: tuple[Any, ...], value: Any) -> tuple[Any, bool]:
     """Return the value as a module would get it, and True if it is valid. A module takes the text of a list and the number of a boolean."""
     is_text = kind in ("str", "path")
-    is_loose = (is_text and isinstance(value, (Mapping, list, tuple))) or (
+    is_loose = (is_text and isinstance(value, (Mapping, list, tuple, bool))) or (
         kind == "int" and isinstance(value, bool)
     )
     result = _validator(kind, choices).validate({"value": value})
@@ -215,7 +216,12 @@ def _known_key(path: str, options: Mapping[str, Option], key: str) -> str:
 
 
 def _example(path: str, option: Option, value: Any) -> str:
-    """Return an example of a dictionary or a list of them, as a sentence after a blank, "" without required keys."""
+    """Return an example of a dictionary or a list of them, as a sentence after a blank, "" without required keys.
+
+    YAML reads words such as no as a boolean.
+    """
+    if isinstance(value, bool) and option.get("type", "str") in ("str", "path"):
+        return " Put the word in quotes."
     required = {key: row for key, row in (option.get("options") or {}).items() if row.get("required")}
     if not required:
         return ""
@@ -235,16 +241,16 @@ def misspelt(spec: Spec, names: Iterable[str], is_set: Collection[str] = ()) -> 
     accepted = spec.options.keys() | PLAYBOOK_VARIABLES.keys() | FACTS | {f"{spec.name}_result"}
     problems: dict[str, str] = {}
     for name in sorted(names):
-        word = name.lower()
+        plain = plain_name(name)
         # With at most two changes, at least one of three parts of the prefix is unchanged.
         if (
-            any(part in word for part in parts)
+            any(part in plain for part in parts)
             and name not in accepted
             and not name.startswith(("__", REPORT))
         ):
-            of_playbooks = closest(word, PLAYBOOK_VARIABLES)
+            of_playbooks = closest(plain, PLAYBOOK_VARIABLES)
             close, owner = (
-                of_playbooks or closest(word, known),
+                of_playbooks or closest(plain, known),
                 "these playbooks" if of_playbooks else f"the role {spec.name}",
             )
             if close:
@@ -256,9 +262,11 @@ def unknown(spec: Spec, names: Iterable[str]) -> dict[str, str]:
     """Return the problem of each name that begins as the variables of the playbooks, and that no playbook has."""
     accepted = spec.options.keys() | PLAYBOOK_VARIABLES.keys() | FACTS
     return {
-        name: f"{visible(name)} is not a variable of these playbooks. {_remedy(name)}"
+        name: f"{visible(name)} is not a variable of these playbooks. {_remedy(plain_name(name))}"
         for name in sorted(names)
-        if name.lower().startswith(f"{PLAYBOOKS}_") and name not in accepted and not name.startswith(REPORT)
+        if plain_name(name).startswith(f"{PLAYBOOKS}_")
+        and name not in accepted
+        and not name.startswith(REPORT)
     }
 
 

@@ -98,12 +98,12 @@ def role_problem(loader: Any, spec: Spec, values: Mapping[str, Any], variables: 
     """Return the problems of a role's variables in one line, "" if they are valid.
 
     Print a warning for a name of the inventory that begins as the variables of the playbooks, and that no playbook has.
-    values: from of_spec().
+    values: from of_spec(). variables: with their templates, so that a default is one whatever it refers to.
     """
     is_set = [
         name
         for name, value in values.items()
-        if not is_unset(value) and value != spec.options[name].get("default")
+        if not is_unset(value) and variables[name] != spec.options[name].get("default")
     ]
     lines = check_variables.find_problems(spec, {"": values}, names=variables)
     misspelt, unknown = (

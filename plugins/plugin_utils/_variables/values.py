@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from difflib import SequenceMatcher, get_close_matches
@@ -80,6 +82,11 @@ def listed(words: Iterable[Any]) -> str:
     """Return the words as "a, b and c"."""
     *most, last = map(str, words)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def plain_name(name: str) -> str:
+    """Return a name without what a reader overlooks: the case and the width of letters, and which sign separates the words."""
+    return re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name).casefold().strip())
 
 
 def closest(word: str, names: Iterable[str]) -> str:

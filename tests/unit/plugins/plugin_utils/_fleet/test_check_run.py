@@ -169,9 +169,13 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X, {"webhook_certificate_connection": {"proxy": "x"}}), {}, "these hosts do not name their cluster: h1."),
     ((X,), {"names": ["certflow_max_failure"]}, "Did you mean certflow_max_failures?"),
     ((X,), {"names": ["certflow_canary"]}, "certflow_canary is not a variable of these playbooks."),
-    ((X,), {"inventory_names": ["certflow_contxt"]}, "Did you mean certflow_context?"),
-    ((X,), {"inventory_names": ["certflow_windows"]}, "Did you mean certflow_window?"),
-    ((X,), {"inventory_names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
+    ((X,), {"inventory_names": {"h0": ["certflow_contxt"]}}, "Did you mean certflow_context?"),
+    ((X,), {"inventory_names": {"h0": ["certflow_windows"]}}, "Did you mean certflow_window?"),
+    ((X,), {"inventory_names": {"h0": ["webhook_certificate_wiat"]}}, "Did you mean webhook_certificate_wait?"),
+    ((X,), {"inventory_names": {"h0": ["CERTFLOW_CONTEXT"]}}, "Did you mean certflow_context?"),
+    # Another host sets the variable that is meant.
+    (({**X, "webhook_certificate_context": "z"}, Y), {"inventory_names": {"h1": ["webhook_certificate_contxt"]}}, "Did you mean webhook_certificate_context?"),
+    (({"certflow_context": False},), {}, "certflow_context is not a text: a boolean. Put the word in quotes."),
     ((X, Y), {"unnamed_contexts": dict.fromkeys(["h0", "h1"], "c")}, "h0, h1: c"),
     ((X,), {"names": ["certflow_stagse"]}, "Did you mean certflow_stages?"),
     ((X,), {"names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
@@ -190,7 +194,7 @@ def test_a_run_that_may_not_start(
 def test_an_unknown_name_of_the_inventory_is_a_note() -> None:
     """A name near a variable of the role that is set may belong to another role."""
     names = ["certflow_canary", "certflow_server", "webhook_certificate_wiat"]
-    given = run({**X, "webhook_certificate_wait": True}, inventory_names=names)
+    given = run({**X, "webhook_certificate_wait": True}, Y, inventory_names={"h0": names})
     assert check_run.find_problems(given) == []
     [line] = check_hosts.notes(given)
     assert "certflow_canary" in line

@@ -118,6 +118,14 @@ NAMES = {
     "CERTFLOW_CONTEXT": "certflow_context",
     "Certflow_Max_Failure": "certflow_max_failures",
     "WEBHOOK_CERTIFICATE_TARGETS": "webhook_certificate_targets",
+    "CertflowContext": "certflow_context",
+    "certflow-fail-on-change": "certflow_fail_on_change",
+    "certflow.context": "certflow_context",
+    "certflow_context ": "certflow_context",
+    "\uff23\uff25\uff32\uff34flow_context": "certflow_context",
+    "certfl\u043ew_c\u043entext": "certflow_context",
+    "WEBHOOK_CERTIFICATE_SECRET": "webhook_certificate_secret",
+    "webhook-certificate-discover-targets": "webhook_certificate_discover_targets",
     "webhook_certificate_targets": "",
     "webhook_certificate_result": "",
     "__webhook_certificate_secrets": "",
@@ -148,6 +156,7 @@ def test_a_name_near_a_variable_of_a_role_that_is_set_may_belong_to_another_role
 # Name -> the word that the line about an unknown variable of the playbooks has, "" for a name that is accepted.
 UNKNOWN = {
     "certflow_canary": "prefix",
+    "certflow-canary": "prefix",
     "certflow_phase": "certflow_ca_phase?",
     "CERTFLOW_CANARY": "prefix",
     "certflow_report_12": "",

@@ -53,3 +53,22 @@ def test_the_text_of_another_variable_is_kept() -> None:
     assert read_variables.of_spec(Templar(), spec_of("upgrade"), values) == values
     values = {"certflow_report": "a.html, b.json", "certflow_exceptions": "exceptions.yml"}
     assert read_variables.of_spec(Templar(), spec_of("audit"), values) == values
+
+
+@pytest.mark.parametrize(
+    ("own", "is_refused"), [("{{ certflow_context | default('') }}", True), ("prod", False)]
+)
+def test_a_name_near_a_default_of_the_role_is_misspelt(own: str, is_refused: bool) -> None:
+    """The default takes certflow_context, so it has a value although no user set the role's own variable."""
+    spec = of_role("webhook_certificate")
+    variables = {
+        "webhook_certificate_service": "a",
+        "webhook_certificate_namespace": "b",
+        "webhook_certificate_secret": {"name": "c"},
+        "webhook_certificate_context": own,
+        "webhook_certificate_contxt": "prod",
+        "certflow_context": "dev",
+    }
+    values = {**read_variables.of_spec(Templar(), spec, variables), "webhook_certificate_context": "dev"}
+    problem = read_variables.role_problem(None, spec, values, variables)
+    assert ("Did you mean webhook_certificate_context?" in problem) is is_refused
