@@ -29,8 +29,8 @@ options:
         configuration, it allows the removal of a CA after which the API server refuses an endpoint.
       - >-
         A CA leaves a C(caBundle) only if the API server still accepts what each endpoint serves, also those that are not ready or that
-        terminate. V(unseen) confirms that you checked each machine that a task cannot see, such as those behind a URL. It needs objects,
-        as in C({unseen: [ValidatingWebhookConfiguration/example]}).
+        terminate. V(unseen) confirms that you checked what a task cannot see, such as the machines behind a URL, or an object of another
+        task that this identity may not read. It needs objects, as in C({unseen: [ValidatingWebhookConfiguration/example]}).
       - The words for hazards of an upgrade are V(hosted), V(sidecars-at-v1beta1) and V(arguments-dropped). V(hosted) stands for CRDs
         without a controller in the cluster.
       - >-

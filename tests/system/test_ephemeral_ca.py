@@ -9,6 +9,7 @@ for CSRs.
 from __future__ import annotations
 
 import contextlib
+import copy
 import socket
 import ssl
 import time
@@ -27,7 +28,7 @@ from examples.demo import webhook
 from examples.demo.webhook import DemoWebhook
 from tests.support import called_objects
 from tests.support.clusters import AdminApiError
-from tests.support.csr_rig import HOOKS, CsrRig
+from tests.support.csr_rig import HOOK_KIND, HOOKS, CsrRig, assert_one_line
 from tests.support.https_webhook import BalancedServer, deny
 from tests.support.rbac import BUNDLE, User, documented
 
@@ -146,6 +147,30 @@ def test_a_ca_that_another_identity_planted_gets_into_no_target(rig: CsrRig) -> 
     assert rig.data()["tls.key"] != key
     assert_trusted(rig, target)
     assert ca not in rig.bundle(target)
+
+
+def test_the_target_of_another_task_that_may_not_be_read(rig: CsrRig) -> None:
+    """The tasks share the Secret. The webhook of the first one would refuse a certificate that the second one renews."""
+    first, second = rig.hook("first"), rig.hook("second")
+    rig.run(targets=[first])
+    rig.run(targets=[second])
+    bundle = copy.deepcopy(BUNDLE)
+    for rule in bundle["rules"]:
+        rule["resourceNames"] = [second["name"]]
+    user = User(rig, STORE, bundle)
+    options: dict[str, Any] = {"targets": [second], "kubeconfig": user.kubeconfig}
+    kept = rig.run(**options)
+    assert (kept["changed"], kept["left"]["count"]) == (False, 0), kept
+    for check_mode in (True, False):
+        refused = rig.run(check_mode=check_mode, **options, **RENEW)
+        assert_one_line(refused, "missing-permissions", first["name"])
+    assert user.writes() == []
+    renewed = rig.run(**options, **RENEW, accept=[{"unseen": [f"{HOOK_KIND}/{first['name']}"]}])
+    assert (renewed["changed"], renewed["left"]["count"]) == (True, 0), renewed
+    left = rig.run(**options)["left"]
+    assert (left["count"], left["first"]["object"]["name"]) == (1, first["name"])
+    assert rig.run(targets=[first])["left"]["count"] == 0
+    assert rig.run(**options)["left"]["count"] == 0
 
 
 def test_options_without_meaning_are_refused(rig: CsrRig) -> None:

@@ -15,13 +15,16 @@ from .._csr import markers, name_policy, pending_key
 from .._csr.certificate_rules import IssueReason, judge_replacement
 from .._csr.name_policy import GuardedNames
 from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN
-from . import certificate_report, discover_targets, gather, rotation, use_certificate
+from . import certificate_report, discover_targets, gather, rotation, target_anchors, use_certificate
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, run_exclusively
 from .discover_targets import Discovery
 from .gather import decide
 from .obtain import obtain
 from .remove import remove
 from .wait_until_served import Rotation, check_workload, report_endpoints, watch
+
+_UNREACHED = "Make every endpoint reachable, and run the task again"
+_OPEN = "Let every endpoint show that it serves it, or check each machine yourself, and run the task with state: present"
 
 
 def ensure_certificate(run: CertificateRun) -> Result:
@@ -99,8 +102,8 @@ def verify_certificate(run: CertificateRun) -> Result:
             f"the certificate in {run.intent.secret} is to be replaced: {why}",
             remedy="Run the task with state: present",
         )
-    rotation = Rotation(run, state, secret, secret.certificate)
-    progress, scans = watch(rotation, only_reads=True)
+    watched = Rotation(run, state, secret, secret.certificate)
+    progress, scans = watch(watched, only_reads=True)
     seen = {served.endpoint for scan in scans for served in scan.scan.served}
     if progress.state in (STALE, UNSEEN):
         first = progress.evidence[0] if progress.evidence else "the webhook has no endpoint"
@@ -119,13 +122,16 @@ def verify_certificate(run: CertificateRun) -> Result:
     )
     hidden = progress.state in (HIDDEN, UNREACHED)
     warnings = tuple(progress.evidence) if hidden else ()
-    left = certificate_report.left_unproven(
-        run.intent, next(iter(warnings), ""), "Make every endpoint reachable, and run the task again"
-    )
     proof = {
         "verdict": "unproven" if hidden else "ok",
         "evidence": list(progress.evidence),
         "served": list(report_endpoints(scans, run.client.now())),
     }
-    values |= {"proof": proof, "left": make_left(int(progress.state == UNREACHED), left)}
+    is_open = target_anchors.is_unproven(secret) and not any(rotation.missing_permissions(run, progress))
+    unread = target_anchors.judge_unread(run, secret.annotations, decision.anchor)
+    values |= {"proof": proof, "left": certificate_report.left_unread(unread)}
+    if is_open or progress.state == UNREACHED:
+        why = next(iter(progress.evidence), "the CA of the old certificate is still trusted")
+        left = certificate_report.left_unproven(run.intent, why, _OPEN if is_open else _UNREACHED)
+        values["left"] = make_left(1, left)
     return Result(changed=False, values=values, warnings=warnings)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from .._base.result import make_left
 from .._base.times import format_time
 from .._csr import providers
 from .._csr.intent import Intent
@@ -18,8 +19,10 @@ from .._csr.secret_content import ExistingSecret
 from .._csr.signers import EPHEMERAL_CA
 from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
+from .._kube.errors import MissingPermissions
 from .._webhook import bundle_patch
 from .._webhook.bundle_patch import TargetChange
+from .._webhook.bundle_targets import Target
 from .._webhook.errors import ProofError
 from .._x509.certificate_facts import CertificateFacts
 
@@ -74,6 +77,20 @@ def left_over(intent: Intent, code: str, reason: str, remedy: str) -> dict[str, 
     secret = intent.secret
     place = {"kind": "Secret", "namespace": secret.namespace, "name": secret.name}
     return {"object": place, "code": code, "reason": reason, "remedy": remedy}
+
+
+def left_unread(errors: Mapping[Target, MissingPermissions]) -> dict[str, Any]:
+    """Return the key ``left`` for the objects that the run may not read, and that may refuse the certificate."""
+    listed = [
+        {
+            "object": {"kind": target.kind, "name": target.name},
+            "code": error.code,
+            "reason": error.cause,
+            "remedy": error.remedy,
+        }
+        for target, error in errors.items()
+    ]
+    return make_left(len(listed), listed[0] if listed else {})
 
 
 def left_unproven(intent: Intent, why: str, remedy: str) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class CertificateRun:
     discovered: str | None = None
     #: The targets that only the record of added CAs names. They keep their trust, and the probe of the task is not for them.
     others: frozenset[Target] = frozenset()
+    #: The objects that only this record names and that this identity may not read -> the error.
+    unread: Mapping[Target, MissingPermissions] = field(default_factory=dict)
     #: None if the run writes without a Lease.
     lease: Lease | None = None
     guard: PlanGuard = field(default_factory=PlanGuard)

@@ -11,8 +11,7 @@ With ``discover_targets`` a run lists the objects that call the Service. The Sec
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,8 +35,8 @@ class Discovery:
     callers: tuple[ServiceCaller, ...] = ()
     #: The callers that are used, as the Secret records them. None if no discovery has taken place.
     record: str | None = None
-    #: The objects as they were read.
-    objects: Mapping[Target, Mapping[str, Any]] = field(default_factory=dict)
+    #: The path of an object -> the object as it was read.
+    objects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[CertificateRun, Discovery]:
@@ -46,16 +45,20 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     used = [caller for caller in callers if caller.is_usable]
     recorded = _recorded(run, secret)
     record = " ".join(sorted(f"{caller.target.kind}/{caller.target.name}" for caller in used))
-    discovery = Discovery(
-        callers,
-        record if run.discovers or recorded else None,
-        {caller.target: caller.obj for caller in used},
-    )
+    objects = {bundle_targets.path(caller.target): caller.obj for caller in callers}
+    discovery = Discovery(callers, record if run.discovers or recorded else None, objects)
     targets = (*run.targets, *(caller.target for caller in used))
     if run.serving.probe is not None and used:
         probe_webhook.check_targets(targets, run.serving.probe)
-    others = tuple(_find_trusting(run, secret, [*run.targets, *(caller.target for caller in callers)]))
-    run = replace(run, targets=(*targets, *others), others=frozenset(others), discovered=discovery.record)
+    known = [*run.targets, *(caller.target for caller in callers)]
+    others, unread = _find_trusting(run, secret, known, objects)
+    run = replace(
+        run,
+        targets=(*targets, *others),
+        others=frozenset(others),
+        unread=unread,
+        discovered=discovery.record,
+    )
     return run, discovery
 
 
@@ -82,30 +85,41 @@ def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Se
 
 
 def _find_trusting(
-    run: CertificateRun, secret: ExistingSecret | None, known: Collection[Target]
-) -> Iterator[Target]:
-    """Yield the other webhooks that trust the certificate by a recorded CA. They would refuse a certificate of another CA.
+    run: CertificateRun,
+    secret: ExistingSecret | None,
+    known: Collection[Target],
+    objects: dict[str, Mapping[str, Any]],
+) -> tuple[list[Target], dict[Target, MissingPermissions]]:
+    """Return the other webhooks that trust the certificate by a recorded CA, and the recorded objects that may not be read.
 
-    Two tasks with different targets may share a Secret, and a target may leave the list of its task.
+    These webhooks would refuse a certificate of another CA. Two tasks with different targets may share a Secret, and a target may leave
+    the list of its task. objects: those that were read, by their paths. The ones that are read here are added.
     """
-    service = run.intent.service_name
+    service, others, unread = run.intent.service_name, list[Target](), dict[Target, MissingPermissions]()
     if service is None or secret is None or not secret_content.is_for(secret, run.intent):
-        return
+        return others, unread
     entries = target_anchors.added_entries(secret.annotations)
     for target in target_anchors.targets_of(entries, {entry.partition("=")[2] for entry in entries}):
         used = [other.webhooks for other in known if (other.kind, other.name) == (target.kind, target.name)]
         if () in used:  # each webhook that calls the Service
             continue
-        with contextlib.suppress(TargetError, MissingPermissions):
-            obj = bundle_targets.read(run.client, target)
+        path = bundle_targets.path(target)
+        try:
+            obj = objects[path] = objects.get(path) or bundle_targets.read(run.client, target)
             webhooks = tuple(
                 config.webhook
                 for config in bundle_targets.client_configs(target, obj, service=service)
                 if service_callers.holds_recorded(target, config, entries)
                 and not any(config.webhook in names for names in used)
             )
+        except MissingPermissions as error:
+            unread[target] = error
+        except TargetError:
+            continue  # It was deleted, or it calls another Service.
+        else:
             if webhooks and not bundle_targets.find_bundle_writer(target, obj):
-                yield replace(target, webhooks=tuple(filter(None, webhooks)))
+                others.append(replace(target, webhooks=tuple(filter(None, webhooks))))
+    return others, unread
 
 
 def report(result: Result, discovery: Discovery) -> Result:

@@ -70,11 +70,11 @@ def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> Certifica
 def gather(
     run: CertificateRun,
     secret: ExistingSecret | None,
-    known: Mapping[Target, Mapping[str, Any]] | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> CertificateState:
     """Read the targets, the waiting request, and the candidates for the anchor until one verifies.
 
-    known: the objects of targets that were read before. Raises TargetError, MissingPermissions, KubeError.
+    known: the objects that were read before, by their paths. Raises TargetError, MissingPermissions, KubeError.
     """
     client, intent = run.client, run.intent
     targets = read_targets(client, run.targets, known)
@@ -146,12 +146,12 @@ def decide(intent: Intent, state: CertificateState) -> IssueReason | Certificate
 
 
 def read_targets(
-    client: Client, targets: Iterable[Target], known: Mapping[Target, Mapping[str, Any]] | None = None
+    client: Client, targets: Iterable[Target], known: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[TargetState, ...]:
     """Read the object of each target that is not known. Raises TargetError, MissingPermissions."""
     known = known or {}
     return tuple(
-        TargetState(target, known[target] if target in known else bundle_targets.read(client, target))
+        TargetState(target, known.get(bundle_targets.path(target)) or bundle_targets.read(client, target))
         for target in targets
     )
 

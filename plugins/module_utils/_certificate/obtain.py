@@ -166,6 +166,9 @@ def _check_preconditions(
     Raises CertflowError.
     """
     client, intent, secret = run.client, run.intent, state.secret
+    if secret and not intent.signer.is_asked:
+        for error in target_anchors.judge_unread(run, secret.annotations, None).values():
+            raise error
     content = secret_content.EMPTY_CONTENT
     dry_run: Change = (
         secret_content.patch_content(secret, intent, None)

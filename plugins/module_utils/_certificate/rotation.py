@@ -22,6 +22,7 @@ from .._base.accept import UNSEEN
 from .._base.errors import CertflowError
 from .._base.result import Result, make_left
 from .._csr import secret_content
+from .._csr.errors import SecretError
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._webhook import (
@@ -185,7 +186,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     }
     is_confirmed = bool(targets) and len(confirmed) == len(targets) and not progress.stale
     if progress.state not in (_SEEN | _NOT_SEEN if is_confirmed else _SEEN):
-        lacking = tuple(_missing_permissions(run, progress))
+        lacking = tuple(missing_permissions(run, progress))
         return replace(unproven, evidence=(*progress.evidence, *lacking), is_left=not lacking)
     evidence = _probe(rotation)
     if evidence:
@@ -233,7 +234,7 @@ def _find_holds(
     return holds
 
 
-def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iterator[str]:
+def missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iterator[str]:
     """Return how to grant the permissions that this identity needs to see what the endpoints serve, if it lacks any."""
     service = run.intent.service_name
     if progress.state == serving_progress.HIDDEN and service:
@@ -284,11 +285,14 @@ def _remove_superseded(rotation: Rotation, entries: Collection[str]) -> tuple[Ta
 
 def _close(rotation: Rotation, changes: tuple[TargetChange, ...]) -> None:
     """Close the record in the Secret, unless another run has replaced its certificate, and so finishes the rotation."""
-    leaf = rotation.secret.certificate_pem
+    leaf, spec = rotation.secret.certificate_pem, rotation.run.intent.secret
 
     def close(current: ExistingSecret | None) -> Change:
-        if current is None or current.certificate_pem != leaf:
+        if current is None:
+            raise SecretError(f"{spec} was deleted while this task ran", remedy="Run the task again")
+        if current.certificate_pem != leaf:
             return None
+        secret_content.refuse_foreign(current, rotation.run.intent)  # its deletion may have begun
         return secret_content.patch_proven(current, target_anchors.record_added(current.annotations, changes))
 
-    secret_store.write(rotation.client, rotation.run.intent.secret, rotation.secret, close)
+    secret_store.write(rotation.client, spec, rotation.secret, close)

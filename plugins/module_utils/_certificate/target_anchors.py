@@ -20,7 +20,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable
 
-from .._base.accept import EVERYTHING
+from .._base.accept import EVERYTHING, UNSEEN
+from .._base.owners import accept_option
 from .._csr import markers, secret_content, trust_anchors
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
@@ -35,7 +36,7 @@ from .._webhook.errors import TargetError
 from .._x509 import certificate_facts, ephemeral_ca
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.verify import verify
-from .certificate_run import TargetState
+from .certificate_run import CertificateRun, TargetState
 
 _PATH = re.compile(r"([A-Za-z]+)/([a-z0-9][-a-z0-9.]{0,252})")
 
@@ -361,6 +362,35 @@ def entries_of(places: Iterable[Superseded]) -> frozenset[str]:
     )
 
 
+def find_unproven_trust(
+    annotations: Mapping[str, str], targets: Iterable[Target], anchor: TrustAnchor | None
+) -> list[Target]:
+    """Return the targets for which no entry shows that they trust the anchor. None stands for a CA that is new."""
+    entries, wanted = added_entries(annotations), fingerprints(anchor.pem if anchor else "")
+    trusting = {path for path, _sign, fingerprint in map(_parts, entries) if fingerprint in wanted}
+    paths = {target: {_parts(entry)[0] for entry in of_target(entries, target)} for target in targets}
+    return [target for target, own in paths.items() if own - trusting]
+
+
+def judge_unread(
+    run: CertificateRun, annotations: Mapping[str, str], anchor: TrustAnchor | None
+) -> dict[Target, MissingPermissions]:
+    """Return each recorded object that may refuse a certificate of the anchor, because this run may not read it, with the error.
+
+    The user may confirm the object.
+    """
+    return {
+        target: MissingPermissions(
+            f"it is not known if {target} trusts the CA of {run.intent.secret}, and {error.cause}",
+            evidence=error.evidence,
+            remedy=f"{error.remedy}, or check the object yourself, and set {accept_option([UNSEEN], target)}",
+        )
+        for target in find_unproven_trust(annotations, run.unread, anchor)
+        if not run.intent.accept.covers(UNSEEN, target)
+        for error in [run.unread[target]]
+    }
+
+
 def without_targets(annotations: Mapping[str, str], targets: Iterable[Target]) -> str:
     """Return the record of added anchors without the entries of these targets."""
     entries = added_entries(annotations)
@@ -376,8 +406,12 @@ def of_target(entries: Collection[str], target: Target) -> set[str]:
 
 def targets_of(entries: Iterable[str], anchors: Collection[str]) -> list[Target]:
     """Return the targets in the entries of these anchors."""
-    parts = (entry.partition("=") for entry in sorted(entries))
+    parts = map(_parts, sorted(entries))
     return targets_from("/".join(path.split("/")[:2]) for path, _sign, anchor in parts if anchor in anchors)
+
+
+def _parts(entry: str) -> tuple[str, str, str]:
+    return entry.partition("=")
 
 
 def targets_from(paths: Iterable[str]) -> list[Target]:

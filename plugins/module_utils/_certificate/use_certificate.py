@@ -85,6 +85,7 @@ def keep(
             raise SecretError(
                 f"{intent.secret} was replaced while this task ran", remedy="Run the task again"
             )
+        secret_content.refuse_foreign(stored, intent)  # its deletion may have begun
         anchors = target_anchors.record_added(stored.annotations, changes)
         return secret_content.patch_metadata(
             stored, intent, ca_pem=anchor.pem, anchors=anchors, discovered=run.discovered
@@ -113,6 +114,9 @@ def keep(
         csr=request.csr,
         targets=changes,
         pending=bool(request.pending),
+    )
+    values["left"] = certificate_report.left_unread(
+        target_anchors.judge_unread(run, secret.annotations, anchor)
     )
     diff = certificate_report.diff(secret, secret.certificate, changes)
     return Result(is_changed or request.is_new, values, diff, warnings + anchor.warnings(state.now))
@@ -160,6 +164,8 @@ def use(
         return replace(kept, values={**kept.values, "left": make_left(1, left)})
     offered = trust_anchors.candidates(client, intent, issued.pem, own=issued.own_ca)
     anchor = trust_anchors.choose(intent, issued.pem, offered, now)
+    for error in target_anchors.judge_unread(run, secret.annotations if secret else {}, anchor).values():
+        raise error
     warnings += _renews_every_run(intent, facts, now)
     warnings += ended.lifetime_warnings(intent.signer, intent.request, facts.not_after - now)
     warnings += anchor.warnings(now)

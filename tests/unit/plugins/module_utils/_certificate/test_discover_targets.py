@@ -26,7 +26,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundl
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import OwnedTargetError
 
 from tests.support.authority import DAY, NOW
-from tests.unit.plugins.module_utils._certificate.runs import COLLECTION, HOOK, NEW, PATH, PENDING, SPEC
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._certificate.runs import COLLECTION, HOOK, NEW, OLD, PATH, PENDING, SPEC
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
     ScriptedApi,
@@ -85,7 +86,8 @@ def api_with(secret: dict[str, Any] | None, *objects: dict[str, Any], **scripted
 def run(api: ScriptedApi, *targets: Target, state: str = "present", **changed: Any) -> Result:
     """Run in check mode."""
     made = {"discovers": False, "is_hinting": True, **changed}
-    wanted = intent(state=state, accept=made.pop("accept", []))
+    options = {key: made.pop(key) for key in ("signer_name",) if key in made}
+    wanted = intent(state=state, accept=made.pop("accept", []), **options)
     certificate_run = CertificateRun(api, wanted, targets, check_mode=True, **made)  # type: ignore[arg-type]
     act = certificate_flow.remove_certificate if state == "absent" else certificate_flow.ensure_certificate
     return act(certificate_run)
@@ -144,9 +146,56 @@ def test_a_renewal_keeps_the_trust_of_a_webhook_that_the_task_does_not_name() ->
     marks = {**MARKED["annotations"], markers.ANCHORS: record}
     secret = secret_object(leaf(not_after=NOW + DAY / 10), **{**MARKED, "annotations": marks})
     for named, expected in ((("h1",), [["h1"], ["h0"]]), ((), [["h0", "h1", "h2"]])):
-        result = run(api_with(secret, obj), replace(HOOK, webhooks=named))
+        api = api_with(secret, obj)
+        result = run(api, replace(HOOK, webhooks=named))
+        assert api.asked.count(("GET", f"{LISTS[0]}/hook")) == 1
         names = [[webhook["name"] for webhook in target["webhooks"]] for target in result.values["targets"]]
         assert names == expected
+
+
+HIDDEN = f"{LISTS[0]}/hook"
+
+
+def api_without_permission(record: str, **dates: Any) -> ScriptedApi:
+    """Return an API server that does not show the recorded webhook of another task."""
+    marks = {**MARKED["annotations"], markers.ANCHORS: record}
+    pair = leaf(**dates)
+    metadata = created(pair, labels=markers.labels_for(SPEC), annotations=marks)
+    api = api_with(secret_object(pair, **metadata))
+    api.objects[HIDDEN] = api_error(Forbidden)
+    return api
+
+
+@pytest.mark.parametrize(
+    ("record", "accept", "count"),
+    [
+        (f"{ENTRY}/h0={NEW}", [], 0),
+        (f"{ENTRY}/h0={OLD}", [], 1),
+        (f"{ENTRY}/h0={NEW} {ENTRY}/h1={OLD}", [], 1),
+        (f"{ENTRY}/h0={OLD}", ["unseen"], 0),
+    ],
+    ids=["recorded", "another CA is recorded", "another webhook", "confirmed"],
+)
+def test_a_recorded_target_that_may_not_be_read_is_left(record: str, accept: list[str], count: int) -> None:
+    """It may refuse the certificate, unless the record shows that it trusts its CA."""
+    api = api_without_permission(record)
+    left = run(api, accept=accept).values["left"]
+    assert left["count"] == count
+    if count:
+        first = left["first"]
+        assert (first["object"]["name"], first["code"]) == ("hook", "missing-permissions")
+        assert f"accept: [{{unseen: [{ENTRY}]}}]" in first["remedy"]
+    assert [path for _verb, path in api.asked].count(HIDDEN) == 1
+
+
+def test_no_new_ca_comes_before_a_recorded_target_that_may_not_be_read() -> None:
+    """It would refuse the certificate of a new CA. A signer of the cluster usually issues with the recorded one."""
+    due = {"not_after": NOW + DAY / 10}
+    api = api_without_permission(f"{ENTRY}/h0={NEW}", **due)
+    assert run(api).values["pending"]
+    with fails("missing-permissions", "ValidatingWebhookConfiguration"):
+        run(api, signer_name="ephemeral-ca")
+    assert run(api, signer_name="ephemeral-ca", accept=["unseen"]).values["pending"]
 
 
 @pytest.mark.parametrize("objects", [[], [hook(service="other")]], ids=["deleted", "another service"])

@@ -18,6 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
+    certificate_flow,
     rotation,
     target_anchors,
     wait_until_served,
@@ -30,7 +31,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_targets,
@@ -221,6 +226,53 @@ def test_a_certificate_in_use_everywhere_removes_the_old_anchor_and_closes_the_r
     assert (result.values["proof"]["verdict"], result.values["proof"]["dropped"]) == ("ok", 1)
     assert result.values["targets"][0]["webhooks"][0]["after"] == [NEW_CA.fingerprint]
     assert result.values["targets"][0]["changed"]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_secret_whose_deletion_begins_meanwhile_is_no_success(make_rig: Make, is_gone: bool) -> None:
+    rig = make_rig(FRESH)
+    conflict = api_error(NotFound if is_gone else Conflict)
+
+    def delete(_method: str, path: str, body: Any) -> Any:
+        if path != SPEC.path:
+            return body
+        ending = {"deletionTimestamp": "2026-06-15T12:00:00Z", "finalizers": ["example.com/keep"]}
+        obj = rig.objects[SPEC.path]
+        metadata = {**obj["metadata"], **ending, "resourceVersion": "13"}
+        rig.api.objects[SPEC.path] = None if is_gone else {**obj, "metadata": metadata}
+        return conflict
+
+    rig.api.on_write = delete
+    with fails("secret-unusable", "deleted"):
+        rig.complete()
+
+
+@pytest.mark.parametrize(
+    ("scan", "is_open", "count"),
+    [
+        (BALANCED_FRESH, True, 1),
+        (BALANCED_FRESH, False, 0),
+        (FRESH, True, 1),
+        (FRESH, False, 0),
+        (BLIND, True, 0),
+    ],
+)
+def test_a_verification_reports_what_is_left_of_a_rotation(
+    make_rig: Make, scan: EndpointScan, is_open: bool, count: int
+) -> None:
+    """An identity without the permission to see what is served leaves nothing that it could do."""
+    rig = make_rig(scan)
+    rig.api.lacking = {("create", "pods/portforward"), ("get", "pods/portforward")}
+    if not is_open:
+        rig.objects[SPEC.path] = rig.api.objects[SPEC.path] = secret(None)
+    run = CertificateRun(rig.api, intent(ca_bundle=NEW_CA.pem), (TARGET,), ServingOptions(timeout=30))
+    left = certificate_flow.verify_certificate(run).values["left"]
+    assert left["count"] == count
+    assert not count or (left["first"]["code"], left["first"]["object"]["name"]) == (
+        "webhook-unproven",
+        SPEC.name,
+    )
+    assert rig.patched == []
 
 
 def test_it_waits_for_the_last_endpoint_and_touches_each_pod_once(make_rig: Make) -> None:

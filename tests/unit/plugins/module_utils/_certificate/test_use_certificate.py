@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     certificate_rules,
+    markers,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import (
@@ -28,13 +29,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_co
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     AlreadyExists,
     Conflict,
+    MissingPermissions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
-from tests.support.authority import NOW
+from tests.support.authority import DAY, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
+    HOOK,
     PATH,
+    PLACE,
     newer,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
@@ -126,6 +130,26 @@ def test_a_due_renewal_that_gains_no_lifetime_is_left() -> None:
     assert result.values["certificate"]["serial"] == found(held).certificate.serial  # type: ignore[union-attr]
     assert (result.values["left"]["count"], result.values["left"]["first"]["code"]) == (1, "not-issued")
     assert not [entry for sent in api.sent for entry in sent if entry["path"].startswith("/data")]
+
+
+def test_a_certificate_of_a_new_ca_is_not_stored_while_a_recorded_target_may_refuse_it() -> None:
+    """The record names the target of another task, which this run may not read."""
+    record = {**MARKED["annotations"], markers.ANCHORS: f"{PLACE}/h0={ca('old').fingerprint}"}
+    held = found(leaf(by=ca("old")), **{**MARKED, "annotations": record})
+    offered, hidden = leaf(not_after=NOW + 400 * DAY), {HOOK: MissingPermissions("no permission")}
+    reason = IssueReason(certificate_rules.RENEWAL_DUE, "due")
+    for accept, number in (([], 0), (["unseen"], 1)):
+        api = ScriptedApi({PATH: secret_object()})
+        wanted = intent(ca_bundle=ca().pem, accept=accept)
+        run = CertificateRun(api, wanted, unread=hidden)  # type: ignore[arg-type]
+        issued = use_certificate.IssuedCertificate(offered.pem, offered.key, {"name": "csr"})
+        state = CertificateState(held, (), NOW)
+        if number:
+            use_certificate.use(run, state, reason, issued, ())
+        else:
+            with fails("missing-permissions", "ValidatingWebhookConfiguration"):
+                use_certificate.use(run, state, reason, issued, ())
+        assert len(api.writes()) == number
 
 
 def test_warnings_about_the_lifetime() -> None:
