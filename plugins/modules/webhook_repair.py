@@ -46,7 +46,8 @@ options:
         switch. It removes no CA, and needs no endpoint. The written field is the proof.
       - V(remove-outgoing) removes the outgoing CA from each C(caBundle) that this collection wrote, or whose owner O(accept) names. The
         state is V(waiting) before the switch, while Amazon EKS can roll back, and for 24 hours after the switch. It is also V(waiting)
-        while an endpoint serves a certificate of the outgoing CA or does not show one, ready or not. For a URL or a Service of type
+        while an endpoint serves a certificate of the outgoing CA or does not show one, ready or not, and while a Secret of its pods has
+        such a certificate or may not be read. For a URL or a Service of type
         ExternalName the CA stays until it has expired, or until O(accept) has the object for V(unseen). This kind must be the only kind
         of a task.
     type: list

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import
 
 from tests.support import clusters
 from tests.support.authority import Issued
-from tests.support.clusters import pki
+from tests.support.clusters import AdminApiError, pki
 from tests.support.repair_rig import publish_as_istiod, withdraw
+from tests.support.rig import encoded
 from tests.support.rotation_rig import RotationRig, codes, of_program
 from tests.support.waiting import wait_for
 from tests.support.world import Program, Shape, shapes
@@ -133,6 +135,47 @@ def secure(rig: RotationRig, insecure: Program, secured: Program) -> None:
         assert (insecure.trusts(rig.old), insecure.trusts(rig.new)) == (True, True)
     finally:
         withdraw(rig.cluster)
+
+
+def store(rig: RotationRig, name: str, ca: KeyPair, server_name: str) -> None:
+    """Let the Secret that the pods mount have a certificate of a CA."""
+    pair = pki.issue(ca, "hook", names=(server_name,))
+    data = {"tls.crt": encoded(pair.certificate_pem.decode()), "tls.key": encoded(pair.key_pem.decode())}
+    path = f"/api/v1/namespaces/{rig.name}/secrets"
+    with contextlib.suppress(AdminApiError):  # It exists.
+        rig.cluster.api("POST", path, {"metadata": {"name": name}})
+    rig.cluster.api("PATCH", f"{path}/{name}", {"data": data}, MERGE)
+
+
+def test_a_secret_that_may_not_be_read_is_not_seen(rig: RotationRig) -> None:
+    """Each endpoint serves the successor. The pods come back with the certificate of their Secret."""
+    hook, confirmed = rig.one(Shape("hook")), rig.one(Shape("confirmed"))
+    late = rig.one(Shape("late", endpoints=NOT_READY))
+    every, served = [hook, confirmed, late], [("waiting", "outgoing-served")]
+    unseen, repaired = [("waiting", "endpoint-unseen")], [("repaired", "")]
+    rig.rotation.publish()
+    rig.become("audit", "repair", without="secrets")
+    rig.run(PREPARE)
+    rig.rotation.switch()
+    for program in every:
+        program.issue(rig.new)
+        store(rig, program.name, rig.old, program.reach.server_name)
+    rig.jump(datetime.timedelta(hours=25))
+    names = [f"ValidatingWebhookConfiguration/{confirmed.full_name}"]
+    plan = rig.run(FINISH, check_mode=True, accept=[{"unseen": names}])
+    assert any(
+        f"Secret {rig.name}/confirmed" in text for entry in plan["repairs"] for text in entry["evidence"]
+    )
+    result = rig.run(FINISH, accept=[{"unseen": names}], approved_plan=plan["plan_digests"])
+    assert codes(result, every) == {"hook": unseen, "confirmed": repaired, "late": unseen}
+    assert result["left"]["count"] == 2
+    rig.become("audit", "repair")
+    assert codes(rig.run(FINISH), [hook, late]) == {"hook": served, "late": served}
+    for program in (hook, late):
+        store(rig, program.name, rig.new, program.reach.server_name)
+    assert codes(rig.run(FINISH), [hook, late]) == {"hook": repaired, "late": repaired}
+    for program in every:
+        wait_for(program.is_called, evidence=program.call)
 
 
 def test_an_abandoned_rotation(rig: RotationRig) -> None:

@@ -295,6 +295,13 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
         pem = select_certificates(published.pem, used)
         if not secures:
             return plan_edit(case, pem)
+        lost = find_lost_secret(case, pem)
+        if lost:
+            return Refusal(
+                "still-needed",
+                f"{lost}, which the pods mount, has a certificate of another CA, and the pods serve it after a restart",
+                "Let the owner of the certificate renew it, or publish its CA",
+            )
         return refusal_to_remove(case, pem, (), was_verified=False) or plan_edit(case, pem, secures=True)
     return Refusal(
         "not-published",
@@ -460,13 +467,31 @@ def refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
     return next(filter(None, (_judged(case, bundle, chain).refusal for chain in seen)), "")
 
 
-def accepted_secrets(case: Case, bundle: str) -> Iterator[tuple[CertificateFacts, MountedSecret]]:
-    """Yield each Secret of the pods whose certificate the API server would accept with this bundle, with the certificate."""
-    for secret in case.around.secrets:
+def find_lost_secret(case: Case, left: str) -> MountedSecret | None:
+    """Return a Secret of the pods whose certificate the API server accepts now, and would refuse with the caBundle ``left``.
+
+    The pods serve it after a restart. An aggregated API that is not verified accepts each certificate of its name.
+    """
+    secrets = (*case.around.secrets, *case.around.later_secrets)
+    kept = [secret for _leaf, secret in accepted_secrets(case, left, secrets)]
+    bundle = case.point.config.ca_bundle if case.point.is_verified else None
+    accepted = (secret for _leaf, secret in accepted_secrets(case, bundle, secrets))
+    return next((secret for secret in accepted if secret not in kept), None)
+
+
+def accepted_secrets(
+    case: Case, bundle: str | None, secrets: Iterable[MountedSecret]
+) -> Iterator[tuple[CertificateFacts, MountedSecret]]:
+    """Yield each Secret whose certificate the API server would accept with this bundle, with the certificate.
+
+    Without a bundle, the API server accepts each certificate of the name that has not expired.
+    """
+    name, now = case.point.config.server_name, case.data.now
+    for secret in secrets:
         with contextlib.suppress(CertificateError):
             leaf, sent = certificate_facts.load_leaf_and_chain(secret.certificate)
-            name = case.point.config.server_name
-            if judge(leaf, bundle, name=name, intermediates=sent, now=case.data.now).verdict.ok:
+            anchors = secret.certificate if bundle is None else bundle
+            if judge(leaf, anchors, name=name, intermediates=sent, now=now).verdict.ok:
                 yield leaf, secret
 
 

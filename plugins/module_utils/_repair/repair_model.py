@@ -134,7 +134,7 @@ class Case:
         chains = (*backend.chains, *backend.unready_chains)
         unread = backend.ready + backend.unready - len(chains)
         problem = f"{self.point.object} has no endpoint"
-        return trust_removal.serving(chains, problem, unread=unread)
+        return trust_removal.serving(chains, problem, unread=unread, hidden=self.around.unread)
 
     @property
     def served(self) -> list[CertificateFacts]:

@@ -89,7 +89,7 @@ def _unserved(case: Case) -> MountedSecret | None:
     served = case.served
     good = [
         (leaf.not_before, secret)
-        for leaf, secret in accepted_secrets(case, case.point.config.ca_bundle)
+        for leaf, secret in accepted_secrets(case, case.point.config.ca_bundle, case.around.secrets)
         if all(leaf.not_before >= entry.not_before for entry in served)
         and not all(leaf.fingerprint == entry.fingerprint for entry in served)
     ]

@@ -27,7 +27,7 @@ from .bundle_repairs import (
     ABSENT,
     APPEND,
     BundleAction,
-    accepted_secrets,
+    find_lost_secret,
     plan_edit,
     refusal_to_remove,
 )
@@ -90,12 +90,11 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
             "the caBundle would be empty, so the API server would trust the roots of its own machine",
             "Add the CA that verifies what the endpoints serve first",
         )
-    kept = [secret for _leaf, secret in accepted_secrets(case, left)]
-    lost = [secret for _leaf, secret in accepted_secrets(case, bundle) if secret not in kept]
+    lost = find_lost_secret(case, left)
     if lost:
         return Refusal(
             "outgoing-served",
-            f"{lost[0]}, which the pods mount, has a certificate of the outgoing CA, and the pods serve it after a restart",
+            f"{lost}, which the pods mount, has a certificate of the outgoing CA, and the pods serve it after a restart",
             "Let the owner of the certificate renew it",
             state=WAITING,
         )
@@ -191,10 +190,11 @@ def _waits(data: ClusterData, ca: CaData, options: RotationOptions) -> Iterator[
         confirm = "If every API server and every signer uses the successor, set confirmed in the option cluster_ca to true"
         unseen = [address for address, of in cas.servers.items() if of is None]
         if unseen or not cas.servers:
+            reached = "each of these addresses" if unseen else "each API server"
             yield _wait(
                 "api-server-unseen",
                 f"the audit saw no certificate of {f'the API server at {some(unseen)}' if unseen else 'an API server'}",
-                f"Set probe_urls to true, and let the machine that runs the task reach each of these addresses. {confirm}",
+                f"Set probe_urls to true, and let the machine that runs the task reach {reached}. {confirm}",
                 unseen,
             )
         if cas.signer is None:

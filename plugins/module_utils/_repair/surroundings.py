@@ -14,11 +14,11 @@ from __future__ import annotations
 import base64
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._audit.facts.cluster_data import ROOT_CA, CallPoint, ClusterData
+from .._audit.facts.cluster_data import ROOT_CA, Backend, CallPoint, ClusterData
 from .._base.errors import check_shape
 from .._csr import trust_anchors
 from .._csr.trust_anchors import INJECTABLE, PLACES, CaPlace, PublishedCa
@@ -26,6 +26,7 @@ from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._webhook import bundle_targets
 from .._webhook.bundle_targets import Target
+from .._webhook.served_chains import ServedChain
 from .._webhook.workloads import secrets_of
 from . import proof_calls
 from .proof_calls import CallAnswer
@@ -60,9 +61,12 @@ class Surroundings:
 
     target: Target
     obj: Object
-    #: The pods behind the ready endpoints.
-    pods: tuple[Object, ...] = ()
+    #: The Secrets of the pods behind the ready endpoints.
     secrets: tuple[MountedSecret, ...] = ()
+    #: The other Secrets of all pods, also of those that are not ready or that terminate.
+    later_secrets: tuple[MountedSecret, ...] = ()
+    #: The pods and Secrets that could not be read, each with the reason.
+    unread: tuple[str, ...] = ()
     published: tuple[PublishedCa, ...] = ()
     #: The Deployment, DaemonSet or StatefulSet of all pods, None if they do not have one in common.
     workload: Object | None = None
@@ -88,16 +92,17 @@ class SurroundingsReader:
         """Read the objects around a point. Those that may not be read are missing in the result. Raises KubeError, TargetError."""
         target = Target(point.object.kind, point.object.name)
         obj = self._target(target)
-        pods = tuple(self._pods(data, point))
-        with check_shape(f"a pod that {point.object} calls"):
-            secrets = tuple(dict.fromkeys(secret for pod in pods for secret in _mounted(pod)))
-        mounted = tuple(filter(None, map(self._secret, secrets)))
+        unread: dict[str, None] = {}
+        backend = data.backends.get(point.backend, Backend())
+        pods = tuple(self._pods(backend.chains, unread))
+        mounted = self._secrets(point, pods, unread)
+        later = self._secrets(point, tuple(self._pods(backend.unready_chains, unread)), unread)
         workloads = [self._workload_of(pod) for pod in pods]
         common = workloads[0] if workloads and all(entry == workloads[0] for entry in workloads) else None
         published = tuple(self._published(point, mounted))
         is_open = point.is_verified and not point.config.ca_bundle
         call = proof_calls.probe(self._client, data, point) if is_open else None
-        return Surroundings(target, obj, pods, mounted, published, common, call)
+        return Surroundings(target, obj, mounted, later, tuple(unread), published, common, call)
 
     def _workload_of(self, obj: Object) -> Object | None:
         """Return the workload that controls a pod, None for another controller."""
@@ -114,20 +119,30 @@ class SurroundingsReader:
                 return None if obj.get("kind") == "ReplicaSet" else self._workload_of(named)
         return None
 
-    def _pods(self, data: ClusterData, point: CallPoint) -> Iterator[Object]:
-        backend = data.backends.get(point.backend)
-        for chain in backend.chains if backend else ():
-            if chain.endpoint.pod:
-                namespace, name = chain.endpoint.pod
-                pod, _problem = self._find("pods", namespace, name)
-                if pod:
-                    yield pod
+    def _pods(self, chains: Iterable[ServedChain], unread: dict[str, None]) -> Iterator[Object]:
+        """Yield the pods of endpoints that exist. unread: gets those that cannot be read, as _secrets does."""
+        for place in (chain.endpoint.pod for chain in chains if chain.endpoint.pod):
+            pod, problem = self._find("pods", *place)
+            if pod:
+                yield pod
+            elif problem:
+                unread[f"Pod {'/'.join(place)}, which was not read: {problem}"] = None
 
-    def _secret(self, place: tuple[str, str]) -> MountedSecret | None:
-        secret, _problem = self._find("secrets", *place)
-        if not secret:
-            return None
-        return MountedSecret(*place, _text_of(secret, _CERTIFICATE), _text_of(secret, _CA))
+    def _secrets(
+        self, point: CallPoint, pods: Iterable[Object], unread: dict[str, None]
+    ) -> tuple[MountedSecret, ...]:
+        with check_shape(f"a pod that {point.object} calls"):
+            places = dict.fromkeys(place for pod in pods for place in _mounted(pod))
+        mounted = []
+        for place in places:
+            secret, problem = self._find("secrets", *place)
+            if secret:
+                mounted.append(MountedSecret(*place, _text_of(secret, _CERTIFICATE), _text_of(secret, _CA)))
+            elif problem:
+                unread[
+                    f"Secret {'/'.join(place)}, which the pods mount and which was not read: {problem}"
+                ] = None
+        return tuple(mounted)
 
     def _published(self, point: CallPoint, secrets: tuple[MountedSecret, ...]) -> Iterator[PublishedCa]:
         for secret in secrets:
@@ -156,7 +171,7 @@ class SurroundingsReader:
         The API server accepts any text as the Secret of a volume. A name with a slash would lead to another namespace.
         """
         if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
-            return None, "its name is not valid"
+            return None, ""
         try:
             root = "/apis/apps/v1" if resource in _CONTROLLERS.values() else "/api/v1"
             obj = self._client.find(f"{root}/namespaces/{namespace}/{resource}/{name}")

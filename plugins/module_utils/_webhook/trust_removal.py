@@ -70,13 +70,19 @@ class TrustHold:
 
 
 def serving(
-    chains: Iterable[ServedChain], problem: str = "", *, unread: int = 0, exists: bool = True
+    chains: Iterable[ServedChain],
+    problem: str = "",
+    *,
+    unread: int = 0,
+    hidden: Iterable[str] = (),
+    exists: bool = True,
 ) -> Serving:
     """Return what may be served.
 
     chains: of every endpoint, also of those that are not ready or terminating.
     problem: why no endpoint is known, or why none is ready.
     unread: the number of further endpoints that were not read.
+    hidden: what else was not read, such as a Secret of the pods, each with the reason.
     exists: False if the Service does not exist.
     """
     chains = tuple(chains)
@@ -93,6 +99,7 @@ def serving(
         if chain.endpoint.is_outside
     ]
     unseen += [("", f"{unread} endpoints were not read")] if unread > 0 else []
+    unseen += [("", reason) for reason in hidden]
     nothing = () if seen or unseen else (problem or "no endpoint is known",)
     reasons = (*(reason for _state, reason in unseen), *nothing)
     return Serving(seen, reasons, frozenset(state for state, _reason in unseen), exists)

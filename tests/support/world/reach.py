@@ -130,8 +130,11 @@ class Reach:
     def _make_pod(self, number: int) -> None:
         name = self._pod_name(number)
         port = {"name": "https", "containerPort": self._ports[number]}
-        container = {"name": "webhook", "image": "webhook", "ports": [port]}
-        pod = endpoint_slices.pod(name, self._world.node, {"app": self._name}, containers=[container])
+        mount = {"name": "tls", "mountPath": "/tls"}
+        container = {"name": "webhook", "image": "webhook", "ports": [port], "volumeMounts": [mount]}
+        volume = {"name": "tls", "secret": {"secretName": self._name, "optional": True}}
+        spec = {"containers": [container], "volumes": [volume]}
+        pod = endpoint_slices.pod(name, self._world.node, {"app": self._name}, **spec)
         self._world.cluster.api("POST", self._pods, pod)
         self._world.made.append(f"{self._pods}/{name}?gracePeriodSeconds=0")
         self._world.forwarded[f"{self._world.name}/{name}"] = self.address

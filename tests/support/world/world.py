@@ -128,10 +128,13 @@ class World(ClusterRig):
         """
         return Caller(self.journal, self.restarting, *(programs or self.programs), seconds=seconds)
 
-    def become(self, *roles: str) -> None:
-        """Let the further runs have only the roles of these files of docs/rbac, such as "audit"."""
+    def become(self, *roles: str, without: str = "") -> None:
+        """Let the further runs have only the roles of these files of docs/rbac, such as "audit", without one resource."""
         self.user = f"limited-{self.id}-{len(self.made)}"
-        self.made += rbac.grant(self.cluster, self.user, *map(rbac.documented, roles))
+        granted = [rbac.documented(name) for name in roles]
+        for rule in (entry for role in granted for entry in role["rules"]):
+            rule["resources"] = [name for name in rule.get("resources", ()) if name != without]
+        self.made += rbac.grant(self.cluster, self.user, *granted)
         self.kubeconfig = self.cluster.kubeconfig_for(self.user)
 
     # Time and runs

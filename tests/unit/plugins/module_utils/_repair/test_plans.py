@@ -386,10 +386,47 @@ def test_pods_come_back_with_the_certificate_of_their_secret(mounted: Issued, ex
     """Each endpoint serves a certificate of the successor. Then an old Secret is restored, which the pods read at their next start."""
     others = (replace(secret(FRESH, "text"), certificate="no certificate"), secret(FRESH, "good"))
     secrets = (*others, secret(mounted))
-    case = case_of(configuration(OLD.pem + NEW.pem), served(leaf(NEW)), secrets=secrets)
+    for early, late in ((secrets, ()), ((), secrets)):
+        case = case_of(configuration(OLD.pem + NEW.pem), served(leaf(NEW)), secrets=early, later_secrets=late)
+        old, new = (ClusterCa((ca.facts,)) for ca in (OLD, NEW))
+        rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((old, new), new))))
+        assert code(rotation_repairs.plan_remove_outgoing(rotated)) == expected
+
+
+@pytest.mark.parametrize(
+    ("mounted", "expected"),
+    [
+        (leaf(OLD), "still-needed"),
+        (leaf(NEW), "planned"),
+        (leaf(OLD, name="other.demo.svc"), "planned"),
+    ],
+    ids=["another CA", "the published CA", "another name"],
+)
+def test_an_aggregated_api_keeps_what_its_pods_serve_after_a_restart(mounted: Issued, expected: str) -> None:
+    """The end of insecureSkipTLSVerify is a removal of trust."""
+    case = case_of(
+        configuration(""), served(leaf(NEW)), published=published(NEW), later_secrets=(secret(mounted),)
+    )
+    insecure = replace(case, point=replace(case.point, is_verified=False))
+    assert code(bundle_repairs.plan_secure_apiservice(insecure)) == expected
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"), [([], "endpoint-unseen"), ([{"unseen": [f"{KIND}/example"]}], "planned")]
+)
+def test_a_secret_that_may_not_be_read_keeps_the_trust(accepted: list[Any], expected: str) -> None:
+    options = replace(OPTIONS, consent=accept.parse(accepted))
+    hidden = ("Secret demo/tls, which was not read",)
+    bundle = configuration(OLD.pem + NEW.pem)
+    case = case_of(bundle, served(leaf(NEW)), options=options, published=published(NEW), unread=hidden)
     old, new = (ClusterCa((ca.facts,)) for ca in (OLD, NEW))
     rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((old, new), new))))
-    assert code(rotation_repairs.plan_remove_outgoing(rotated)) == expected
+    insecure = replace(case, point=replace(case.point, is_verified=False))
+    plans = (rotation_repairs.plan_remove_outgoing(rotated), bundle_repairs.plan_secure_apiservice(insecure))
+    assert tuple(map(code, plans)) == (expected, expected)
+    for plan in plans:
+        told = plan.evidence if isinstance(plan, Refusal) else plan.notes  # type: ignore[union-attr]
+        assert any("Secret demo/tls" in text for text in told)
 
 
 @pytest.mark.parametrize("old", [OLD, authority("old", not_after=NOW - DAY)])

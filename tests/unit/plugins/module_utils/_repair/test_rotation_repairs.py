@@ -78,6 +78,16 @@ def test_the_time_since_which_only_the_successor_signs(
     assert rotation_repairs.switched_since(data, data.ca.cas) == begin
 
 
+@pytest.mark.parametrize(
+    ("servers", "words"), [({}, "reach each API server"), ({"b": None}, "reach each of these addresses")]
+)
+def test_a_remedy_refers_to_addresses_that_it_names(servers: dict[str, None], words: str) -> None:
+    data = rotating(point(config(BOTH)), **{**SWITCHED, "servers": servers})
+    refusal = rotation_repairs.find_wait(data, RotationOptions())
+    assert refusal is not None
+    assert words in refusal.remedy
+
+
 def test_without_the_outgoing_ca_in_a_bundle_nothing_waits_after_the_switch() -> None:
     data = rotating(point(config(NEW.pem)), **{**SWITCHED, "servers": {}})
     assert rotation_repairs.find_wait(data, RotationOptions()) is None

@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.surroundings import (
     Surroundings,
     SurroundingsReader,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
 
 from .test_plans import NEW, OLD, case_of, configuration, leaf, published, served
 
@@ -31,7 +35,10 @@ class Api:
 
     def find(self, path: str) -> Any:
         self.asked.append(path)
-        return self.objects.get(path)
+        answer = self.objects.get(path)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def list_all(self, _path: str, _query: Any) -> Any:
         return {"items": []}
@@ -72,6 +79,37 @@ def test_a_secret_loses_what_may_hold_its_key() -> None:
     around, _api = read("tls", ("/api/v1/namespaces/demo/secrets/tls", secret("demo", "tls")))
     assert around.published[0].pem == NEW.pem
     assert "PRIVATE" not in repr(around)
+
+
+@pytest.mark.parametrize("name", ["tls", "../evil"])
+def test_what_a_pod_mounts_and_this_identity_may_not_read(name: str) -> None:
+    """A Secret that does not exist, or that no kubelet can mount, is not served."""
+    place = f"/api/v1/namespaces/demo/secrets/{name}"
+    around, _api = read(name, (place, Forbidden("no permission", status=403)))
+    assert [text.partition(",")[0] for text in around.unread] == ["Secret demo/tls"] * (name == "tls")
+    assert read(name)[0].unread == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "unread"),
+    [(None, []), (Forbidden("no permission", status=403), ["Pod demo/late"]), ("pod", [])],
+)
+def test_the_secret_of_a_pod_that_is_not_ready(answer: Any, unread: list[str]) -> None:
+    """It is no source of a CA. The pod serves it when it is ready."""
+    volumes = [{"secret": {"secretName": "late"}}]
+    pod = {"metadata": {"namespace": "demo", "name": "late"}, "spec": {"volumes": volumes}}
+    objects = {
+        HOOK: configuration(OLD.pem),
+        "/api/v1/namespaces/demo/pods/late": pod if answer == "pod" else answer,
+        "/api/v1/namespaces/demo/secrets/late": secret("demo", "late"),
+    }
+    late = ServedChain(Endpoint("10.0.0.2", 8443, ("demo", "late"), state="not ready"), problem="it refuses")
+    backend = replace(served(leaf(NEW)), unready=1, unready_chains=(late,))
+    case = case_of(objects[HOOK], backend, published=published(NEW))
+    around = SurroundingsReader(cast("Client", Api(objects))).read(case.data, case.point)
+    assert [entry.name for entry in around.later_secrets] == ["late"] * (answer == "pod")
+    assert [text.partition(",")[0] for text in around.unread] == unread
+    assert (around.secrets, [entry for entry in around.published if "late" in entry.source]) == ((), [])
 
 
 def test_the_published_ca_of_the_cluster_is_that_of_kube_system() -> None:
