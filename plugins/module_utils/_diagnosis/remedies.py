@@ -32,8 +32,7 @@ REMEDIES: Mapping[str, str] = {
     "name-never-issued": "Make a new request under another name. k8s_csr never uses such names.",
     "signing-ca-expired": "Renew the signing CA. kube-controller-manager refuses to sign with an expired CA, and reports that only in its log "
     "(the signer has expired). Then distribute the new CA. Approved requests are issued at once.",
-    "signer-depends-on-provider": "Use the signer of your provider, or give this identity the permissions that show the provider. Delete this "
-    "request if it was for the wrong signer.",
+    "signer-depends-on-provider": "Use the signer of your provider. Delete this request if it was for the wrong signer.",
     "left-over": "Delete it (kubectl delete csr {name}): Kubernetes before 1.35 never deletes it, and later versions do after a day. Then find "
     "out why this signer does not issue.",
     "approved-not-issued": "Read the log of the signer, for kubernetes.io/ that of kube-controller-manager. Most of these causes appear only "
