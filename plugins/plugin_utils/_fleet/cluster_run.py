@@ -19,6 +19,7 @@ from typing import Any
 
 from ...module_utils._ansible.operation import failed_result
 from ...module_utils._base.errors import CertflowError
+from ...module_utils._base.text import visible
 from ...module_utils._base.times import format_time, parse_time
 from .._report import report_schema
 from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
@@ -206,9 +207,12 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
 
 def _nothing_found(run: FleetRun, findings: Findings, task: ClusterTask) -> dict[str, Any]:
     """Return the outcome of a cluster that is not contacted, because the report has no repairable finding of it."""
-    if task.host not in findings:
+    known, uid = findings.get(task.host), run.uids.get(task.host)
+    if known is None or (uid and known["uid"] and known["uid"] != uid):
         error = CertflowError(
-            "the report of certflow_findings has no audit of this cluster",
+            "the report of certflow_findings has no audit of this cluster"
+            if known is None
+            else f"the report of certflow_findings has the audit of a cluster with the UID {visible(known['uid'])}, not {visible(uid)}",
             code="plan-differs",
             remedy="Audit the cluster, and run the repair with the new report",
         )

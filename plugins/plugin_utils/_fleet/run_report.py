@@ -143,6 +143,7 @@ def read_findings(value: Any) -> Findings | None:
                 and not _is_accepted(finding)
                 and finding["check"] in kinds.CHECKS
             ],
+            "uid": cluster["uid"],
             "unread": cluster["reason"] if cluster["status"] == report_schema.INCOMPLETE else "",
         }
         for cluster in report["clusters"]

@@ -70,10 +70,10 @@ REPORT = audit(
 )
 WANTED = [{"fingerprint": "f1", "check": "ca-mismatch", "object": {**HOOK, "webhook": ""}}]
 FINDINGS: dict[str, dict[str, Any]] = {
-    "stale": {"findings": WANTED, "unread": ""},
-    "accepted": {"findings": [], "unread": ""},
-    "part": {"findings": WANTED, "unread": "no Services"},
-    "unread": {"findings": [], "unread": "no Services"},
+    "stale": {"findings": WANTED, "uid": "", "unread": ""},
+    "accepted": {"findings": [], "uid": "", "unread": ""},
+    "part": {"findings": WANTED, "uid": "", "unread": "no Services"},
+    "unread": {"findings": [], "uid": "", "unread": "no Services"},
 }
 
 
@@ -278,6 +278,15 @@ def test_clusters_without_a_finding_are_not_contacted(rig: Rig) -> None:
         == "failed"
     )
     assert (rig.work("part", {})["status"], rig.calls) == ("not started", 1)
+
+
+def test_a_report_of_another_cluster_does_not_show_that_nothing_is_to_do(rig: Rig) -> None:
+    """The inventory has the UID of the host, and the report has a cluster of the same name with another UID."""
+    rig.run = replace(rig.run, uids={"accepted": "uid-1", "stale": "uid-1"})
+    for uid, status in (("uid-1", "ok"), ("", "ok"), ("uid-2", "plan-differs")):
+        known = {**FINDINGS["accepted"], "uid": uid}
+        rig.run = replace(rig.run, findings={**FINDINGS, "accepted": known})
+        assert (rig.work("accepted", {})["status"], rig.calls) == (status, 0)
 
 
 def test_a_report_of_an_incomplete_audit_leaves_something(rig: Rig) -> None:
