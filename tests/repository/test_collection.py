@@ -196,3 +196,16 @@ def test_every_module_documents_what_a_failure_returns(name: str) -> None:
     text = (REPOSITORY / "plugins" / "modules" / f"{name}.py").read_text()
     page = yaml.safe_load(text.partition('RETURN = r"""')[2].partition('"""')[0])
     assert {"code", "cause", "evidence", "remedy"} <= page.keys()
+
+
+# The keys of the module that a role does not publish: they repeat others, or serve the playbooks.
+UNPUBLISHED = {"cause", "cluster", "plan_digests"}
+
+
+def test_the_fact_of_the_role_has_what_the_module_returns() -> None:
+    text = (REPOSITORY / "plugins" / "modules" / "snapshot_controller.py").read_text()
+    page = yaml.safe_load(text.partition('RETURN = r"""')[2].partition('"""')[0])
+    keys = load("roles", "snapshot_controller", "vars", "main.yml")["__snapshot_controller_keys"]
+    assert page.keys() - {*keys} == UNPUBLISHED
+    readme = (REPOSITORY / "roles" / "snapshot_controller" / "README.md").read_text()
+    assert [key for key in keys if f"`{key}`" not in readme] == []
