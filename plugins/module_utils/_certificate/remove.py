@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._base.result import Result
+from .._base.result import Result, make_left
 from .._csr import csr_api, markers, pending_key, secret_content, signers
 from .._csr.intent import MANAGED_BY, Intent
 from .._csr.secret_content import ExistingSecret
@@ -40,6 +40,7 @@ from .certificate_run import CertificateRun
 from .secret_store import Change
 
 _PAUSE_SECONDS = 2.0
+_REMEDY = "End the cause and run the task again, or remove it by hand"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class _Removal:
     #: True if a Secret stays, so pods may come back with its certificate.
     keeps_secret: bool
     warnings: tuple[str, ...]
+    #: The warnings about what this collection made and this run does not remove, although no other Secret needs it.
+    left: tuple[str, ...]
 
 
 def remove(run: CertificateRun) -> Result:
@@ -73,6 +76,7 @@ def remove(run: CertificateRun) -> Result:
     client, intent = run.client, run.intent
     removal = _gather(run)
     changes, warnings, parts = removal.changes, list(removal.warnings), tuple(_parts(intent, removal))
+    left = removal.left
     is_changed = bool(changes or parts)
     run.guard.allow(
         Write("removal", f"the removal of {intent.secret}", [part, intent.secret.path])
@@ -99,10 +103,13 @@ def remove(run: CertificateRun) -> Result:
         if removal.adopted:
             _remove_marks(run, removal.adopted, removal.targets)
         if removal.own:
-            warnings += filter(None, [_delete(client, intent, removal.own)])
+            left += tuple(filter(None, [_delete(client, intent, removal.own)]))
+            warnings += left[len(removal.left) :]
     values = certificate_report.values(
         client, intent, reason=reason, signer=_signer(removal.own or removal.adopted), targets=changes
     )
+    first = certificate_report.left_over(intent, "not-removed", next(iter(left), ""), _REMEDY)
+    values |= {"left": make_left(len(left), first)}
     diff = certificate_report.diff(removal.own, None, changes)
     return Result(is_changed, values, diff, tuple(warnings))
 
@@ -163,20 +170,24 @@ def _gather(run: CertificateRun) -> _Removal:
     recorded = secret.annotations if secret and secret_content.is_for(secret, intent) else {}
     annotations = target_anchors.with_orphans(client, intent, targets, recorded)
     changes = target_anchors.plan_removal(client, intent, targets, annotations)
-    shared = _why_anchors_stay(client, intent) if changes else ""
+    shared, unseen = _why_anchors_stay(client, intent) if changes else ("", "")
     requests, waiting, left_alone = _own_requests(run, secret)
     is_marked = bool(secret and secret_content.is_for(secret, intent) and _without_marks(secret, targets))
-    left = "" if shared else discover_targets.hint_at_anchors(run, recorded, targets)
+    is_kept = shared or unseen
+    trusted = "" if is_kept else discover_targets.hint_at_anchors(run, recorded, targets)
+    is_ours = secret is not None and secret.is_created and not secret_content.foreign_reason(secret, intent)
+    left = tuple(filter(None, (stays if is_ours else "", unseen, trusted)))
     return _Removal(
         annotations=annotations,
-        changes=() if shared else changes,
+        changes=() if is_kept else changes,
         requests=requests,
         waiting=waiting,
         targets=targets,
         own=None if stays else secret,
-        adopted=secret if stays and is_marked and not shared else None,
+        adopted=secret if stays and is_marked and not is_kept else None,
         keeps_secret=bool(stays),
-        warnings=tuple(filter(None, (stays, shared, *left_alone, left))),
+        warnings=tuple(dict.fromkeys(filter(None, (stays, shared, *left_alone, *left)))),
+        left=left,
     )
 
 
@@ -189,7 +200,10 @@ def _discovered(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Tar
 def _own_requests(
     run: CertificateRun, secret: ExistingSecret | None
 ) -> tuple[Sequence[Mapping[str, Any]], str, tuple[str, ...]]:
-    """Return the requests of this identity that were not issued, the UID of the Secret of its key, and what is left alone."""
+    """Return the requests of this identity that were not issued, the UID of the Secret of its key, and what is left alone.
+
+    The cluster deletes such requests within a day.
+    """
     client, intent = run.client, run.intent
     unissued, unseen = _unissued(client, intent, secret)
     waiting, fault = gather.read_waiting(run)
@@ -229,8 +243,8 @@ def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
     return f"{intent.secret} is kept: {reason}" if reason else ""
 
 
-def _why_anchors_stay(client: Client, intent: Intent) -> str:
-    """Return why the anchors stay, "" if no other Secret of the Service can need them.
+def _why_anchors_stay(client: Client, intent: Intent) -> tuple[str, str]:
+    """Return why the anchors stay: another Secret of the Service needs them, or that is not known. Two empty texts if they go.
 
     A Service gets a second Secret if the first one had a type that cannot be changed.
     """
@@ -239,7 +253,7 @@ def _why_anchors_stay(client: Client, intent: Intent) -> str:
     try:
         listed = client.list_all(spec.collection, {"labelSelector": f"{MANAGED_BY}={markers.MANAGER}"})
     except Forbidden:
-        return (
+        return "", (
             f"the CA stays in the targets, because another Secret of Service {service} may need it: this identity may not "
             f"list secrets in namespace {spec.namespace}. {later}"
         )
@@ -250,8 +264,9 @@ def _why_anchors_stay(client: Client, intent: Intent) -> str:
         and obj["metadata"]["name"] != spec.name
     ]
     if not others:
-        return ""
-    return f"the CA stays in the targets, because Secret {', '.join(others)} of Service {service} needs it too. {later}"
+        return "", ""
+    words = f"the CA stays in the targets, because Secret {', '.join(others)} of Service {service} needs it too. {later}"
+    return words, ""
 
 
 def _end_of(secret: ExistingSecret) -> str:

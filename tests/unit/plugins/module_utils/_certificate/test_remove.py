@@ -105,19 +105,19 @@ def named(name: str, **annotations: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("listed", "word"),
+    ("listed", "word", "left"),
     [
-        (page(named("hook-tls"), named("hook-new")), "Secret hook-new of Service apps/hook needs it too"),
-        (api_error(Forbidden), "may not list secrets"),
+        (page(named("hook-tls"), named("hook-new")), "Secret hook-new of Service apps/hook needs it too", 0),
+        (api_error(Forbidden), "may not list secrets", 1),
     ],
 )
-def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: str) -> None:
+def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: str, left: int) -> None:
     """A Secret of the wrong type is replaced by another Secret. Deleting the first must not remove the anchor of the second."""
     api = api_with(secret_object(PAIR, **OURS), listed=listed)
     result = absent(api)
     assert api.writes() == [("DELETE", SPEC.path)]
     assert word in result.warnings[0]
-    assert result.values["targets"] == []
+    assert (result.values["targets"], result.values["left"]["count"]) == ([], left)
 
 
 def test_secrets_of_other_services_do_not_count() -> None:
@@ -202,6 +202,7 @@ def test_a_secret_that_this_collection_did_not_create_is_never_deleted(metadata:
     result = absent(api)
     assert ("DELETE", SPEC.path) not in api.writes()
     assert "did not create it" in result.warnings[0]
+    assert result.values["left"]["count"] == 0
     assert f"{PAIR.certificate.not_valid_after_utc:%Y-%m-%d %H:%M}" in result.warnings[0]
     assert not any(operation["path"].startswith("/data") for sent in api.sent for operation in sent)
 
@@ -213,6 +214,7 @@ def test_a_secret_whose_deletion_waits_is_not_removed_again() -> None:
     result = absent(api)
     assert ("DELETE", SPEC.path) not in api.writes()
     assert "a.test/backup" in result.warnings[0]
+    assert (result.values["left"]["count"], result.values["left"]["first"]["code"]) == (1, "not-removed")
 
 
 def orphan() -> str:
@@ -262,7 +264,7 @@ def test_anchors_of_another_service_stay() -> None:
 def test_targets_that_the_task_does_not_name_stay_recorded() -> None:
     theirs = f"ValidatingWebhookConfiguration/other/h0={ca().fingerprint}"
     api = api_with(secret_object(PAIR, annotations={ANCHORS: f"{RECORD} {theirs}"}))
-    absent(api)
+    assert absent(api).values["left"]["count"] == 1
     assert api.sent[-1][1]["value"] == theirs
 
 
@@ -277,8 +279,10 @@ def test_without_permission_to_list_requests_an_ephemeral_certificate_is_removed
 def test_without_permission_to_list_requests_the_run_warns() -> None:
     api = api_with(secret_object(PAIR, **OURS))
     api.objects[csr_api.COLLECTION] = api_error(Forbidden)
-    [warning] = absent(api).warnings
+    result = absent(api)
+    [warning] = result.warnings
     assert "are not removed" in warning
+    assert result.values["left"]["count"] == 0  # the cluster deletes them within a day
     assert "list certificatesigningrequests" in warning
     assert api.writes() == GONE
 
@@ -305,3 +309,4 @@ def test_a_secret_that_is_written_between_plan_and_delete_is_judged_again(
     result = absent(api)
     assert (("DELETE", SPEC.path) in api.writes()) is deleted
     assert [word in text for text in result.warnings] == ([] if deleted else [True])
+    assert result.values["left"]["count"] == int(not deleted)
