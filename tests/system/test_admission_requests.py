@@ -22,10 +22,8 @@ import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.control_plane_requests import (
     REQUESTS,
-    ControlPlaneRequest,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.webhook_settings import (
     VIRTUAL_UNTIL_MINOR,
+    ControlPlaneRequest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (

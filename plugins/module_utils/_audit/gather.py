@@ -46,7 +46,7 @@ from . import gather_rotation, object_parsing
 from .backends import ChainReader, ServiceReader
 from .checks import call_checks, control_plane_requests
 from .checks.admission_checks import SLOW_SECONDS, seconds_of
-from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, may_match
+from .checks.control_plane_requests import KUBE_SYSTEM, LABELS_LIMIT, RESTORING, find_unasked, may_match
 from .facts.cluster_data import (
     API_SERVER,
     API_SERVICES,
@@ -148,7 +148,7 @@ class _Gatherer:
         data = replace(data, requests=(*data.requests, *of_pods))
         data = replace(data, backends=self._chains.with_chains(data.points, found))
         if call_checks.has_broken_webhook(data):  # a webhook that is never called does no harm
-            data = replace(data, served=self._served())
+            data = replace(data, served=self._served(data))
         data = replace(data, ca=gather_rotation.read(client, reads, self._options, data))
         previous = self._options.previous_counters
         data = replace(
@@ -255,11 +255,12 @@ class _Gatherer:
 
     # Objects that webhooks match
 
-    def _served(self) -> ServedResources | None:
+    def _served(self, data: ClusterData) -> ServedResources | None:
         """Return what the API server serves. Without it, each webhook counts as called."""
         try:
             documents = [self._client.get(path, None, kube_client.DISCOVERY) for path in ("/api", "/apis")]
-            return object_parsing.served_resources(documents)
+            groups = {state.object.name.partition(".")[2] for state in data.api_services}
+            return object_parsing.served_resources(documents, find_unasked(data.version), groups)
         except (KubeError, MalformedObject):
             return None
 

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -22,7 +22,7 @@ from .._base.object_managers import OWN_MANAGER
 from .._base.times import find_time
 from .._kube.connection import Connection
 from .._kube.object_state import condition, is_true
-from .._webhook.admission_match import ServedResources
+from .._webhook.admission_match import EXEMPT_GROUP, EXEMPT_KINDS, NAMESPACES, ServedResource, ServedResources
 from .._webhook.bundle_targets import KINDS, Target, client_configs
 from .._webhook.call_failures import ADMISSION, AGGREGATION
 from .._webhook.service_callers import find_bundle_managers
@@ -46,26 +46,58 @@ DEFINITION = "CustomResourceDefinition"
 API_SERVICE = "APIService"
 
 
+#: The operations of verbs. The API server connects to these subresources instead (pkg/registry/core of kubernetes/kubernetes).
+_OPERATIONS = {
+    "create": "CREATE",
+    "update": "UPDATE",
+    "patch": "UPDATE",
+    "delete": "DELETE",
+    "deletecollection": "DELETE",
+}
+_CONNECTED = frozenset(("attach", "exec", "portforward", "proxy"))
+_EVERY_OPERATION = frozenset((*_OPERATIONS.values(), "CONNECT"))
+
+
 @check_shape("the discovery document")
-def served_resources(documents: Iterable[Object]) -> ServedResources:
-    """Return what discovery documents name. The resources of a version are None if a document does not list them."""
-    found: dict[tuple[str, str], Mapping[str, str] | None] = {}
+def served_resources(
+    documents: Iterable[Object],
+    unasked: Container[tuple[str, str]] = (),
+    aggregated: Container[str] = (),
+) -> ServedResources:
+    """Return what discovery documents name. The resources of a version are None if a document does not list them.
+
+    unasked: group and resource of what webhooks are not asked about. aggregated: the groups whose server is another one.
+    """
+    found: dict[tuple[str, str], Mapping[str, ServedResource] | None] = {}
     for document in documents:
         for group in document.get("items") or document.get("groups") or ():
             name = str((group.get("metadata") or group).get("name") or "")
             for version in group["versions"]:
                 is_whole = "resources" in version and version.get("freshness", "Current") == "Current"
                 key = name, str(version.get("version"))
-                found[key] = dict(_scopes(version["resources"])) if is_whole else None
+                found[key] = None
+                if is_whole:
+                    resources = [
+                        entry for entry in version["resources"] if (name, entry["resource"]) not in unasked
+                    ]
+                    found[key] = dict(_resources(name, resources, is_local=name not in aggregated))
     return found
 
 
-def _scopes(resources: Iterable[Object]) -> Iterator[tuple[str, str]]:
-    """Yield each resource and each subresource with its scope."""
+def _resources(
+    group: str, resources: Iterable[Object], *, is_local: bool
+) -> Iterator[tuple[str, ServedResource]]:
+    """Yield each resource and each subresource about which the API server may ask webhooks."""
     for entry in resources:
-        name, scope = str(entry["resource"]), str(entry.get("scope"))
-        yield name, scope
-        yield from ((f"{name}/{part['subresource']}", scope) for part in entry.get("subresources") or ())
+        name, kind = str(entry["resource"]), (entry.get("responseKind") or {}).get("kind")
+        if group == EXEMPT_GROUP and kind in EXEMPT_KINDS:
+            continue
+        scope = NAMESPACES if (group, name) == ("", "namespaces") else str(entry.get("scope"))
+        for part in ({**entry, "subresource": ""}, *(entry.get("subresources") or ())):
+            verbs = {_OPERATIONS[verb] for verb in part["verbs"] if verb in _OPERATIONS}
+            is_connected = group == "" and part["subresource"] in _CONNECTED
+            operations = frozenset(("CONNECT",) if is_connected else verbs) if is_local else _EVERY_OPERATION
+            yield f"{name}/{part['subresource']}".rstrip("/"), ServedResource(scope, operations)
 
 
 def points_of(kind: str, obj: Object) -> Iterator[CallPoint]:

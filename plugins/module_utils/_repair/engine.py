@@ -313,7 +313,7 @@ class _Proof:
         while True:
             try:
                 data = _audit(self.client, self.options)
-                failed, passed = self._judged(data)
+                failed, passed = self._judged(data, due)
                 proven = self._answered(data, due, passed)
                 if time.monotonic() >= until or not any(
                     self._may_pass(entry, failed, passed) for entry in due if _key(entry) not in proven
@@ -332,10 +332,12 @@ class _Proof:
         written = self._written(entry)
         return not is_unseen and written is not None and not written.find_overwriter(self.client)
 
-    def _judged(self, data: ClusterData) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+    def _judged(
+        self, data: ClusterData, due: Sequence[Repair]
+    ) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
         """Return the keys of the findings whose check fails now, and of those whose check passes.
 
-        A finding about several objects is settled for an object that it no longer lists, and that has no new fault.
+        A finding about several objects is settled for a repaired object that it no longer lists, and that has no new fault.
         """
         findings = audit_result.find(data)
         failed, passed = (
@@ -347,13 +349,18 @@ class _Proof:
             for status in (FAIL, PASS)
         )
         broken = {name for _check, name in _faults(findings) - self.faults}
-        settled = {
-            (entry.fingerprint(data.cluster_uid), *_place(point.object.as_result()))
+        listed = {
+            entry.fingerprint(data.cluster_uid): {
+                _place(point.object.as_result()) for point in data.points_about(entry)
+            }
             for entry in findings
             if entry.status == FAIL and entry.check in kinds.CHECKS
-            for about in [{str(point.object) for point in data.points_about(entry)} | broken]
-            for point in data.points
-            if str(point.object) not in about
+        }
+        sound = {_place(point.object.as_result()) for point in data.points if str(point.object) not in broken}
+        settled = {
+            key
+            for key in map(_key, due)
+            if key[0] in listed and key[1:] in sound and key[1:] not in listed[key[0]]
         }
         return failed, passed - failed | settled
 

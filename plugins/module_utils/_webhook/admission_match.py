@@ -12,9 +12,9 @@ not evaluated here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from .._base.errors import check_shape
 
@@ -39,9 +39,22 @@ _CLUSTER_SCOPED = frozenset(("*", "componentstatuses", "namespaces", "nodes", "p
 _SAME_OBJECTS: Mapping[str, tuple[str, ...]] = {"events": ("", "events.k8s.io")}
 
 
-_CONNECTED = frozenset(("attach", "exec", "portforward", "proxy"))
-#: (group, version) -> resource or RESOURCE/SUBRESOURCE -> its scope. The resources are None if they are not known.
-ServedResources = Mapping[tuple[str, str], Optional[Mapping[str, str]]]
+_NAMESPACED = "Namespaced"
+
+
+class ServedResource(NamedTuple):
+    """A resource or subresource that is served."""
+
+    #: Namespaced, Cluster, or NAMESPACES for namespaces.
+    scope: str
+    #: The operations about which the API server may ask webhooks.
+    operations: frozenset[str]
+
+
+#: (group, version) -> resource or RESOURCE/SUBRESOURCE. The resources are None if they are not known.
+ServedResources = Mapping[tuple[str, str], Optional[Mapping[str, ServedResource]]]
+#: (group, resource) of a CustomResourceDefinition -> its versions, also those that are not served.
+Versions = Mapping[tuple[str, str], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -101,59 +114,69 @@ def match(webhook: Object, request: AdmissionRequest) -> AdmissionMatch:
 
 
 @check_shape("the webhook")
-def find_reason_for_none(
-    webhook: Object, namespaces: Mapping[str, Mapping[str, str]] | None, served: ServedResources | None = None
-) -> str:
-    """Return why the API server asks the webhook about no object now, "" if it may ask it. Raises MalformedObject.
+def match_any(
+    webhook: Object,
+    namespaces: Mapping[str, Mapping[str, str]] | None,
+    served: ServedResources | None = None,
+    versions: Versions | None = None,
+) -> AdmissionMatch:
+    """Decide if the API server may ask the webhook about a request. It is not known if only a later namespace can match.
 
-    namespaces: name -> labels, None if they are not known. served: None if it is not known.
+    namespaces: name -> labels. Each argument is None if it is not known. Raises MalformedObject.
     """
-    rules, selector = webhook.get("rules") or (), webhook.get("namespaceSelector") or {}
+    selector = webhook.get("namespaceSelector") or {}
+    scopes = set(_find_scopes(webhook, served, versions))
+    conditions = {entry.get("expression", "").strip() for entry in webhook.get("matchConditions") or ()}
+    never = {
+        "it has no rule": not webhook.get("rules"),
+        "its rules match no request that the API server serves": not scopes,
+        "its objectSelector contradicts itself": not _can_select(webhook.get("objectSelector") or {}),
+        "its namespaceSelector contradicts itself": scopes <= {_NAMESPACED, NAMESPACES}
+        and not _can_select(selector),
+        "one of its matchConditions is always false": "false" in conditions,
+    }
+    reason = next((words for words, holds in never.items() if holds), "")
+    if reason:
+        return AdmissionMatch(False, reason)
+    has_selected = namespaces is None or any(_selects(selector, labels) for labels in namespaces.values())
+    if scopes == {_NAMESPACED} and not has_selected:
+        return AdmissionMatch(None, "its namespaceSelector selects no namespace of the cluster", NAMESPACES)
+    return _undecided(webhook) if conditions - {"true"} else ASKED
+
+
+def _find_scopes(webhook: Object, served: ServedResources | None, versions: Versions | None) -> Iterator[str]:
+    """Yield the scope of each resource that a rule names, "" for one that is not known."""
     is_exact = webhook.get("matchPolicy") == "Exact"
-    if not rules:
-        return "it has no rule"
-    if served is not None and not any(_may_match(rule, served, is_exact=is_exact) for rule in rules):
-        return "its rules name nothing that the API server serves"
-    if not _can_select(webhook.get("objectSelector") or {}):
-        return "its objectSelector contradicts itself"
-    constant = [
-        entry.get("name")
-        for entry in webhook.get("matchConditions") or ()
-        if entry.get("expression", "").strip() == "false"
-    ]
-    if constant:
-        return f"its matchCondition {constant[0]} is always false"
-    selected = [name for name, labels in (namespaces or {}).items() if _selects(selector, labels)]
-    if namespaces is None or selected or not all(map(_is_namespaced, rules)):
-        return ""
-    return "its namespaceSelector selects no namespace of the cluster"
+    # The options of a connection have no labels.
+    unlabelled = {"CONNECT"} if _terms(webhook.get("objectSelector") or {}) else set()
+    for rule in webhook.get("rules") or ():
+        operations, scope = set(rule.get("operations") or ()), rule.get("scope", "*")
+        if served is None:
+            yield _NAMESPACED if _is_namespaced(rule) else ""
+        for key, resources in (served or {}).items():
+            if resources is None and _listed(rule.get("apiGroups"), key[0]):
+                yield ""
+            for name, resource in (resources or {}).items():
+                answered = resource.operations - unlabelled
+                if (
+                    (answered if "*" in operations else answered & operations)
+                    and scope in ("*", _NAMESPACED if resource.scope == _NAMESPACED else "Cluster")
+                    and _is_named(rule, key, name, {} if is_exact else versions)
+                ):
+                    yield resource.scope
 
 
-def _may_match(rule: Object, served: ServedResources, *, is_exact: bool) -> bool:
-    """Return True if the rule names a resource that is served, or may be.
-
-    Without Exact, a rule may name a version that a CustomResourceDefinition has and does not serve. Their groups have a dot.
-    """
-    groups, scope = rule.get("apiGroups"), rule.get("scope", "*")
-    for (group, version), resources in served.items():
-        has_unserved = "." in group and not is_exact
-        is_named = _listed(groups, group) and (has_unserved or _listed(rule.get("apiVersions"), version))
-        if is_named and (
-            resources is None
-            or any(_is_in(rule, group, *entry) for entry in resources.items() if scope in ("*", entry[1]))
-        ):
-            return True
-    return False
-
-
-def _is_in(rule: Object, group: str, resource: str, _scope: str) -> bool:
-    """Return True if the rule names the resource, with an operation that it has. Only some subresources of Kubernetes are connected to."""
-    name, _slash, subresource = resource.partition("/")
-    operations = rule.get("operations") or ()
-    is_connected = subresource in _CONNECTED if group in _NAMESPACED_GROUPS else True
-    return (is_connected or {*operations} != {"CONNECT"}) and any(
-        part[0] in ("*", name) and part[2] in ("*", subresource)
-        for part in (text.partition("/") for text in rule.get("resources") or ())
+def _is_named(rule: Object, key: tuple[str, str], name: str, versions: Versions | None) -> bool:
+    """Return True if the rule names a served resource, or another version of its CustomResourceDefinition."""
+    resource, _slash, subresource = name.partition("/")
+    others = (versions or {}).get((key[0], resource), ())
+    return (
+        _listed(rule.get("apiGroups"), key[0])
+        and any(_resource(text, resource, subresource) for text in rule.get("resources") or ())
+        and (
+            any(_listed(rule.get("apiVersions"), version) for version in (key[1], *others))
+            or (versions is None and "." in key[0])
+        )
     )
 
 
@@ -206,14 +229,16 @@ def _rule(rule: Object, request: AdmissionRequest, *, any_version: bool = False)
         and _listed(rule.get("operations"), request.operation)
         and any(_listed(rule.get("apiGroups"), group) for group in same)
         and (any_version or _listed(rule.get("apiVersions"), request.version))
-        and any(_resource(text, request) for text in rule.get("resources") or ())
+        and any(
+            _resource(text, request.resource, request.subresource) for text in rule.get("resources") or ()
+        )
     )
 
 
-def _resource(text: str, request: AdmissionRequest) -> bool:
+def _resource(text: str, resource: str, subresource: str) -> bool:
     """Return True if an entry of a rule names the resource: "pods" and "*" without subresources, "pods/*", "*/status", "*/*"."""
-    name, _slash, subresource = text.partition("/")
-    return name in ("*", request.resource) and subresource in ("*", request.subresource)
+    name, _slash, own = text.partition("/")
+    return name in ("*", resource) and own in ("*", subresource)
 
 
 def _listed(items: Any, wanted: str) -> bool:
@@ -247,8 +272,10 @@ def _object_selector(webhook: Object, request: AdmissionRequest) -> AdmissionMat
 
 
 def _conditions(webhook: Object, _request: AdmissionRequest) -> AdmissionMatch:
-    if not webhook.get("matchConditions"):
-        return ASKED
+    return _undecided(webhook) if webhook.get("matchConditions") else ASKED
+
+
+def _undecided(webhook: Object) -> AdmissionMatch:
     names = ", ".join(str(entry.get("name")) for entry in webhook["matchConditions"])
     return AdmissionMatch(None, f"its matchConditions ({names}) are not evaluated here", CONDITIONS)
 

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 
 from .._base.times import format_time
 from .certificate_facts import CertificateFacts
-from .verify import Verdict, anchors, verify
+from .verify import Verdict, find_anchor, possible_issuers, verify
 
 #: The place of a certificate in a chain, in words.
 LEAF, INTERMEDIATE = "the certificate {}", "the intermediate certificate {}"
@@ -121,8 +121,8 @@ class _Chain:
     def members(self) -> list[CertificateFacts]:
         """Return the certificates that a chain may contain."""
         own = [self.leaf, *self.sent]
-        names = {entry.encoded_issuer for entry in own}
-        return [*own, *(entry for entry in anchors(self.bundle_pem) if entry.encoded_subject in names)]
+        issuers = (issuer for entry in own for issuer in possible_issuers(entry, self.bundle_pem))
+        return [*own, *{entry.fingerprint: entry for entry in issuers}.values()]
 
     def present_breaks(self, refused: Verdict, ageless: frozenset[str]) -> list[ChainBreak]:
         """Return the dates that refuse the chain now: the last ends, else the next starts, after which it is valid."""
@@ -164,7 +164,7 @@ class _Chain:
         ]
 
     def _break(self, certificate: CertificateFacts, at: datetime) -> ChainBreak:
-        prints = {entry.fingerprint for entry in anchors(self.bundle_pem)}
         if certificate.fingerprint == self.leaf.fingerprint:
             return ChainBreak(at, certificate, LEAF)
-        return ChainBreak(at, certificate, ANCHOR if certificate.fingerprint in prints else INTERMEDIATE)
+        is_anchor = find_anchor(self.bundle_pem, certificate.fingerprint)
+        return ChainBreak(at, certificate, ANCHOR if is_anchor else INTERMEDIATE)

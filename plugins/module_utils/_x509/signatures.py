@@ -84,7 +84,12 @@ _CERT_SIGN = 5  # the bit of keyUsage
 
 def algorithm_of(certificate: CertificateFacts) -> SignatureAlgorithm | None:
     """Return the signature algorithm of a certificate, None for one that Go does not know (getSignatureAlgorithmFromAI)."""
-    oid, parameters = go_parser.read_algorithm(certificate.signature_algorithm)
+    return _read_algorithm(certificate.signature_algorithm)
+
+
+@functools.lru_cache(maxsize=64)  # few algorithms sign all certificates
+def _read_algorithm(encoded: bytes) -> SignatureAlgorithm | None:
+    oid, parameters = go_parser.read_algorithm(encoded)
     if oid == _RSA_PSS:
         try:
             return _pss_algorithm(Reader(parameters, "malformed RSA-PSS parameters"))
@@ -135,9 +140,24 @@ def _rsa_problem(modulus: int, exponent: int) -> str:
     return "" if is_usable else "crypto/rsa: public exponent too small, too large or even"
 
 
-@functools.lru_cache(maxsize=256)  # a judge verifies one chain at many times
 def is_signed_by(child: CertificateFacts, parent: CertificateFacts) -> bool:
-    """Return True if the key of the parent made the signature of the child. Raises UnreadCertificate if the library cannot use the key."""
+    """Return True if the key of the parent made the signature of the child. Raises UnreadCertificate if the library cannot use the key.
+
+    A signature is checked once with each key, and no longer when its key is known.
+    """
+    answers = _answers(child.fingerprint)
+    if parent.public_key not in answers:
+        answers[parent.public_key] = True not in answers.values() and _is_signed_by(child, parent)
+    return answers[parent.public_key]
+
+
+@functools.lru_cache(maxsize=1024)  # a judge verifies one chain at many times, and each with up to 100 keys
+def _answers(_fingerprint: str) -> dict[bytes, bool]:
+    """Return the keys with which the signature of a certificate was checked, and the answers."""
+    return {}
+
+
+def _is_signed_by(child: CertificateFacts, parent: CertificateFacts) -> bool:
     algorithm = algorithm_of(child)
     if algorithm is None or KEY_KINDS.get(parent.key_algorithm, ("",))[0] != algorithm.key_kind:
         return False

@@ -15,11 +15,12 @@ Other rooms call only this file and chain_judge. The files signatures and name_c
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._base.times import format_time
 from . import certificate_facts, certificate_policies, go_parser, name_constraints, signatures
@@ -110,7 +111,17 @@ def verify(
 
 def anchors(bundle_pem: str) -> tuple[CertificateFacts, ...]:
     """Return the certificates of a bundle that Go parses, each once."""
-    return tuple(_roots(bundle_pem).members.values())
+    return _roots(bundle_pem).everyone
+
+
+def find_anchor(bundle_pem: str, fingerprint: str) -> CertificateFacts | None:
+    """Return the certificate of a bundle with a fingerprint, None without one."""
+    return _roots(bundle_pem).members.get(fingerprint)
+
+
+def possible_issuers(certificate: CertificateFacts, bundle_pem: str) -> Iterator[CertificateFacts]:
+    """Yield the certificates of a bundle whose signature Go checks as that of the issuer."""
+    return itertools.islice(_roots(bundle_pem).parents(certificate), MOST_SIGNATURE_CHECKS)
 
 
 def weak_signature(certificate: CertificateFacts) -> str:
@@ -153,23 +164,34 @@ def _roots(bundle_pem: str) -> _Pool:
 
 
 class _Pool:
-    """A set of certificates, with an index by encoded subject."""
+    """A set of certificates, with an index by encoded subject and key identifier."""
 
     def __init__(self, certificates: Iterable[CertificateFacts]) -> None:
         self.members = {certificate.fingerprint: certificate for certificate in certificates}
-        self._by_subject: dict[bytes, list[CertificateFacts]] = {}
-        for certificate in self.members.values():
-            self._by_subject.setdefault(certificate.encoded_subject, []).append(certificate)
+        self.everyone = tuple(self.members.values())
+        #: Subject -> its certificates. Subject and key identifier, b"" without one -> the same.
+        self._by_subject: dict[Any, list[CertificateFacts]] = {}
+        for certificate in self.everyone:
+            subject = certificate.encoded_subject
+            for key in (subject, (subject, _key_id(certificate))):
+                self._by_subject.setdefault(key, []).append(certificate)
 
-    def parents(self, child: CertificateFacts) -> list[CertificateFacts]:
-        """Return the possible issuers of the child. Equal key identifiers come first, then unknown and different ones."""
-        wanted = child.extensions.get(go_parser.AUTHORITY_KEY_ID)
+    def parents(self, child: CertificateFacts) -> Iterator[CertificateFacts]:
+        """Yield the possible issuers of the child. Equal key identifiers come first, then unknown and different ones.
 
-        def rank(parent: CertificateFacts) -> int:
-            own = parent.extensions.get(go_parser.SUBJECT_KEY_ID)
-            return 0 if (own or b"") == (wanted or b"") else 1 if not own or not wanted else 2
+        The search ends long before the last one of many, so nothing is sorted here.
+        """
+        issuer = child.encoded_issuer
+        first = dict.fromkeys((child.extensions.get(go_parser.AUTHORITY_KEY_ID) or b"", b""))
+        for key_id in first:
+            yield from self._by_subject.get((issuer, key_id), ())
+        for parent in self._by_subject.get(issuer, ()):
+            if _key_id(parent) not in first:
+                yield parent
 
-        return sorted(self._by_subject.get(child.encoded_issuer, ()), key=rank)
+
+def _key_id(certificate: CertificateFacts) -> bytes:
+    return certificate.extensions.get(go_parser.SUBJECT_KEY_ID) or b""
 
 
 @dataclass
@@ -191,9 +213,10 @@ class _Search:
         complete: list[Chain] = []
         last: _Refusal | None = None
         hint = ""
-        parents = [(parent, True) for parent in self.roots.parents(chain[-1])]
-        parents += [(parent, False) for parent in self.sent.parents(chain[-1])]
-        for parent, is_root in parents:
+        pools = ((self.roots, True), (self.sent, False))
+        for parent, is_root in (
+            (parent, known) for pool, known in pools for parent in pool.parents(chain[-1])
+        ):
             self.checks += 1
             if self.checks > MOST_SIGNATURE_CHECKS:
                 last = _refusal("too-many-cas")

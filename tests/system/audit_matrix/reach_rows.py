@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support.world.certificates import Leaf
 from tests.system.audit_matrix.certificate_rows import EXPIRED, MISMATCH, UNKNOWN
-from tests.system.audit_matrix.row import Pod, Row, Shape, healthy
+from tests.system.audit_matrix.row import ACCEPTED, Pod, Row, Shape, healthy
 
 OTHER = Leaf(("other",))
 EXPIRED_LEAF = Leaf(life=(-60, -1))
@@ -131,8 +131,8 @@ CONNECTIONS = (
 
 UNUSED = (
     healthy("no Service, and no rule", Shape(calls="nosuch", webhook={"rules": []})),
-    healthy("no Service, and the namespaceSelector selects nothing", Shape(calls="nosuch", webhook={"namespaceSelector": NO_LABEL}),
-        is_daily=True),
+    Row("no Service, and the namespaceSelector selects nothing", ACCEPTED, "service-missing: warning, likely",
+        Shape(calls="nosuch", webhook={"namespaceSelector": NO_LABEL}), True),
     *(healthy(f"no Service, and {name}", Shape(calls="nosuch", webhook={"rules": [rule], **fields})) for name, rule, fields in NEVER),
     healthy("no Service, and a condition is always false",
         Shape(calls="nosuch", webhook={"matchConditions": [{"name": "never", "expression": "false"}]})),

@@ -16,7 +16,7 @@ from typing import Any
 from ..._base.text import some
 from ..._base.times import format_time
 from ..._csr.ca_rotation import signer_of
-from ..._webhook.admission_match import find_reason_for_none
+from ..._webhook.admission_match import ASKED, CONDITIONS, AdmissionMatch, match_any
 from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
 from ..._webhook.call_faults import (
     BUNDLE_BROKEN,
@@ -129,25 +129,44 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     ]
     findings = [_with_reasons(finding, data, point) for finding in findings]
     if point.caller == ADMISSION:
-        unused = find_reason_for_none(point.webhook, data.namespaces, data.served)
+        answer = _match_any(data, point) if any(entry.status == FAIL for entry in findings) else ASKED
         calls = data.answered.get(point.config.webhook, 0)
         is_proven = calls > 0 and point.config.webhook not in data.shared_webhooks
         proof = f"{calls:.0f} calls of the webhook succeeded during the audit" if is_proven else ""
         for finding in findings:
-            yield _without_harm(_with_proof(finding, proof), unused)
+            yield _without_harm(_with_proof(finding, proof), answer)
     elif point.caller == CONVERSION:
         state = data.definition_named.get(point.object.name)
-        unused = "only one version is served or stored" if state and len(state.used) == 1 else ""
-        yield from (_without_harm(finding, unused) for finding in _fold(findings, "conversion-dead", point))
+        is_unused = state is not None and len(state.used) == 1
+        answer = AdmissionMatch(not is_unused, "only one version is served or stored" if is_unused else "")
+        yield from (_without_harm(finding, answer) for finding in _fold(findings, "conversion-dead", point))
     else:
         yield from _explain(data, findings, point)
 
 
-def _without_harm(finding: AuditFinding, unused: str) -> AuditFinding:
-    """Return a failed finding as information if the API server makes no call now. unused: the reason, "" if it may call."""
-    if finding.status != FAIL or not unused:
+def _match_any(data: ClusterData, point: CallPoint) -> AdmissionMatch:
+    """Return whether the API server may call the webhook. Calls that were seen decide about conditions that are not evaluated."""
+    answer, name = match_any(point.webhook, data.namespaces, data.served, data.versions), point.config.webhook
+    is_seen = (
+        data.counters_after is None
+        or bool(data.counters_after.get(name))
+        or name in data.answered
+        or any(call.webhook == name for call in data.failed_calls)
+    )
+    return ASKED if is_seen and answer.source == CONDITIONS else answer
+
+
+def _without_harm(finding: AuditFinding, answer: AdmissionMatch) -> AuditFinding:
+    """Return a failed finding as information if the API server makes no call now, and as a warning if that is not known."""
+    if finding.status != FAIL or finding.severity == INFO or answer.is_asked:
         return finding
-    lines = (f"the API server makes no such call now: {unused}", *finding.evidence)
+    is_open = answer.source == CONDITIONS
+    fact = "no such call was seen" if is_open else "the API server makes no such call now"
+    lines = (f"{fact}: {answer.reason}", *finding.evidence)
+    if answer.is_asked is None and _is_broken(finding):
+        return replace(finding, severity=WARNING, certainty=LIKELY, breaks_at=None, evidence=lines)
+    if is_open:
+        return finding
     return replace(finding, severity=INFO, breaks_at=None, evidence=lines)
 
 

@@ -176,7 +176,7 @@ def _trust_faults(
     lines = (
         *((judged.fault,) if judged.fault else ()),
         f"issuer of the certificate: {leaf.issuer}",
-        f"subjects of the caBundle: {'; '.join(entry.subject or 'not readable' for entry in held)}",
+        f"subjects of the caBundle: {'; '.join(dict.fromkeys(entry.subject or 'not readable' for entry in held))}",
         *((_trust_remedy(judged),) if judged.trust.code == CA_MISMATCH else ()),
     )
     yield CertificateFault(judged.trust.code, words, now, lines=lines)

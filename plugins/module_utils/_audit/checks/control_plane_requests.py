@@ -11,6 +11,7 @@ pkg/gardenlet/operation/botanist/matchers/matcher.go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -138,6 +139,16 @@ _ROWS: tuple[ControlPlaneRequest, ...] = (
 )  # fmt: skip
 REQUESTS = tuple(replace(row, resource=name) for row in _ROWS for name in row.resource.split())
 RESTORING = tuple(row for row in REQUESTS if row.restores_pods)
+VIRTUAL = tuple(row for row in REQUESTS if row.is_virtual)
+#: From this minor version on the API server does not call webhooks about virtual resources by default.
+VIRTUAL_UNTIL_MINOR = 37
+
+
+def find_unasked(version: str) -> frozenset[tuple[str, str]]:
+    """Return group and resource of the virtual resources about which an API server of a version asks no webhook."""
+    minor = re.match(r"v?1\.(\d+)", version)
+    is_asked = minor is None or int(minor[1]) < VIRTUAL_UNTIL_MINOR
+    return frozenset(() if is_asked else ((row.group, row.resource) for row in VIRTUAL))
 
 
 @dataclass(frozen=True)

@@ -7,29 +7,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from ..facts.cluster_data import CallPoint, ClusterData, DefinitionState
 from ..facts.finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding, judged
 from .admission_checks import admission_points, passed, seconds_of
-from .control_plane_requests import REQUESTS, ControlPlaneRequest, find_matches
+from .control_plane_requests import REQUESTS, VIRTUAL, ControlPlaneRequest, find_matches, find_unasked
 
 #: A leader gives up after 10 s without a renewal of its Lease, and one request may take 5 s (client-go leaderelection, gardener).
 LEASE_SECONDS = 3
 #: Slower than the default (https://kubernetes.io/docs/concepts/cluster-administration/admission-webhooks-good-practices/).
 LONG_SECONDS = 10
-#: From this minor version on the API server does not call webhooks about virtual resources by default.
-VIRTUAL_UNTIL_MINOR = 37
 _RENEWALS = tuple(row for row in REQUESTS if row.is_renewal)
-_VIRTUAL = tuple(row for row in REQUESTS if row.is_virtual)
 
 
 def check_settings(data: ClusterData) -> Iterator[AuditFinding]:
     """Yield the findings about the settings of each admission webhook."""
-    minor = re.match(r"v?1\.(\d+)", data.version)
-    has_virtual = minor is None or int(minor[1]) < VIRTUAL_UNTIL_MINOR
+    has_virtual = not find_unasked(data.version)
     for point in admission_points(data):
         seconds = seconds_of(point)
         if point.is_strict:
@@ -40,7 +35,7 @@ def check_settings(data: ClusterData) -> Iterator[AuditFinding]:
             words = f"{point.object} may delay each renewal of a Lease by {seconds} s, although it has failurePolicy Ignore"
             yield from _matching(data, point, "slow-leases", rows, words)
         if has_virtual:
-            rows = _VIRTUAL if point.is_strict else ()
+            rows = VIRTUAL if point.is_strict else ()
             words = (
                 f"If {point.object} does not answer, the API server refuses reviews of tokens and permissions"
             )

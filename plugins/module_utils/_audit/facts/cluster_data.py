@@ -19,7 +19,7 @@ from ..._diagnosis.observation import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
 from ..._webhook import admission_match, call_faults
-from ..._webhook.admission_match import ServedResources
+from ..._webhook.admission_match import ServedResources, Versions
 from ..._webhook.bundle_targets import ADMISSION_KINDS, KINDS, ClientConfig
 from ..._webhook.served_chains import ServedChain
 from .finding import AuditedObject, AuditFinding, every
@@ -417,6 +417,13 @@ class ClusterData:
     def definition_named(self) -> dict[str, DefinitionState]:
         """Return each CustomResourceDefinition by its name."""
         return {state.object.name: state for state in self.definitions}
+
+    @functools.cached_property
+    def versions(self) -> Versions | None:
+        """Return the versions of each CustomResourceDefinition, None if they could not be read."""
+        if any(gap.source == DEFINITIONS for gap in self.gaps):
+            return None
+        return {(state.group, state.resource): state.versions for state in self.definitions}
 
     @functools.cached_property
     def api_service_named(self) -> dict[str, ApiServiceState]:

@@ -124,6 +124,62 @@ def test_a_cluster_is_done_only_with_a_proof(kind: str) -> None:
     assert ended.is_left is (ended.state not in BAD_STATES)
 
 
+def _judged_objects(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
+    """Judge a fault of each of many webhooks. Return the number of objects that were compared."""
+    compared: list[object] = []
+    obj = configuration(OLD.pem)
+    obj["webhooks"] = [{**obj["webhooks"][0], "name": f"w{number}.example.com"} for number in range(count)]
+    points = tuple(points_of(KIND, obj))
+    findings = [AuditFinding("ca-mismatch", FAIL, entry.object) for entry in points]
+    monkeypatch.setattr(audit_result, "find", lambda _data: findings)
+    real = AuditedObject.as_result
+
+    def count_result(subject: AuditedObject) -> dict[str, Any]:
+        compared.append(subject)
+        return real(subject)
+
+    monkeypatch.setattr(AuditedObject, "as_result", count_result)
+    client: Any = SimpleNamespace(deadline=0.0)
+    proof = engine._Proof(client, RepairOptions((kinds.ADD_CA,)), {}, frozenset())
+    due = [
+        Repair(entry.fingerprint(""), entry.check, real(entry.object), kind=kinds.ADD_CA, action=ACTION)
+        for entry in findings
+    ]
+    assert proof._judged(ClusterData(NOW, points=points), due) == (
+        {engine._key(entry) for entry in due},
+        set(),
+    )
+    monkeypatch.undo()
+    return len(compared)
+
+
+def test_a_proof_compares_each_object_with_its_own_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (_judged_objects(monkeypatch, count) for count in (40, 80))
+    assert many <= 2 * few
+
+
+def test_a_finding_is_settled_for_an_object_that_it_no_longer_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    obj = configuration(OLD.pem)
+    obj["webhooks"] = [{**obj["webhooks"][0], "name": f"{name}.example.com"} for name in ("a", "b", "c")]
+    first, second, third = points_of(KIND, obj)
+    finding = AuditFinding("ca-mismatch", FAIL, first.object, objects=(str(first.object), str(second.object)))
+    fresh = AuditFinding("ca-expired", FAIL, third.object)
+    due = [
+        Repair(
+            finding.fingerprint(""), "ca-mismatch", point.object.as_result(), kind=kinds.ADD_CA, action=ACTION
+        )
+        for point in (first, second, third)
+    ]
+    client: Any = SimpleNamespace(deadline=0.0)
+    proof = engine._Proof(
+        client, RepairOptions((kinds.ADD_CA,)), {}, frozenset({("ca-mismatch", str(first.object))})
+    )
+    data = ClusterData(NOW, points=(first, second, third))
+    for findings, settled in (([finding], {engine._key(due[2])}), ([finding, fresh], set())):
+        monkeypatch.setattr(audit_result, "find", lambda _data, answer=findings: answer)
+        assert proof._judged(data, due)[1] == settled
+
+
 class Unreached(Once):
     """A write of an object that cannot be read any more."""
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
     AdmissionRequest,
-    find_reason_for_none,
+    ServedResource,
     match,
+    match_any,
 )
 
 pytestmark = pytest.mark.quick
@@ -161,11 +162,20 @@ def term(operator: str, *values: str, key: str = KEY) -> dict[str, Any]:
 
 
 def named(*resources: str, group: str = "", **fields: Any) -> dict[str, Any]:
-    return {"apiGroups": [group], "apiVersions": ["*"], "resources": list(resources), **fields}
+    return {
+        "apiGroups": [group],
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "resources": list(resources),
+        **fields,
+    }
 
 
-#: Fields of a webhook -> True if the API server may ask it.
-REACHES: list[tuple[dict[str, Any], bool]] = [
+EXACT = {"matchPolicy": "Exact"}
+
+
+#: Fields of a webhook -> True if the API server may ask it, None if a later namespace may match.
+REACHES: list[tuple[dict[str, Any], bool | None]] = [
     ({}, True),
     ({"rules": []}, False),
     ({"objectSelector": {"matchLabels": {KEY: "a"}, "matchExpressions": [term("In", "b")]}}, False),
@@ -175,68 +185,128 @@ REACHES: list[tuple[dict[str, Any], bool]] = [
     ({"objectSelector": {"matchExpressions": [term("In", "a"), term("NotIn", "a")]}}, False),
     ({"objectSelector": {"matchExpressions": [term("NotIn", "a"), term("Exists")]}}, True),
     ({"namespaceSelector": {"matchLabels": {"team": "shop"}}}, True),
-    ({"namespaceSelector": {"matchLabels": {"team": "none"}}}, False),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}}, None),
     ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("nodes")]}, True),
     ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("*", group="apps")]}, True),
-    ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("*", scope="Namespaced")]}, False),
+    ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("*", scope="Namespaced")]}, None),
     ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("things", group="example.com")]}, True),
     ({"namespaceSelector": {"matchLabels": {"team": "none"}}, "rules": [named("pods/status"), named("deployments", group="apps")]},
-        False),
+        None),
+    ({"namespaceSelector": {"matchExpressions": [term("Exists"), term("DoesNotExist")]}}, False),
+    ({"namespaceSelector": {"matchExpressions": [term("Exists"), term("DoesNotExist")]}, "rules": [named("nodes")]}, True),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("fields", "may_ask"), REACHES)
-def test_a_webhook_that_matches_no_object(fields: dict[str, Any], may_ask: bool) -> None:
-    found = find_reason_for_none({"rules": [named("pods")], **fields}, NAMESPACES)
-    assert (found == "") is may_ask
+def test_a_webhook_that_matches_no_object(fields: dict[str, Any], may_ask: bool | None) -> None:
+    answer = match_any({"rules": [named("pods")], **fields}, NAMESPACES)
+    assert answer.is_asked is may_ask
+    assert bool(answer.reason) is not bool(may_ask)
 
 
 def test_namespaces_that_are_not_known_may_match() -> None:
     selective = {"rules": [named("pods")], "namespaceSelector": {"matchLabels": {"team": "none"}}}
-    assert find_reason_for_none(selective, None) == ""
+    assert match_any(selective, None).is_asked
+
+
+def served(scope: str, *operations: str) -> ServedResource:
+    return ServedResource(scope, frozenset(operations or ("CREATE", "UPDATE", "DELETE")))
 
 
 SERVED = {
-    ("", "v1"): {"configmaps": "Namespaced", "nodes": "Cluster", "pods": "Namespaced", "pods/exec": "Namespaced", "pods/status": "Namespaced"},
-    ("apps", "v1"): {"deployments": "Namespaced", "deployments/scale": "Namespaced"},
-    ("example.com", "v1"): {"things": "Namespaced"},
+    ("", "v1"): {
+        "configmaps": served("Namespaced"), "nodes": served("Cluster"), "pods": served("Namespaced"), "namespaces": served("namespaces"),
+        "pods/exec": served("Namespaced", "CONNECT"), "pods/status": served("Namespaced", "UPDATE"),
+    },
+    ("apps", "v1"): {"deployments": served("Namespaced"), "deployments/scale": served("Namespaced", "UPDATE")},
+    ("rbac.authorization.k8s.io", "v1"): {"roles": served("Namespaced")},
+    ("example.com", "v1"): {"things": served("Namespaced")},
     ("stale.example.com", "v1"): None,
 }  # fmt: skip
-#: Fields of a rule, the matchPolicy -> True if a request may match.
-MATCHES: list[tuple[dict[str, Any], str, bool]] = [
-    (named("configmaps", apiVersions=["v1"]), "Exact", True),
-    (named("configmaps", apiVersions=["*"], scope="Namespaced"), "Exact", True),
-    (named("configmaps", scope="Cluster"), "Equivalent", False),
-    (named("nodes", scope="Cluster"), "Equivalent", True),
-    (named("deployments", group="apps", apiVersions=["v1beta1"]), "Exact", False),
-    (named("deployments", group="apps", apiVersions=["v1beta1"]), "Equivalent", False),
-    (named("things", group="example.com", apiVersions=["v1beta1"]), "Exact", False),
-    (named("things", group="example.com", apiVersions=["v1beta1"]), "Equivalent", True),
-    (named("*", group="gone.example.com"), "Equivalent", False),
-    (named("*", group="stale.example.com"), "Equivalent", True),
-    (named("*/*", group="*"), "Equivalent", True),
-    (named("configmaps/status"), "Equivalent", False),
-    (named("pods/*"), "Equivalent", True),
-    (named("*/scale", group="apps"), "Equivalent", True),
-    (named("*/scale"), "Equivalent", False),
-    (named("pods/exec", operations=["CONNECT"]), "Equivalent", True),
-    (named("configmaps", operations=["CONNECT"]), "Equivalent", False),
-    (named("configmaps", operations=["CONNECT", "CREATE"]), "Equivalent", True),
+#: The CustomResourceDefinitions.
+VERSIONS = {("example.com", "things"): ("v1", "v1beta1")}
+LABELLED = {"objectSelector": {"matchLabels": {KEY: "a"}}}
+#: Fields of a rule, fields of the webhook -> True if a request may match.
+MATCHES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+    (named("configmaps", apiVersions=["v1"]), EXACT, True),
+    (named("configmaps", apiVersions=["*"], scope="Namespaced"), EXACT, True),
+    (named("configmaps", scope="Cluster"), {}, False),
+    (named("nodes", scope="Cluster"), {}, True),
+    (named("nodes", scope="Namespaced"), {}, False),
+    (named("namespaces", scope="Cluster"), {}, True),
+    (named("namespaces", scope="Namespaced"), {}, False),
+    (named("deployments", group="apps", apiVersions=["v1beta1"]), EXACT, False),
+    (named("deployments", group="apps", apiVersions=["v1beta1"]), {}, False),
+    (named("roles", group="rbac.authorization.k8s.io", apiVersions=["v1alpha1"]), {}, False),
+    (named("roles", group="rbac.authorization.k8s.io", apiVersions=["v1alpha1", "v1"]), {}, True),
+    (named("things", group="example.com", apiVersions=["v1beta1"]), EXACT, False),
+    (named("things", group="example.com", apiVersions=["v1beta1"]), {}, True),
+    (named("things", group="example.com", apiVersions=["v1alpha1"]), {}, False),
+    (named("things", group="example.com", operations=["CONNECT"]), {}, False),
+    (named("*", group="gone.example.com"), {}, False),
+    (named("*", group="stale.example.com"), {}, True),
+    (named("*/*", group="*"), {}, True),
+    (named("configmaps/status"), {}, False),
+    (named("pods/*"), {}, True),
+    (named("*/scale", group="apps", operations=["UPDATE"]), {}, True),
+    (named("*/scale"), {}, False),
+    (named("pods/exec", operations=["CONNECT"]), {}, True),
+    (named("pods/exec", operations=["CREATE"]), {}, False),
+    (named("pods/exec", operations=["*"]), {}, True),
+    (named("pods/exec", operations=["*"]), LABELLED, False),
+    (named("pods/status", operations=["CREATE", "DELETE"]), {}, False),
+    (named("configmaps", operations=["CONNECT"]), {}, False),
+    (named("configmaps", operations=["CONNECT", "CREATE"]), {}, True),
+    (named("*", operations=["CONNECT"]), {}, False),
+    (named("Pods", "pod"), {}, False),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("rule", "policy", "may_ask"), MATCHES)
-def test_a_rule_against_what_is_served(rule: dict[str, Any], policy: str, may_ask: bool) -> None:
-    found = find_reason_for_none({"rules": [rule], "matchPolicy": policy}, None, SERVED)
-    assert (found == "") is may_ask
-    assert find_reason_for_none({"rules": [rule], "matchPolicy": policy}, None) == ""
+@pytest.mark.parametrize(("rule", "fields", "may_ask"), MATCHES)
+def test_a_rule_against_what_is_served(rule: dict[str, Any], fields: dict[str, Any], may_ask: bool) -> None:
+    webhook = {"rules": [rule], **fields}
+    assert match_any(webhook, None, SERVED, VERSIONS).is_asked is may_ask
+    assert match_any(webhook, None).is_asked
 
 
-def test_a_condition_that_is_always_false() -> None:
-    conditions = [{"name": "a", "expression": "true"}, {"name": "never", "expression": " false\n"}]
-    webhook = {"rules": [named("pods")], "matchConditions": conditions}
-    assert find_reason_for_none(webhook, None) == "its matchCondition never is always false"
-    assert find_reason_for_none({**webhook, "matchConditions": conditions[:1]}, None) == ""
+def test_versions_that_are_not_known() -> None:
+    rule = named("things", group="example.com", apiVersions=["v1alpha1"])
+    assert match_any({"rules": [rule]}, None, SERVED, None).is_asked
+    assert match_any({"rules": [rule], **EXACT}, None, SERVED, None).is_asked is False
+    assert match_any({"rules": [named("pods", apiVersions=["v2"])]}, None, SERVED, None).is_asked is False
+
+
+def test_the_scope_that_is_served_decides_about_a_namespace_selector() -> None:
+    webhook: dict[str, Any] = {"namespaceSelector": {"matchLabels": {"team": "none"}}}
+    things = {**webhook, "rules": [named("things", group="example.com")]}
+    assert match_any(things, NAMESPACES, SERVED, VERSIONS).source == "namespaces"
+    every = {**webhook, "rules": [named("*", group="*")]}
+    assert match_any(every, NAMESPACES, SERVED, VERSIONS).is_asked
+
+
+def condition(*expressions: str) -> dict[str, Any]:
+    return {"matchConditions": [{"name": f"c{n}", "expression": text} for n, text in enumerate(expressions)]}
+
+
+#: Expressions, namespaceSelector -> the answer, and why it is not known.
+CONDITIONS: list[tuple[tuple[str, ...], dict[str, Any], bool | None, str]] = [
+    ((), {}, True, ""),
+    (("true", " true\n"), {}, True, ""),
+    (("true", " false\n"), {}, False, ""),
+    (("object.spec.paused", "false"), {}, False, ""),
+    (("1 == 2",), {}, None, "match-conditions"),
+    (("true", "request.namespace == 'gone'"), {}, None, "match-conditions"),
+    (("request.namespace == 'gone'",), {"matchLabels": {"team": "none"}}, None, "namespaces"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expressions", "selector", "may_ask", "source"), CONDITIONS)
+def test_conditions_of_a_webhook(
+    expressions: tuple[str, ...], selector: dict[str, Any], may_ask: bool | None, source: str
+) -> None:
+    webhook = {"rules": [named("pods")], "namespaceSelector": selector, **condition(*expressions)}
+    answer = match_any(webhook, NAMESPACES, SERVED, VERSIONS)
+    assert (answer.is_asked, answer.source) == (may_ask, source)
 
 
 # k8s.io/apiserver pkg/admission/plugin/webhook/predicates/rules/rules.go, IsExemptAdmissionConfigurationResource

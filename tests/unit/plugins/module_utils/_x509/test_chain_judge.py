@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import chain_judge
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import chain_judge, signatures
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.chain_judge import judge
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.verify import verify
+from cryptography import x509
 
 from tests.support.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued, authority, dns, issue
 
@@ -144,3 +145,38 @@ def test_an_endpoint_that_sends_hundreds_of_certificates_is_judged(
     judged = judge(leaf(MIDDLE).facts, ROOT.pem, name=NAME, intermediates=many, now=NOW)
     assert judged.verdict.code in ("ok", "too-many-cas")
     assert len(calls) < 4 * chain_judge.MOST_DATES
+
+
+def _work(monkeypatch: pytest.MonkeyPatch, count: int) -> tuple[int, int]:
+    """Judge chains of as many CAs of one name. Return the number of signatures, and of possible issuers that were compared."""
+    ids = [str(number).encode() for number in range(count)]
+    cas = [authority("same", extensions=[(x509.SubjectKeyIdentifier(own), False)]) for own in ids]
+    leaves = [
+        issue("leaf", ca, extensions=[(x509.AuthorityKeyIdentifier(own, None, None), False)])
+        for own, ca in zip(ids, cas, strict=True)
+    ]
+    bundle = "".join(ca.pem for ca in cas)
+    signed: list[object] = []
+    compared: list[object] = []
+    with monkeypatch.context() as patch:
+        for name, calls in (("_check", signed), ("find_problem", compared)):
+            patch.setattr(signatures, name, _counting(getattr(signatures, name), calls))
+        assert {judge(entry.facts, bundle, name=None, now=NOW).verdict.code for entry in leaves} == {"ok"}
+    return len(signed), len(compared)
+
+
+def _counting(function: Any, calls: list[object]) -> Any:
+    def count(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments)
+
+    return count
+
+
+def test_the_work_grows_with_the_chains_and_not_with_the_cas_of_their_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Go compares at most a hundred issuers for each chain. One signature of each chain is checked."""
+    few, many = (_work(monkeypatch, count) for count in (110, 220))
+    assert (few[0], many[0]) == (110, 220)
+    assert many[1] <= 2 * few[1] * 1.05

@@ -99,10 +99,10 @@ def test_a_key_that_only_go_uses(usage: str, code: str, monkeypatch: pytest.Monk
     def refuse(*_arguments: object) -> None:
         raise ValueError
 
-    signatures.is_signed_by.cache_clear()
+    signatures._answers.cache_clear()
     monkeypatch.setattr(signatures, "_check", refuse)
     assert judge(case).code == code
-    signatures.is_signed_by.cache_clear()
+    signatures._answers.cache_clear()
 
 
 def go_verdicts(program: Path, some: list[CertificateCase]) -> list[dict[str, Any]]:

@@ -18,11 +18,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
     Backend,
     CallPoint,
     DefinitionState,
+    FailedCall,
     Gap,
     IssuedCertificate,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import (
     FAIL,
+    LIKELY,
     PASS,
     SKIP,
     AuditedObject,
@@ -140,7 +142,7 @@ def test_a_ca_whose_key_only_go_uses(
     def refuse(*_arguments: object) -> None:
         raise ValueError
 
-    signatures.is_signed_by.cache_clear()
+    signatures._answers.cache_clear()
     monkeypatch.setattr(signatures, "_check", refuse)
     called = point(config(bundle))
     data = cluster(called, backend=Backend(ready=1, chains=(served(given),)))
@@ -151,7 +153,7 @@ def test_a_ca_whose_key_only_go_uses(
     for one in unknown:
         assert (one.source, one.objects) == ("certificate-unread", (str(called.object),))
         assert "ca-mismatch" in one.unanswered
-    signatures.is_signed_by.cache_clear()
+    signatures._answers.cache_clear()
 
 
 #: A subject key identifier with bytes after it, which Go skips.
@@ -327,7 +329,7 @@ CALLED: list[tuple[str, CallPoint, tuple[DefinitionState, ...], tuple[str, str]]
     ("one version", CRD, (definition("v1"),), ("conversion-dead", "info")),
     ("unknown versions", CRD, (definition("v1", name="others"),), ("conversion-dead", "")),
     ("no rules", point(webhook={**PODS, "rules": []}), (), ("service-missing", "info")),
-    ("no namespace", point(webhook=PODS), (), ("service-missing", "info")),
+    ("no namespace", point(webhook=PODS), (), ("service-missing", "warning")),
     ("a namespace", point(webhook=webhook("pods")), (), ("service-missing", "")),
     ("no namespace, but nodes", point(webhook=webhook("nodes", namespaceSelector=NO_NAMESPACE)), (), ("service-missing", "")),
 ]  # fmt: skip
@@ -342,9 +344,41 @@ def test_a_fault_of_a_webhook_that_is_never_called_is_information(
     findings = list(check_point(cluster(called, backend=DEAD, definitions=definitions), called))
     assert failures(findings) == [wanted]
     (failed,) = [one for one in findings if one.status == FAIL]
-    assert (failed.breaks_at is None) is (wanted[1] == "info")
+    assert (failed.breaks_at is None) is (wanted[1] != "")
     is_idle = any(line.startswith("the API server makes no such call now: ") for line in failed.evidence)
-    assert is_idle is (wanted[1] == "info")
+    assert is_idle is (wanted[1] != "")
+
+
+CONDITION = {**webhook("pods"), "matchConditions": [{"name": "a", "expression": "object.spec.paused"}]}
+CALLED_NAME = point().config.webhook
+CALL = FailedCall(CALLED_NAME, "ReplicaSet shop/a", "failed", NOW)
+#: What the audit saw of calls -> the severity of a fault.
+SEEN: list[tuple[str, dict[str, Any], str]] = [
+    ("no counters", {}, ""),
+    ("no call", {"counters_after": {}}, "warning"),
+    ("calls of others", {"counters_after": {"other.example.com": 3.0}, "answered": {"other.example.com": 1.0}}, "warning"),
+    ("failed calls", {"counters_after": {CALLED_NAME: 3.0}}, ""),
+    ("calls before the audit", {"counters_after": {}, "answered": {CALLED_NAME: 0.0}}, ""),
+    ("an Event", {"counters_after": {}, "failed_calls": (CALL,)}, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "severity"), [row[1:] for row in SEEN], ids=[row[0] for row in SEEN])
+def test_calls_that_were_seen_decide_about_conditions(fields: dict[str, Any], severity: str) -> None:
+    called = point(webhook=CONDITION)
+    data = replace(cluster(called, backend=DEAD), **fields)
+    (failed,) = [entry for entry in check_point(data, called) if entry.status == FAIL]
+    assert (failed.severity, failed.breaks_at is None) == (severity, severity != "")
+    assert any("no such call was seen: " in line for line in failed.evidence) is (severity != "")
+    assert (failed.certainty == LIKELY) is (severity != "")
+
+
+def test_a_condition_does_not_hide_a_certificate_that_ends_soon() -> None:
+    called = point(webhook=CONDITION)
+    data = replace(cluster(called, backend=Backend(ready=1, chains=(served(EXPIRING),))), counters_after={})
+    (failed,) = [entry for entry in check_point(data, called) if entry.status == FAIL]
+    assert failed.check == "expiring"
+    assert failed.breaks_at is not None
 
 
 # Certificates of cert-manager
