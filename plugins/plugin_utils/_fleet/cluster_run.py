@@ -207,7 +207,7 @@ def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[st
 
 def _nothing_found(run: FleetRun, findings: Findings, task: ClusterTask) -> dict[str, Any]:
     """Return the outcome of a cluster that is not contacted, because the report has no repairable finding of it."""
-    known, uid = findings.get(task.host), run.uids.get(task.host)
+    known, uid = findings.get(task.host), run.uids.get(task.host, "")
     if known is None or (uid and known["uid"] and known["uid"] != uid):
         error = CertflowError(
             "the report of certflow_findings has no audit of this cluster"
