@@ -97,6 +97,7 @@ def test_a_role_names_its_cluster_wherever_the_kubeconfig_is(directory: Path, ro
         "several": "invalid-connection", "named": "unreachable", "single": "unreachable",
     }  # fmt: skip
     assert absent(["dev", "prod", f"{role}_context"], found["several"]["msg"]) == []
+    assert "the task's option" not in run.output, "what Ansible prints names the variables too"
 
 
 #: The start of each Python: these libraries do not exist. Nothing else in the tests needs the file.

@@ -174,6 +174,8 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             answer |= {
                 key: role_options.name_in_result(owner, key, answer[key]) for key in TOLD & answer.keys()
             }
+            if "code" in answer:  # ansible-core would print the module's own message from here
+                answer.pop("exception", None)
             source = (answer.get("cluster") or {}).get("auth_source")
             if source:
                 answer["cluster"] = {
