@@ -393,6 +393,8 @@ class Client:
         host = target.hostname or ""
         port = target.port or (443 if target.scheme == "https" else 80)
         way = urlsplit(proxy) if proxy else target
+        if proxy and way.scheme != "http":  # the tunnel's request has the login of the proxy
+            raise OSError(None, "a stream through a proxy with TLS is not supported. Use an http proxy")
         connection = transport.dial(way.hostname or "", way.port or (80 if proxy else port), bounds)
         with contextlib.ExitStack() as stack:
             stack.enter_context(connection)

@@ -780,6 +780,17 @@ def test_through_a_proxy() -> None:
     assert request.headers["authorization"] == ["Bearer t"]
 
 
+def test_a_stream_does_not_send_the_login_of_a_proxy_without_tls() -> None:
+    """The stream of a port-forward has a socket of its own, on which TLS inside of TLS is not possible."""
+    with serving(DONE) as proxy:
+        own = client(
+            "https://api.certflow.invalid:6443", proxy=proxy.url.replace("http://", "https://user:pass@")
+        )
+        with pytest.raises(OSError, match="TLS"):
+            own.dial(ReadLimits("the stream", until=time.monotonic() + 5))
+    assert proxy.requests == []
+
+
 @pytest.mark.parametrize(
     ("user_info", "headers", "sent"),
     [
