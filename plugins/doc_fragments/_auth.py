@@ -22,6 +22,7 @@ options:
       - A file may have at most 16 MiB. With its YAML aliases expanded, it may have at most 64 MiB.
       - If several files use the same name, the first file counts. The files must have the same current context, unless
         O(context) names one. The roles and playbooks refuse a context, cluster or user whose name has several meanings.
+      - A path in a dictionary or in an encrypted file must be absolute, because there is no directory from which it could start.
       - A relative path is also looked up in C(files/) of the role or play. If the task runs on the controller, a file that is
         encrypted with ansible-vault is decrypted in memory.
       - On the controller, the content and the other secret options are never written to a file. If Ansible needs such a file,

@@ -366,10 +366,13 @@ def _user_fields(user: KubeconfigEntry, cluster: KubeconfigEntry, problem: str) 
     if value.get("auth-provider"):
         fields["token"] = _auth_provider_token(value["auth-provider"], problem)
     elif value.get("tokenFile"):
-        fields["token_file"] = _path(user, value["tokenFile"])
+        fields["token_file"] = _path(user, value["tokenFile"], f"{problem}: tokenFile")
     elif value.get("token"):
         fields["token"] = value["token"]
     elif value.get("exec"):
+        command = value["exec"].get("command") or ""
+        if os.path.basename(command) != command:  # a name without a folder is searched for in PATH
+            _path(user, command, f"{problem}: command")
         fields["exec_plugin"] = ExecPlugin(value["exec"], user.directory, cluster.value)
     elif value.get("username") and value.get("password"):
         fields["basic"] = (value["username"], value["password"])
@@ -393,15 +396,22 @@ def _auth_provider_token(provider: Mapping[str, Any], problem: str) -> str:
     return str(token)
 
 
-def _path(entry: KubeconfigEntry, path: str) -> str:
-    return os.path.join(entry.directory, expand(path))
+def _path(entry: KubeconfigEntry, path: str, origin: str) -> str:
+    """Return the absolute path. Without the directory of a file, a path could lead to the login for another cluster."""
+    full = os.path.join(entry.directory, expand(path))
+    if not os.path.isabs(full):
+        raise ConfigurationError(
+            f"{origin}: the path {quoted(path)} is relative, but the kubeconfig is a dictionary or was decrypted, and has no directory",
+            remedy="Set an absolute path, or the content of the file as -data or token",
+        )
+    return full
 
 
 def _pem(entry: KubeconfigEntry, key: str, problem: str) -> str | None:
     """Return the PEM text of the field KEY-data (base64), or of the file that the field KEY names."""
     data, path = entry.value.get(f"{key}-data"), entry.value.get(key)
     if not data:
-        return _read(_path(entry, path), f"{problem}: {key}") if path else None
+        return _read(_path(entry, path, f"{problem}: {key}"), f"{problem}: {key}") if path else None
     try:
         return base64.b64decode(data).decode()
     except (TypeError, ValueError):
@@ -425,7 +435,7 @@ def _host(value: Any, origin: str) -> str:
         raise ConfigurationError(
             f"{origin}: the server's address is not an http(s) URL{shown}", remedy="Check the address"
         )
-    return host
+    return f"{parts.scheme}{host[len(parts.scheme) :]}"
 
 
 def _read(path: Any, origin: str) -> str:

@@ -291,11 +291,12 @@ def has_one_address(url: str) -> bool:
     """Return True if the URL has a host, and urllib3 and urllib.parse read the same host and port. Raises ValueError.
 
     urllib3 opens the connections of requests. Those of port-forwards, the exceptions from the proxy, and messages follow urllib.parse. A
-    backslash or a percent sign in a host would lead them to different servers.
+    backslash or a percent sign in a host would lead them to different servers, and so would a letter that IDNA 2003 (Python) and
+    IDNA 2008 (urllib3) encode differently.
     """
     parts, other = urlsplit(url), parse_url(url)
     host = parts.hostname or ""
-    is_same = not url.isascii() or host == str(other.host).strip("[]").lower()
+    is_same = host.encode("idna").decode() == str(other.host).strip("[]").lower()
     # From 2.8 on urllib3 decodes a host, except the zone of an IPv6 address.
     is_encoded = "%" in host and ":" not in host
     return bool(host) and not is_encoded and parts.port != 0 and parts.port == other.port and is_same

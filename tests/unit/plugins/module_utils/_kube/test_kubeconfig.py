@@ -298,6 +298,20 @@ def test_in_a_pod(
     assert outranking.host == "https://a:6443"
 
 
+@pytest.mark.parametrize(
+    ("server", "host"),
+    [
+        ("HTTPS://a:6443", "https://a:6443"),
+        ("https://b\u00fccher.example/", "https://b\u00fccher.example"),
+        ("https://[::1]:6443", "https://[::1]:6443"),
+        ("https://a.example./k8s/clusters/c-1", "https://a.example./k8s/clusters/c-1"),
+    ],
+)
+def test_the_address_of_the_server(server: str, host: str) -> None:
+    """The scheme in small letters decides if TLS verifies the server."""
+    assert resolve({"kubeconfig": config(cluster={"server": server})}, {}).host == host
+
+
 def broken(change: Any) -> dict[str, Any]:
     content = copy.deepcopy(config())
     change(content)
@@ -313,6 +327,15 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "an address that does not parse": (config(cluster={"server": "https://[::1"}), "invalid-connection", "'https://[::1'"),
     "an address that a library ends at its backslash": (
         config(cluster={"server": "https://other.example\\.a.example"}), "invalid-connection", "address"),
+    "an address that a library ends at its backslash, with a path in another script": (
+        config(cluster={"server": "https://other.example\\.a.example/\u00e9"}), "invalid-connection", "address"),
+    "an address that libraries encode differently": (config(cluster={"server": "https://fa\u00df.example"}), "invalid-connection", "address"),
+    "a file relative to no directory": (config({"tokenFile": "token"}), "invalid-connection", "relative"),
+    "a key relative to no directory": (
+        config({"client-certificate-data": b64("C"), "client-key": "./key.pem"}), "invalid-connection", "relative"),
+    "a CA relative to no directory": (
+        config(cluster={"certificate-authority-data": None, "certificate-authority": "ca.pem"}), "invalid-connection", "relative"),
+    "a program relative to no directory": (config({"exec": {"command": "bin/login"}}), "invalid-connection", "relative"),
     "an address that a library decodes": (config(cluster={"server": "https://a%6f.example"}), "invalid-connection", "address"),
     "a port that a library reads elsewhere": (config(cluster={"server": "https://a:64\\43"}), "invalid-connection", "address"),
     "groups that are no list": (config({"token": "t", "as-groups": "admins"}), "invalid-connection", "as-groups"),
