@@ -451,17 +451,18 @@ left:
   description:
     - What the task was asked for and did not do. It is the CSR that waits for the approval of another identity, or the proof that the
       webhook serves the new certificate. Without the permissions to see that, no proof is asked for. A target by URL is left only while
-      it keeps the CA of the old certificate. A due renewal is left if the signer issues nothing that lasts longer.
+      it keeps the CA of the old certificate. A due renewal is left if the signer issues nothing that lasts longer. A target of another
+      task with the same Secret is left if this identity may not read it, and no record shows that it trusts the certificate.
   returned: success
   type: dict
   contains:
     count:
-      description: The number of objects, 0 or 1.
+      description: The number of objects.
       type: int
       returned: always
       sample: 0
     first:
-      description: The CSR or the Secret with C(object), C(code), C(reason) and C(remedy), or null.
+      description: The CSR, the Secret or the target with C(object), C(code), C(reason) and C(remedy), or null.
       type: dict
       returned: always
 csr:
