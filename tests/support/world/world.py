@@ -20,6 +20,7 @@ from tests.support.clusters import APP_SERVING, AdminApiError, clock, pki
 from tests.support.port_forwarder import PortForwarder
 from tests.support.rig import ClusterRig
 from tests.support.signer_requests import KUBELET_SERVING
+from tests.support.waiting import wait_for
 from tests.support.world.caller import Caller
 from tests.support.world.certificates import Certificates
 from tests.support.world.journal import DONE, RUN, Journal
@@ -66,6 +67,8 @@ class World(ClusterRig):
         #: Held while the API server may be restarted, because this test causes it.
         self.restarting = threading.Lock()
         self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
+        account = f"/api/v1/namespaces/{self.name}/serviceaccounts/default"  # pods need it
+        wait_for(lambda: self.ask("GET", account) == ACCEPTED)
         self._make_node()
 
     def close(self) -> None:
