@@ -318,7 +318,9 @@ def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
     assert len(eks.writes()) == before
     patch = {"metadata": {"annotations": {SIGNER: "example.com/any"}}}
     eks.cluster.api("PATCH", f"{eks.secrets}/hook-tls", patch, "application/merge-patch+json")
-    assert unrecognised(eks)["signer"] == APP_SERVING, "only a signer of the table is believed"
+    assert unrecognised(eks)["changed"] is False, "the certificate stays"
+    renewed = unrecognised(eks, renew_before="3660d")
+    assert renewed["signer"] == APP_SERVING, "only a signer of the table is believed"
 
 
 def test_a_row_of_the_table_does_not_change_the_signer_of_a_valid_certificate(rig: CsrRig) -> None:
