@@ -79,6 +79,13 @@ class BundleEdit:
     def removes(self) -> bool:
         return self.mode == ABSENT
 
+    @property
+    def parts(self) -> list[list[str]]:
+        """Return each CA, the end of insecureSkipTLSVerify, and the confirmation of what was not seen, as a plan promises them."""
+        marks = [*(["secures"] if self.secures else []), *(["unseen"] if self.unseen else [])]
+        prints = [f"{ABSENT if self.removes else ADD} {name}" for name in self.fingerprints]
+        return [[self.webhook, part] for part in (*prints, *marks)]
+
     def joined(self, other: BundleEdit) -> BundleEdit:
         """Return one edit for two that add certificates to the same caBundle."""
         return replace(
@@ -109,16 +116,7 @@ class BundleAction(Action):
         row = bundle_targets.KINDS[self.target.kind]
         fields = [f"{edit.config.pointer}/caBundle" for edit in self.edits]
         fields += [f"{edit.config.pointer}/{_INSECURE}" for edit in self.edits if edit.secures]
-        content = sorted(
-            [
-                edit.webhook,
-                sorted(edit.fingerprints),
-                edit.secures,
-                edit.mode,
-                *(["unseen"] if edit.unseen else []),
-            ]
-            for edit in self.edits
-        )
+        content = sorted(part for edit in self.edits for part in edit.parts)
         version = f"{row.group}/{row.version}"
         write = RepairWrite(
             "patch", version, self.target.kind, self.target.name, fields=tuple(fields), content=content

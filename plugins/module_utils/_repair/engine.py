@@ -86,7 +86,7 @@ def repair(
         # A plan promises only what the API server accepts in a dry run.
         _tried, repairs = _carried_out(client, repairs, replace(options, check_mode=True))
         due = [(entry.kind, entry.action) for entry in repairs if entry.action and entry.state == PLANNED]
-        guard.allow(write.promise(kind) for kind, action in due for write in action.writes)
+        guard.allow(part for kind, action in due for write in action.writes for part in write.promises(kind))
     if not options.check_mode:
         written, repairs = _carried_out(client, repairs, options)
         if written:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,22 +63,23 @@ class RepairWrite:
     namespace: str = ""
     #: The JSON pointers of the fields, in the object as it was read.
     fields: tuple[str, ...] = ()
-    #: JSON data that is equal for equal writes.
-    content: Any = None
+    #: The parts of what is wanted, as JSON data. A run may write fewer parts than its plan has.
+    content: Sequence[Any] = ()
 
     def as_result(self) -> dict[str, Any]:
         keys = ("verb", "api_version", "kind", "namespace", "name")
         own = {key: shortened(getattr(self, key)) for key in keys}
-        return {**own, "fields": list(self.fields), "digest": digest(self._identity)}
+        return {**own, "fields": list(self.fields), "digest": digest([*self._identity, self.content])}
 
-    def promise(self, kind: str) -> Write:
-        """Return the write for the comparison with an approved plan. kind: the name of the kind of repair."""
+    def promises(self, kind: str) -> Iterator[Write]:
+        """Yield each part of the write for the comparison with an approved plan. kind: the name of the kind of repair."""
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return Write(kind, f"{self.verb} {self.kind} {place}", self._identity)
+        for part in self.content or [None]:
+            yield Write(kind, f"{self.verb} {self.kind} {place}", [*self._identity, part])
 
     @property
-    def _identity(self) -> list[Any]:
-        return [self.verb, self.api_version, self.kind, self.namespace, self.name, self.content]
+    def _identity(self) -> list[str]:
+        return [self.verb, self.api_version, self.kind, self.namespace, self.name]
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ REPAIR_WRITE = (
     Field("verb", TEXT, "The verb of the request."),
     *AUDITED_OBJECT[:4],
     Field("fields", TEXTS, "JSON pointers of the fields."),
-    Field("digest", TEXT, "The digest of what is wanted, as in `plan_digests`."),
+    Field("digest", TEXT, "The digest of what is wanted. `plan_digests` has one for each part of the write."),
 )
 REPAIR = (
     Field("finding", TEXT, "The fingerprint of the finding."),

@@ -32,12 +32,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     published_cas,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import PublishedCa
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import digest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     bundle_repairs,
     kinds,
     restarts,
     rotation_repairs,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.bundle_repairs import BundleEdit
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.proof_calls import CallAnswer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
     Case,
@@ -316,6 +318,25 @@ def test_equal_writes_have_equal_digests() -> None:
         for write in getattr(bundle_repairs.plan_add_ca(one), "writes", ())
     }
     assert len(digests) == 1
+
+
+def test_a_plan_covers_each_part_of_a_write() -> None:
+    """Another client may have done a part of a write since the plan, or an endpoint that was not seen is seen."""
+    config = case_of(configuration(OLD.pem), served(leaf(NEW))).point.config
+    one = BundleEdit(config, NEW.pem, (NEW.fingerprint,))
+    both = replace(one, fingerprints=(NEW.fingerprint, OLD.fingerprint), mode=bundle_repairs.APPEND)
+    sure = replace(one, secures=True)
+    gone = replace(one, mode=bundle_repairs.ABSENT)
+
+    def promised(*edits: BundleEdit) -> set[str]:
+        action = bundle_repairs.BundleAction(Target(KIND, "example"), {}, edits, NOW)
+        return {digest(part.content) for write in action.writes for part in write.promises("add-ca")}
+
+    second = replace(one, config=replace(config, webhook="second"))
+    assert promised(one) < promised(one, second)
+    assert promised(one) < promised(both)
+    assert promised(one) < promised(sure) < promised(replace(sure, unseen=("an endpoint",)))
+    assert not promised(one) & promised(gone, second)
 
 
 def test_two_edits_of_one_webhook_stay_one() -> None:
