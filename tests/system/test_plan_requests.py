@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard, Write
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 
 from tests.support import snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.bundle_rig import pem
 from tests.support.clusters import AdminApiError
-from tests.support.csr_rig import TWO_STEP, CsrRig
+from tests.support.csr_rig import HOOKS, TWO_STEP, CsrRig
 from tests.support.https_webhook import allow, convert
 from tests.support.probe_rig import DEFINITIONS
 from tests.support.repair_rig import RepairRig, of
@@ -144,6 +145,24 @@ def test_the_writes_of_repairs(repairs: RepairRig, promised: list[Write]) -> Non
     assert made(rig, since) == listed
 
 
+def test_a_part_of_a_write_is_within_its_plan(repairs: RepairRig) -> None:
+    """Another client has repaired one of two webhooks since the plan, so there is less to do."""
+    rig = repairs
+    webhooks = [rig.webhook(name=f"{part}.{rig.name}.certflow.test", bundle=pem("other")) for part in "ab"]
+    name = f"several-{rig.name}"
+    body = {"metadata": {"name": name}, "webhooks": webhooks}
+    rig.cluster.api("POST", f"{HOOKS}?fieldManager=kubectl-create", body)
+    rig.made.append(f"{HOOKS}/{name}")
+    plan = rig.repair(check_mode=True)
+    assert [entry["state"] for entry in of(plan, name)] == ["planned"] * 2, plan
+    value = base64.b64encode(pem("good").encode()).decode()
+    change = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
+    path = f"{HOOKS}/{name}?fieldManager=kubectl-edit"
+    rig.cluster.api("PATCH", path, [change], "application/json-patch+json")
+    result = rig.repair(approved_plan=plan["plan_digests"])
+    assert [entry["state"] for entry in of(result, name)] == ["repaired"], result
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """A run of k8s_csr for a webhook, after the runs before it."""
@@ -154,6 +173,8 @@ class PlannedRun:
     options: dict[str, Any] = field(default_factory=dict)
     #: The ids of the writes that the run does without.
     unneeded: tuple[str, ...] = ()
+    #: What the digest of the certificate covers too.
+    replaced: tuple[str, ...] = ()
 
 
 ISSUE = ("certificate", "secret", "target")
@@ -180,6 +201,8 @@ CERTIFICATE_RUNS = {
     "own CA": PlannedRun(ISSUE, {**OWN_CA, **SHORT}, NO_REQUEST),
     "renewal with an own CA": PlannedRun(RENEW, {**OWN_CA, **DUE}, (*NO_REQUEST, "pods")),
     "removal of an own CA": PlannedRun(("removal own", "target"), {**OWN_CA, "state": "absent"}),
+    "waits again": PlannedRun(ISSUE, TWO_STEP, ("target", "approval")),
+    "replaces what waits": PlannedRun(ISSUE, replaced=("removal requests", "removal waiting")),
 }
 #: The id of a write -> verb, resource and name of its requests. "*" is a name that the collection generates.
 REQUESTS = {
@@ -224,18 +247,71 @@ def test_the_writes_for_a_certificate(
     plan = rig.run(check_mode=True, **options)
     ids = [f"{write.id} {write.content[0]}" if write.id == "removal" else write.id for write in promised]
     assert tuple(dict.fromkeys(ids)) == planned.ids, plan
-    for empty in ([], [entry for entry in plan["plan_digests"] if not entry.startswith("write ")]):
+    for fixed in ([], [entry for entry in plan["plan_digests"] if not entry.startswith("write ")]):
         since = now()
-        result = rig.run(approved_plan=empty, **options)
-        assert (result.get("code") == "plan-differs") is bool(planned.ids or not empty), result
+        result = rig.run(approved_plan=fixed, **options)
+        assert (result.get("code") == "plan-differs") is bool(planned.ids or not fixed), result
         assert made(rig, since) == set()
     since = now()
     result = rig.run(approved_plan=plan["plan_digests"], **options)
     assert not result.get("failed"), result
-    needed = set().union(*(REQUESTS[name] for name in planned.ids if name not in planned.unneeded))
+    names = [name for name in (*planned.ids, *planned.replaced) if name not in planned.unneeded]
+    needed = set().union(*(REQUESTS[name] for name in names))
     if "approval" in planned.unneeded:
         needed -= {("update", "certificatesigningrequests/approval", "*")}
     assert set(map(generalized, made(rig, since))) == needed
+
+
+def test_the_writes_for_an_emptied_secret(fleet: Fleet, promised: list[Write]) -> None:
+    """The pods may still serve the certificate that another client removed from the Secret."""
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        given: dict[str, Any] = {**OWN_CA, "targets": [rig.hook()]}
+        rig.run(**given)
+        empty = {"data": {"tls.crt": "", "tls.key": ""}}
+        rig.cluster.api("PATCH", f"{rig.secrets}/hook-tls", empty, "application/merge-patch+json")
+        promised.clear()
+        plan = rig.run(check_mode=True, **given)
+        assert {write.id for write in promised} == set(RENEW), plan
+        result = rig.run(approved_plan=plan["plan_digests"], **given)
+        assert not result.get("failed"), result
+
+
+class Killed(BaseException):
+    """The end of a run after a write."""
+
+
+@pytest.mark.parametrize("options", [{}, OWN_CA], ids=str)
+def test_a_killed_run_is_completed_with_its_plan(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """A CA that a killed run made for its certificate stays in the caBundle, so the next run opens a rotation."""
+    noted = Client._note
+
+    def run_until(rig: CsrRig, count: int, **given: Any) -> bool:
+        """Run until this number of writes. Return False if the run ends before."""
+
+        def note(client: Client, *arguments: Any) -> None:
+            noted(client, *arguments)
+            if len(client.written) == count:
+                raise Killed
+
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(Client, "_note", note)
+            rig.run(**given)
+            return False
+        return True
+
+    count, is_killed = 0, True
+    while is_killed:
+        count += 1
+        with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+            given = {**options, "targets": [rig.hook()]}
+            plan = rig.run(check_mode=True, **given)["plan_digests"]
+            is_killed = run_until(rig, count, approved_plan=plan, **given)
+            for _run in range(2):
+                result = rig.run(approved_plan=plan, **given)
+                assert not result.get("failed"), (count, result)
+    assert count > 2
 
 
 OLD, NEW = "7.0.2", "8.7.0"

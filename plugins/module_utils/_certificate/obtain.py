@@ -185,8 +185,8 @@ def _check_preconditions(
     if not intent.approve:
         wanted += pending_key.permissions(intent.secret)
     access_review.require(client, wanted, f"request the {intent}", lacking)
-    if secret and secret.certificate:
-        wait_until_served.check_workload(run)
+    if secret and (secret.certificate or target_anchors.added_entries(secret.annotations)):
+        wait_until_served.allow_wait(run)
     request = intent.request
     cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
     # With a certificate for the name of a node, a pod could act as the kubelet of that node.

@@ -146,6 +146,7 @@ def _touch_pod(rotation: Rotation, stale: ServedChain, touched: set[str]) -> boo
         return False
     if pod["metadata"]["uid"] not in touched:
         touched.add(pod["metadata"]["uid"])
+        rotation.run.allow_to_touch()
         rotation.acquire_lease()
         workloads.touch(rotation.client, pod, rotation.certificate.serial)
     return True
@@ -258,24 +259,26 @@ def find_workload(run: CertificateRun) -> WebhookWorkload:
     raise _not_one(run, candidates)
 
 
-def check_workload(run: CertificateRun) -> None:
-    """Check before the first write that a stale workload could be restarted, and compare with the plan what the wait may write.
+def allow_wait(run: CertificateRun) -> None:
+    """Check that a stale workload could be restarted, and compare with the plan what the wait may write. Raises as check_workload."""
+    run.allow_to_touch()
+    for workload in check_workload(run):
+        run.allow_restart(workload)
 
-    Nothing is stale without a workload.
+
+def check_workload(run: CertificateRun) -> tuple[WebhookWorkload, ...]:
+    """Return the workload that the wait may restart, () without one. Nothing is stale without a workload.
 
     Raises RequestError for several candidates, MissingPermissions, KubeError.
     """
-    run.allow_to_touch()
-    if run.serving.workload:
-        run.allow_restart(run.serving.workload)
     if not run.serving.finds_workload:
-        return
+        return tuple(filter(None, [run.serving.workload]))
     candidates = _candidates(run)
     if len(candidates) > 1:
         raise _not_one(run, candidates)
     for workload in candidates:
         access_review.require(run.client, workload.permissions, f"restart {workload}")
-        run.allow_restart(workload)
+    return candidates
 
 
 def _candidates(run: CertificateRun) -> tuple[WebhookWorkload, ...]:

@@ -776,12 +776,12 @@ def test_a_restart_is_a_write_of_the_plan(make_rig: Make, options: ServingOption
     rig = make_rig(STALE)
     put_workloads(rig, deployments=[workload("hook", MOUNT)])
     planned = CertificateRun(rig.api, intent(), (), options, guard=PlanGuard(fixed=["cluster:x"]))
-    wait_until_served.check_workload(planned)
+    wait_until_served.allow_wait(planned)
     assert sorted(entry.partition(":")[0] for entry in planned.guard.writes) == [
         "write pods",
         "write restart",
     ]
     approved = PlanGuard(planned.guard.as_result()["plan_digests"], ["cluster:x"])
-    wait_until_served.check_workload(replace(planned, guard=approved))
+    wait_until_served.allow_wait(replace(planned, guard=approved))
     with fails("plan-differs", "apps/hook"):
-        wait_until_served.check_workload(replace(planned, guard=PlanGuard([], ["cluster:x"])))
+        wait_until_served.allow_wait(replace(planned, guard=PlanGuard([], ["cluster:x"])))
