@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from .._kube.approved_plan import Write, digest
 from .._snapshot.actions.action import Step
 from .._snapshot.actions.apply_release import ApplyRelease
+from .._snapshot.actions.object_actions import WaitAvailable
 from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.kinds import Reference
 from .._snapshot.plan.planner import Hop
@@ -28,7 +29,7 @@ def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -
     """Yield the writes of the steps that are due, and of those that follow from them.
 
     A step follows from an earlier one if that one writes the same object, or if it is in a later hop. Its own dry run cannot show
-    that it will write.
+    that it will write. The API servers reconnect while the old pods of a Deployment end that an earlier step writes.
     """
     due = [tried.step for tried in preflight.tried if tried.is_due]
     touched: set[Reference] = set()
@@ -37,8 +38,12 @@ def of_hops(context: ActionContext, hops: Sequence[Hop], preflight: Preflight) -
         objects: dict[str, set[Reference]] = {}
         for line in hop.lines:
             objects.setdefault(line.step, set()).update(line.objects)
-        for step in (step for step in hop.steps if step.action.writes_objects):
-            written = objects.get(step.id, set())
+        for step in hop.steps:
+            action, written = step.action, objects.get(step.id, set())
+            if isinstance(action, WaitAvailable):
+                written = {action.deployment}
+            elif not action.writes_objects:
+                continue
             follows = is_later or (touched and (not written or written & touched))
             if follows or step in due or step.id in preflight.certificates:
                 touched |= written

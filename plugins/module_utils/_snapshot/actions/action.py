@@ -186,6 +186,11 @@ def named(objects: Sequence[Reference], end: str = "") -> str:
     return f"{len(objects)} {kinds.pop()}s{end}: {', '.join(places)}"
 
 
+def bundles(targets: Iterable[Reference]) -> list[Any]:
+    """Return the contents of writes of the caBundles."""
+    return [["bundle", target.kind, target.name] for target in targets]
+
+
 def reconnected(targets: Iterable[Reference], when: str = "") -> Iterator[PlanLine]:
     """Yield the lines of a reconnect."""
     for target in targets:

@@ -24,6 +24,7 @@ from .action import (
     CrdAction,
     HopProgress,
     PlanLine,
+    bundles,
     named,
     pod_permissions,
     reconnected,
@@ -193,6 +194,9 @@ class WaitAvailable(DeploymentAction):
     def lines(self, _progress: HopProgress) -> Iterator[PlanLine]:
         yield from reconnected(self.reconnect, " while old pods end")
         yield PlanLine(VERIFY, f"that the pods of {self.deployment} become ready")
+
+    def writes(self) -> list[Any]:
+        return bundles(self.reconnect)
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,10 @@ from .action import (
     HopProgress,
     Place,
     PlanLine,
+    bundles,
     named,
     reconnected,
 )
-
-
-def _bundles(targets: Sequence[Reference]) -> list[Any]:
-    return [["bundle", target.kind, target.name] for target in targets]
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class IssueCertificate(Action):
         progress.present.add(secret)
 
     def writes(self) -> list[Any]:
-        return [[self.action_name, self.namespace, self.service, self.secret], *_bundles(self.targets)]
+        return [[self.action_name, self.namespace, self.service, self.secret], *bundles(self.targets)]
 
 
 @dataclass(frozen=True)
@@ -188,4 +185,4 @@ class ReconnectWebhooks(Action):
         return reconnected(self.targets)
 
     def writes(self) -> list[Any]:
-        return _bundles(self.targets)
+        return bundles(self.targets)

@@ -13,14 +13,20 @@ from typing import Any, cast
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import (
     PlanGuard,
+    digest,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.object_actions import (
+    WaitAvailable,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.webhook_actions import (
     IssueCertificate,
+    ReconnectWebhooks,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     InstalledState,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import VALIDATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, plan_writes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import (
@@ -32,7 +38,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
 )
 
 from tests.unit.plugins.module_utils._snapshot.model import ModelCluster
-from tests.unit.plugins.module_utils._snapshot.world import planned
+from tests.unit.plugins.module_utils._snapshot.world import changed, ours, planned
 
 from .test_interrupted_runs import JUMPS, cluster, steps
 
@@ -49,7 +55,9 @@ def _no_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def is_due(here: ModelCluster, step: Step) -> bool:
-    """Return True if the step would change the model, or cannot be tried yet."""
+    """Return True if the step would change the model, or cannot be tried yet. The model has no line breaks of caBundles."""
+    if isinstance(step.action, ReconnectWebhooks):
+        return True
     trial = deepcopy(here)
     try:
         trial.do(step)
@@ -92,6 +100,17 @@ def test_a_run_is_within_its_own_plan(start: InstalledState, target: str, given:
         for step in way[0].steps:
             here.do(step)
         way = hops(here, target, **given) if len(way) > 1 else []
+
+
+def test_line_breaks_while_old_pods_end_are_writes() -> None:
+    """Another Deployment of the webhook needs no new certificate, and its pods wait before they end."""
+    here = cluster(changed(ours("7.0.2", failure_policy="Fail"), VALIDATION, version=(7, 0, 1)))
+    given = {"failure_policy": "Fail"}
+    actions_of_hops = [step.action for hop in hops(here, "7.0.2", **given) for step in hop.steps]
+    waits = [action for action in actions_of_hops if isinstance(action, WaitAvailable) and action.reconnect]
+    assert waits
+    listed = {entry.rpartition(":")[2] for entry in approve(here, "7.0.2", **given).approved or ()}
+    assert listed >= {digest(content) for action in waits for content in action.writes()}
 
 
 @Jump
