@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._variables.values import is_blank, parsed, shown
+from .._variables.values import is_unset, parsed, shown
 
 NAME = "certflow_plan"
 #: Version of the form that the hash covers.
@@ -55,9 +55,12 @@ def make(role: str, rows: Iterable[Mapping[str, Any]]) -> RunPlan:
 
 
 def find_problems(value: Any) -> Iterator[str]:
-    """Yield what is wrong with certflow_plan as one line, unless it is a plan or may be the path of a report."""
+    """Yield what is wrong with certflow_plan as one line, unless it is a plan or may be the path of a report.
+
+    An empty dictionary or list is not a plan. It would let the run write everything.
+    """
     data = parsed(value)
-    if is_blank(value) or (isinstance(data, Mapping) and not isinstance(from_data(data), str)):
+    if is_unset(value) or (isinstance(data, Mapping) and not isinstance(from_data(data), str)):
         return
     if isinstance(data, Mapping) or not isinstance(value, str) or not value.strip().isprintable():
         yield f"{NAME} is not a plan or the path of a report: {shown(value)}."

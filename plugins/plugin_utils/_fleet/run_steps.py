@@ -26,7 +26,7 @@ from ...module_utils._base.text import harmless, visible
 from .._report import job_report, report_files, report_schema
 from .._variables import read_variables
 from .._variables.specs import AUDIT
-from .._variables.values import UNDEFINED, UNREADABLE, is_blank, show_seconds
+from .._variables.values import UNDEFINED, UNREADABLE, is_blank, is_unset, show_seconds
 from . import (
     check_hosts,
     check_run,
@@ -121,7 +121,7 @@ class Step:
                     remedy="Correct its template",
                 )
         plan = values.get("certflow_plan")
-        if is_blank(plan):
+        if is_unset(plan):
             plan = job_report.plan_of(values.get("certflow_required_job"), role, self._variables)
         report = str(values.get("certflow_report") or "").strip()
         begun = FleetRun(

@@ -116,7 +116,7 @@ def test_a_value_of_the_variable(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["sha256:12", BASE.hash, ["x"], {"a": 1}, {**BASE.to_data(), "hash": "x"}, {**BASE.to_data(), "clusters": {"a": 1}}, 7, "a\nb", "\x1b"],
+    ["sha256:12", BASE.hash, {}, [], {"name": ""}, ["x"], {"a": 1}, {**BASE.to_data(), "hash": "x"}, {**BASE.to_data(), "clusters": {"a": 1}}, 7, "a\nb", "\x1b"],
 )  # fmt: skip
 def test_a_wrong_value_of_the_variable(value: Any) -> None:
     (line,) = plan.find_problems(value)
