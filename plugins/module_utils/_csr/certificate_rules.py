@@ -129,7 +129,8 @@ def _stored_reasons(
     if judged_at(held, now) < start:
         yield "NotYetValid", f"its certificate is not valid before {start:%Y-%m-%d %H:%M} UTC"
     if now >= end:
-        yield "Expired", f"its certificate expired at {end:%Y-%m-%d %H:%M} UTC"
+        # The same code, because a certificate that is due may expire before its plan is approved.
+        yield RENEWAL_DUE, f"its certificate expired at {end:%Y-%m-%d %H:%M} UTC"
     margin = renewal_margin(held, intent.renew_before)
     if end - now <= margin:
         words = f"its certificate expires at {end:%Y-%m-%d %H:%M} UTC, and is renewed {_shown(margin)} before that"

@@ -81,7 +81,7 @@ CASES: list[tuple[str, str, Intent, Any, dict[str, Any]]] = [
     ("Signer", f"is from {CUSTOM}", intent(), leaf(), BY_CUSTOM),
     ("NotYetValid", "not valid before", intent(), leaf(not_before=later(minutes=6)), {}),
     ("", "", intent(), leaf(not_before=later(minutes=4)), {}),
-    ("Expired", "expired at 2026-06-15 12:00 UTC", intent(), leaf(not_after=NOW), {}),
+    ("RenewalDue", "expired at 2026-06-15 12:00 UTC", intent(), leaf(not_after=NOW), {}),
     ("", "", intent(renew_before="1h"), leaf(not_after=later(minutes=61)), {}),
     ("RenewalDue", "3600 seconds before", intent(renew_before="1h"), leaf(not_after=later(minutes=60)), {}),
     ("RenewalDue", "400 days before", intent(renew_before="400d"), leaf(), {}),

@@ -33,7 +33,7 @@ from tests.unit.plugins.module_utils._csr.objects import OWN
 pytestmark = pytest.mark.quick
 
 EXPIRED: dict[str, Any] = {"not_after": NOW}
-DUE = IssueReason("Expired", "Secret apps/hook-tls: its certificate expired")
+DUE = IssueReason(certificate_rules.RENEWAL_DUE, "Secret apps/hook-tls: its certificate expired")
 UNTRUSTED = IssueReason("Untrusted", "Secret apps/hook-tls: no CA verifies it")
 
 
@@ -102,7 +102,7 @@ def test_a_loss_is_refused_by_name(issued: Any, options: dict[str, Any], losses:
     accepting = intent(**options, accept=["foreign-secret"])
     for task in (accepting, *([] if losses else [wanted])):
         reason = certificate_rules.judge_replacement(task, secret, DUE, has_targets=True)
-        assert reason.code == "Expired"
+        assert reason.code == certificate_rules.RENEWAL_DUE
         assert f"key {secret.key_type} -> ecdsa-p256" in reason.message
         assert "CA CN=cluster -> signer" in reason.message
 
