@@ -152,8 +152,8 @@ def _work(monkeypatch: pytest.MonkeyPatch, count: int) -> tuple[int, int]:
     ids = [str(number).encode() for number in range(count)]
     cas = [authority("same", extensions=[(x509.SubjectKeyIdentifier(own), False)]) for own in ids]
     leaves = [
-        issue("leaf", ca, extensions=[(x509.AuthorityKeyIdentifier(own, None, None), False)])
-        for own, ca in zip(ids, cas, strict=True)
+        issue("leaf", cas[number], extensions=[(x509.AuthorityKeyIdentifier(own, None, None), False)])
+        for number, own in enumerate(ids)
     ]
     bundle = "".join(ca.pem for ca in cas)
     signed: list[object] = []
