@@ -251,6 +251,8 @@ def test_an_address_with_two_machines_keeps_the_old_ca(rig: CsrRig) -> None:
         assert "no team, no ConfigMap" in _call(rig)
         again = rig.run(**options)
         assert (again["changed"], again["proof"]["verdict"], again["left"]["count"]) == (False, "unproven", 1)
+        verified = [rig.run(**options, state="verified") for _machine in range(2)]
+        assert [result["left"]["count"] for result in verified if "failed" not in result] == [1], verified
         # The user knows when the last machine has reloaded.
         exactly = {"targets": [target], "ca_bundle": new_ca, "mode": "exactly"}
         assert rig.operate(webhook_cabundle.OPERATION, **exactly)["changed"]
