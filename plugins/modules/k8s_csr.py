@@ -38,9 +38,10 @@ options:
       - V(absent) removes the Secret that this module created, the CA certificates that it added to O(targets), and its CSRs without a
         certificate.
       - V(absent) never deletes a Secret that this module did not create. That includes an adopted Secret whose certificate this module
-        renewed, and a Secret in which another client stored its own key. It also keeps a Secret with other keys or with marks of another
-        manager. It removes its labels and annotations from such a Secret. A warning says until when the certificate is valid. It keeps
-        CA certificates that another Secret of the same Service needs.
+        renewed, a Secret in which another client stored its own certificate or key, and a copy of a Secret with another name. It also
+        keeps a Secret with other keys, with another CA in C(ca.crt), or with marks of another manager. It removes its labels and
+        annotations from such a Secret. A warning says until when the certificate is valid. It keeps CA certificates that another Secret
+        of the same Service needs.
       - V(absent) fails with the code C(still-needed) before the first write if the API server would then refuse requests, because
         a C(caBundle) would no longer verify what an endpoint serves. It names these requests. An endpoint that it
         cannot see, or another machine behind a URL, may serve the certificate too, until the CA has expired. O(accept) with V(downtime)
@@ -66,11 +67,13 @@ options:
     description:
       - The Secret that the workload reads.
       - The module adopts a Secret that C(create-cert.sh) or another client created for the same Service. It refuses a Secret with other
-        keys, with markers of another manager, or with a certificate for other names, unless O(accept) names the owner.
+        keys, with markers of another manager, or with a certificate for other names, unless O(accept) names the owner. It also refuses
+        to write O(secret.ca_key) over another CA than that of the certificate.
       - It keeps an adopted certificate until its renewal is due, if it has the name that the API server verifies and every name of
         O(names). It replaces the certificate only if the new one has all names, URIs, e-mail addresses and usages and the subject of the old
-        one. Otherwise, it fails with the code C(secret-unusable) and names what would be lost. V(foreign-secret) in O(accept)
-        allows the loss.
+        one. Otherwise, it fails with the code C(secret-unusable) and names what would be lost. So it does for a private key of another
+        client without a certificate, or with one that cannot be read. V(foreign-secret) in O(accept) allows the loss.
+      - A certificate that another client stores later in a Secret of this module is that client's certificate.
       - Other keys of its data, other labels and other annotations stay as they are. A C(ca.crt) also stays, unless O(secret.ca_key)
         names it.
     type: dict

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support import authority, clusters
 from tests.support.clusters.pki import private_pem
@@ -166,3 +167,58 @@ def test_a_secret_that_the_collection_created_is_deleted_after_renewals(world: W
     world.cluster.api("DELETE", own.path)
     assert world.renew(own, state="absent")["changed"]
     assert "not found" in world.ask("GET", path)
+
+
+def run(world: World, name: str, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+    """Run a task for a Secret without pods."""
+    arguments = {
+        "service": name,
+        "namespace": world.name,
+        "signer_name": world.signer,
+        "secret": {"name": name},
+        **options,
+    }
+    return world.operate(k8s_csr.OPERATION, check_mode=check_mode, **arguments)
+
+
+def stored(world: World, name: str, copy: str = "", **data: str) -> tuple[str, dict[str, Any]]:
+    """Let the collection create a Secret, and another client replace keys of its data, or copy it. Return the path and the content."""
+    assert "failed" not in run(world, name)
+    collection = f"/api/v1/namespaces/{world.name}/secrets"
+    obj = world.cluster.api("GET", f"{collection}/{name}")
+    obj["data"] |= {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    metadata = {key: obj["metadata"][key] for key in ("labels", "annotations")} | {"name": copy or name}
+    method, path = ("POST", collection) if copy else ("PUT", f"{collection}/{name}")
+    world.cluster.api(method, f"{path}?fieldManager=kubectl-replace", {**obj, "metadata": metadata})
+    return f"{collection}/{copy or name}", obj["data"]
+
+
+def test_what_another_client_stores_in_a_created_secret_is_its_own(world: World) -> None:
+    """The marks of this collection are still there, as after kubectl apply."""
+    now, issuer = world.cluster.now(), world.ca("team")
+    pair = authority.issue(
+        "team",
+        authority.Issued(issuer.certificate, issuer.key),
+        names=authority.dns(f"swapped.{world.name}.svc"),
+        usages=[authority.SERVER_AUTH, authority.CLIENT_AUTH],
+        not_before=now - datetime.timedelta(days=1),
+        not_after=now + datetime.timedelta(days=300),
+    )
+    pems = {"tls.crt": pair.pem, "tls.key": private_pem(pair.key).decode()}
+    clients = world.ca("clients").certificate.public_bytes(Encoding.PEM).decode()
+    rows: list[tuple[str, dict[str, str], dict[str, Any], str]] = [
+        ("swapped", pems, {"renew_before": FOR_EVER}, "client"),
+        ("waiting", {**pems, "tls.crt": ""}, {}, "private key"),
+        ("unreadable", {**pems, "tls.crt": "encrypted"}, {}, "private key"),
+        ("beside", {"ca.crt": clients}, {"state": "absent"}, ""),
+        ("copied", {"copy": "copied-by-hand"}, {"state": "absent", "secret": {"name": "copied-by-hand"}}, ""),
+    ]
+    for name, data, options, lost in rows:
+        path, content = stored(world, name, **data)
+        for check_mode in (True, False):
+            result = run(world, name, check_mode=check_mode, **options)
+            assert lost in result.get("msg", ""), result
+            assert result.get("code") == ("secret-unusable" if lost else None), result
+        removed = run(world, name, state="absent", secret={"name": path.rpartition("/")[2]})
+        assert "failed" not in removed, removed
+        assert world.cluster.api("GET", path)["data"] == content

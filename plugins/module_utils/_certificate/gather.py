@@ -52,10 +52,10 @@ def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> Certifica
     """Return the run with the signer of the certificate in the Secret, if only a row of the table asks for another one.
 
     A changed row or a newly recognised provider does not replace a certificate. The next renewal uses the new signer, except a renewal
-    of ephemeral-ca: after it, the caBundles would trust the CA of the whole cluster.
+    of ephemeral-ca: after it, the caBundles would trust the CA of the whole cluster. So the label is enough for that one, as in a copy.
     """
     held = secret.annotations.get(markers.SIGNER) if secret else None
-    if secret is None or not held or not (run.intent.keeps_signer and secret.is_ours):
+    if secret is None or not held or not run.intent.keeps_signer or not (secret.is_ours or secret.is_marked):
         return run
     try:
         intent = replace(run.intent, signer=signers.find_signer(held))
@@ -63,7 +63,7 @@ def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> Certifica
             return replace(run, intent=run.intent_for(held))
     except RequestError:  # the text of an annotation, or options that ephemeral-ca refuses
         return run
-    is_good = certificate_rules.reason_to_issue(intent, secret, run.client.now()) is None
+    is_good = secret.is_ours and not certificate_rules.reason_to_issue(intent, secret, run.client.now())
     return replace(run, intent=intent) if is_good else run
 
 

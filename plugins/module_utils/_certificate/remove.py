@@ -14,7 +14,7 @@ from typing import Any
 
 from .._base.result import Result, make_left
 from .._csr import csr_api, markers, pending_key, secret_content, signers
-from .._csr.intent import MANAGED_BY, Intent
+from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.access_review import Permission
@@ -240,6 +240,9 @@ def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
     others = secret.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}
     if not reason and others:
         reason = f"it also holds {', '.join(sorted(others))}. Delete it if no program needs that"
+    cas = secret_content.other_cas(secret, secret.conventional_ca)
+    if not reason and cas:
+        reason = f"it also holds another CA than that of its certificate: {', '.join(cas)}. Delete it if no program needs that"
     return f"{intent.secret} is kept: {reason}" if reason else ""
 
 
@@ -251,7 +254,7 @@ def _why_anchors_stay(client: Client, intent: Intent) -> tuple[str, str]:
     spec, service = intent.secret, markers.annotations_for(intent)[markers.SERVICE]
     later = "Remove it with webhook_cabundle (mode: absent) once no certificate needs it"
     try:
-        listed = client.list_all(spec.collection, {"labelSelector": f"{MANAGED_BY}={markers.MANAGER}"})
+        listed = client.list_all(spec.collection, {"labelSelector": markers.SECRET_LABEL})
     except Forbidden:
         return "", (
             f"the CA stays in the targets, because another Secret of Service {service} may need it: this identity may not "

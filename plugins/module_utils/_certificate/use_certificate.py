@@ -186,6 +186,7 @@ def use(
         unproven,
         run.discovered,
         issued.public_key_sha256,
+        facts.fingerprint,
     )
     stored_by_another = _store(run, secret, content, changes)
     if stored_by_another:

@@ -123,7 +123,7 @@ def _stored_reasons(
     if secret.key_type != request.key_type and secret.is_ours:
         key_type = secret.key_type or "of an unlisted type"
         yield "KeyType", f"its key is {key_type}, and the task asks for {request.key_type}"
-    signer = secret.annotations.get(markers.SIGNER)
+    signer = secret.annotations.get(markers.SIGNER) if secret.is_ours else None
     if signer not in (None, intent.signer.name):
         yield "Signer", f"its certificate is from {signer}, and the task asks for {intent.signer.name}"
     if judged_at(held, now) < start:
@@ -244,10 +244,16 @@ def judge_replacement(
     """
     if secret is None or secret.is_ours:
         return reason
-    held = secret.certificate
+    held, is_accepted = secret.certificate, intent.accept.covers(OTHER_CONTENT, intent.secret)
+    if not is_accepted and secret.has_key and secret.key_sha256 != (held and held.public_key_sha256):
+        raise SecretError(
+            f"{reason.message}. Another client stored its private key, which would be lost",
+            remedy="Let its owner complete the Secret. To replace the key, set "
+            + accept_option([OTHER_CONTENT], intent.secret),
+        )
     if held is None:
         return reason
-    if not intent.accept.covers(OTHER_CONTENT, intent.secret):
+    if not is_accepted:
         _refuse(intent, held, reason, has_targets=has_targets)
     changes = (
         f"CA {held.issuer} -> signer {intent.signer.name}",

@@ -21,8 +21,9 @@ SECRET_LABEL = (
 SERVICE = f"{PREFIX}service"
 SIGNER = f"{PREFIX}signer-name"
 SECRET = f"{PREFIX}secret"
-# A Secret that this collection created: the first characters of the hash of the public key that it wrote last.
+# A Secret that this collection created, and one that it adopted: what it wrote last, see ``written``.
 CREATED = f"{PREFIX}created"
+ADOPTED = f"{PREFIX}adopted"
 # The anchors that this collection added, as "kind/name/webhook=fingerprint ...". state: absent removes only these.
 ANCHORS = f"{PREFIX}added-anchors"
 # The targets that a run found itself (discover_targets), as "kind/name ...".
@@ -47,12 +48,14 @@ def annotations_for(intent: Intent) -> dict[str, str]:
 
 
 #: The annotations that this collection gives to a Secret.
-ANNOTATIONS = (CREATED, SERVICE, SIGNER, ANCHORS, TARGETS, UNPROVEN)
+ANNOTATIONS = (CREATED, ADOPTED, SERVICE, SIGNER, ANCHORS, TARGETS, UNPROVEN)
 
 
-def created(key_sha256: str) -> str:
-    """Return the mark of a created Secret with this key. It ends when another client stores another key."""
-    return key_sha256[:16]
+def written(secret: object, key_sha256: str, fingerprint: str) -> str:
+    """Return the mark of a Secret with this key and this certificate. It is worth nothing in a copy with another name."""
+    return "-".join(
+        hashlib.sha256(f"{secret} {part}".encode()).hexdigest()[:16] for part in (key_sha256, fingerprint)
+    )
 
 
 def is_ours(obj: Mapping[str, Any]) -> bool:

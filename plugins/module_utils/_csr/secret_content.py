@@ -50,21 +50,50 @@ class ExistingSecret:
     #: The hash of the public key that belongs to its private key.
     key_sha256: str = ""
     key_type: str = ""
-    #: The value of the task's ca_key.
+    #: True if it has a private key, also if that cannot be read.
+    has_key: bool = False
+    #: The mark that this collection would give to a Secret of this name with its key and its certificate.
+    written: str = ""
+    #: The value of the task's ca_key, and of CONVENTIONAL_CA_KEY.
     ca_pem: str = ""
+    conventional_ca: str = ""
     #: The reason why the certificate or the key cannot be read, or "".
     problem: str = ""
 
     @property
-    def is_ours(self) -> bool:
-        """True if this collection wrote its certificate. An adopted Secret gets the label at the next renewal."""
+    def is_marked(self) -> bool:
+        """True if it has the label of this collection."""
         return self.labels.get(MANAGED_BY) == markers.MANAGER
 
     @property
+    def is_written(self) -> bool:
+        """True if this collection wrote its certificate, or its key if no certificate can be read."""
+        return self._has_mark(markers.CREATED) or self._has_mark(markers.ADOPTED)
+
+    @property
+    def is_ours(self) -> bool:
+        """True if this collection wrote its content, or if it has neither certificate nor key, and the label of this collection."""
+        return self.is_written or (self.is_marked and not self.certificate and not self.has_key)
+
+    @property
+    def stays_created(self) -> bool:
+        """True if this collection created it, and no other client has stored a certificate of its own."""
+        return self.is_marked and self._has_mark(markers.CREATED)
+
+    @property
     def is_created(self) -> bool:
-        """True if this collection created the Secret, and wrote the key that it holds. Any other Secret is an adopted one."""
-        mark = self.annotations.get(markers.CREATED)
-        return self.is_ours and bool(self.key_sha256) and mark == markers.created(self.key_sha256)
+        """True if this collection created it, and wrote the certificate and the key that it holds."""
+        return (
+            self.stays_created
+            and bool(self.certificate)
+            and self.annotations[markers.CREATED] == self.written
+        )
+
+    def _has_mark(self, name: str) -> bool:
+        """Return True if a mark of this name was written for the certificate, or for the key if no certificate can be read."""
+        mark, wanted = self.annotations.get(name, "").split("-"), self.written.split("-")
+        part = 1 if self.certificate else 0
+        return bool(self.certificate or self.key_sha256) and mark[part : part + 1] == [wanted[part]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +108,7 @@ class SecretContent:
     #: None leaves the record as it is.
     discovered: str | None = None
     key_sha256: str = ""
+    fingerprint: str = ""
 
 
 # The content for a server dry run.
@@ -107,6 +137,7 @@ def _found(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
         owners=owners(obj),
         deletion_waits_for=tuple(metadata.get("finalizers") or ()) if is_ending(obj) else (),
         ca_pem=_text(data, spec.ca_key)[0],
+        conventional_ca=_text(data, CONVENTIONAL_CA_KEY)[0],
         **_pair(data, spec),
     )
 
@@ -115,17 +146,24 @@ def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
     """Return the fields of ExistingSecret that describe certificate and key, as far as they can be read."""
     pem, problem = _text(data, spec.certificate_key)
     key_pem, key_problem = _text(data, spec.private_key_key)
-    fields: dict[str, Any] = {"certificate_pem": pem, "problem": problem or key_problem}
+    fields: dict[str, Any] = {"certificate_pem": pem, "problem": problem or key_problem, "key_sha256": ""}
+    is_binary = bool(data.get(spec.private_key_key)) and not key_pem
+    fields["has_key"] = is_binary or "PRIVATE KEY" in key_pem
+    fingerprint = ""
     try:
-        if pem:
-            fields["certificate"] = certificate_facts.describe_pem(pem)
         if key_pem:
             key = private_keys.load(key_pem)
             fields["key_sha256"] = private_keys.public_key_sha256(key.public_key())
             fields["key_type"] = private_keys.type_of(key) or ""
     except CertificateError as exc:
         fields["problem"] = exc.cause
-    return fields
+    try:
+        if pem:
+            fields["certificate"] = certificate_facts.describe_pem(pem)
+            fingerprint = fields["certificate"].fingerprint
+    except CertificateError as exc:
+        fields["problem"] = exc.cause
+    return {**fields, "written": markers.written(spec, fields["key_sha256"], fingerprint)}
 
 
 def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
@@ -162,20 +200,32 @@ def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
     if secret.owners:
         first = secret.owners[0]
         return f"{first.manager.name} writes it ({'; '.join(first.evidence)}); {first.manager.for_secrets}"
-    if secret.is_ours:
-        return _other_service(secret, intent)
+    other = _other_service(secret, intent)
+    if other or secret.is_written:
+        return other
     others = secret.data_keys - intent.secret.data_keys - {CONVENTIONAL_CA_KEY}
     if others:
         return f"it also has the keys {', '.join(sorted(others))}"
+    cas = other_cas(secret, secret.ca_pem)
+    if cas:
+        return f"its {intent.secret.ca_key} is another CA than that of its certificate: {', '.join(cas)}"
     foreign = _foreign_names(secret.certificate, intent) if secret.certificate else []
     return f"its certificate is for {', '.join(foreign)}" if foreign else ""
 
 
 def _other_service(secret: ExistingSecret, intent: Intent) -> str:
-    """Return the reason if this collection wrote the certificate of the Secret for another Service, "" otherwise."""
-    owner = secret.annotations.get(markers.SERVICE, "") if secret.is_ours else ""
+    """Return the reason if this collection marked the Secret for another Service, "" otherwise."""
+    owner = secret.annotations.get(markers.SERVICE, "") if secret.is_marked else ""
     is_own = owner in ("", f"{intent.namespace}/{intent.service}")
     return "" if is_own else f"it was made for Service {owner}"
+
+
+def other_cas(secret: ExistingSecret, bundle: str) -> list[str]:
+    """Return the subjects of the CAs of a bundle beside the certificate that did not issue it, such as one for clients."""
+    chain = tuple(certificate_facts.load_readable(secret.certificate_pem))
+    cas = [ca for ca in certificate_facts.load_readable(bundle) if ca not in chain]
+    issuers = {entry.encoded_issuer for entry in (*chain, *cas) if not entry.is_self_issued}
+    return [ca.subject for ca in cas if ca.encoded_subject not in issuers]
 
 
 def is_for(secret: ExistingSecret, intent: Intent) -> bool:
@@ -219,7 +269,7 @@ def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
     annotations = {
         **_annotations(intent),
         **_records(content),
-        markers.CREATED: markers.created(content.key_sha256) or None,
+        markers.CREATED: _mark(spec, content),
     }
     metadata = {
         "name": spec.name,
@@ -239,11 +289,11 @@ def patch_content(
     It is never empty, because its dry run shows before the request if the Secret can be written.
     """
     annotations = {**_annotations(intent), LAST_APPLIED: None}
+    # A Secret is adopted, too, if another client has stored a certificate of its own.
+    mark, other = (markers.CREATED, markers.ADOPTED)[:: 1 if secret.stays_created else -1]
     if content:
-        annotations |= {**_records(content), markers.CREATED: markers.created(content.key_sha256)}
-    if not secret.is_created:  # an adopted Secret, or another client stored a key of its own
-        annotations[markers.CREATED] = None
-    labels = {**markers.labels_for(intent.secret), **intent.secret.labels}
+        annotations |= {**_records(content), mark: _mark(intent.secret, content), other: None}
+    labels = {**_own_labels(secret, intent.secret), **intent.secret.labels}
     data = _data(intent.secret, content) if content else {}
     return _patch(secret, labels, annotations, data) or [json_patch.at_version(secret.resource_version)]
 
@@ -256,7 +306,7 @@ def patch_metadata(
     The private key is neither read nor sent. An adopted Secret does not get this collection's label, because its key
     stays, and ``state: absent`` must keep it.
     """
-    own_labels = markers.labels_for(intent.secret) if secret.is_ours else {}
+    own_labels = _own_labels(secret, intent.secret) if secret.is_ours else {}
     annotations = {**(_annotations(intent) if secret.is_ours else intent.secret.annotations)}
     # The signer of the certificate that stays. The task may name another signer and wait for it.
     annotations[markers.SIGNER] = secret.annotations.get(markers.SIGNER, annotations.get(markers.SIGNER))
@@ -272,7 +322,7 @@ def patch_without_marks(secret: ExistingSecret, anchors: str) -> list[dict[str, 
 
     anchors: the record that stays, with the name of the Service, "" for none.
     """
-    labels = dict.fromkeys((MANAGED_BY, markers.SECRET_LABEL) if secret.is_ours else ())
+    labels = dict.fromkeys((*[MANAGED_BY][: secret.is_marked], markers.SECRET_LABEL))
     annotations: dict[str, str | None] = dict.fromkeys(markers.ANNOTATIONS)
     if anchors:
         annotations |= {markers.ANCHORS: anchors, markers.SERVICE: secret.annotations.get(markers.SERVICE)}
@@ -294,6 +344,18 @@ def _records(content: SecretContent, *, is_proven: bool = True) -> dict[str, str
     if content.unproven or is_proven:
         records[markers.UNPROVEN] = content.unproven or None
     return records
+
+
+def _mark(spec: SecretSpec, content: SecretContent) -> str | None:
+    return markers.written(spec, content.key_sha256, content.fingerprint) if content.key_sha256 else None
+
+
+def _own_labels(secret: ExistingSecret, spec: SecretSpec) -> dict[str, str]:
+    """Return the labels of this collection. The label of another manager stays."""
+    return {
+        **markers.labels_for(spec),
+        **{key: text for key, text in secret.labels.items() if key == MANAGED_BY},
+    }
 
 
 def _annotations(intent: Intent) -> dict[str, str | None]:

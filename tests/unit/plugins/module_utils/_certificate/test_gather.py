@@ -163,8 +163,9 @@ def test_a_state_that_changed_during_the_wait_for_the_lease_is_detected(case: st
     gather.acquire_lease(replace(run, lease=None), state)
 
 
-def of_signer(name: str, **metadata: Any) -> Any:
-    marks = {**MARKED["annotations"], "certflow.kubernetes/signer-name": name}
+def of_signer(signer: str, mark: str = "", **metadata: Any) -> Any:
+    marks = {**MARKED["annotations"], "certflow.kubernetes/signer-name": signer}
+    marks |= {"certflow.kubernetes/adopted": mark} if mark else {}
     issued = leaf(not_before=NOW - 300 * DAY, not_after=NOW + DAY)
     return found(issued, **{**MARKED, "annotations": marks, **metadata})
 
@@ -174,6 +175,7 @@ def of_signer(name: str, **metadata: Any) -> Any:
     [
         (of_signer("ephemeral-ca"), True, "ephemeral-ca"),
         (of_signer("ephemeral-ca"), False, KUBELET_SERVING),  # the task names its signer
+        (of_signer("ephemeral-ca", name="copy", mark="x-x"), True, "ephemeral-ca"),
         (of_signer("ephemeral-ca", labels={}), True, KUBELET_SERVING),  # another client wrote the certificate
         (of_signer("example.com/signer"), True, KUBELET_SERVING),  # its renewal is due
     ],

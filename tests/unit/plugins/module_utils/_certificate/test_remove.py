@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     CertificateRun,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.remove import remove
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
@@ -120,6 +120,10 @@ def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: 
     assert (result.values["targets"], result.values["left"]["count"]) == ([], left)
 
 
+def test_the_ca_of_its_own_certificate_does_not_keep_a_secret() -> None:
+    assert absent(api_with(secret_object(PAIR, **OURS, data={"ca.crt": encoded(ca().pem)}))).warnings == ()
+
+
 def test_secrets_of_other_services_do_not_count() -> None:
     other = named("other-tls", **{"certflow.kubernetes/service": "apps/other"})
     api = api_with(secret_object(PAIR, **OURS), listed=page(named("hook-tls"), other))
@@ -137,6 +141,7 @@ def test_other_secrets_are_listed_only_to_remove_an_anchor() -> None:
     ("secret", "word"),
     [
         ({**OURS, "data": {"password": encoded("x")}}, "also holds password"),
+        ({**OURS, "data": {"ca.crt": encoded(ca("clients").pem)}}, "also holds another CA"),
         ({"annotations": {ANCHORS: RECORD}}, "did not create it"),
         (
             {**OURS, "annotations": {**OURS["annotations"], "meta.helm.sh/release-name": "x"}},
@@ -187,12 +192,21 @@ def test_pods_may_come_back_with_a_secret_that_stays(secret: dict[str, Any], ref
     assert api.writes() == []
 
 
+COPIED = {
+    markers.CREATED: secret_content.read_secret(
+        secret_object(PAIR), intent(namespace="copied").secret
+    ).written
+}
 #: What another client did to a Secret that this collection created, or how a Secret came to be.
 ADOPTED: dict[str, dict[str, Any]] = {
     "another client made it": {},
     "adopted, and renewed since": MARKED,
     "created, and another client stored its own key": created(leaf()),
+    "created, and another client stored a certificate for the same key": created(
+        leaf(key=PAIR.key, serial=7)
+    ),
     "created, and another client removed the label": {**CREATED, "labels": {}},
+    "a copy of a created one": {**CREATED, "annotations": {**CREATED["annotations"], **COPIED}},
 }
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import intent as intent_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import ExistingSecret
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
@@ -24,7 +24,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     KubeError,
     NotFound,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -113,19 +112,27 @@ MARKED: dict[str, Any] = {
 
 def created(pair: Issued, **metadata: Any) -> dict[str, Any]:
     """Return the metadata of a Secret that this collection created with this certificate."""
-    mark = private_keys.public_key_sha256(pair.key.public_key())[:16]
     marked = {**MARKED, **metadata}
-    return {**marked, "annotations": {**marked["annotations"], "certflow.kubernetes/created": mark}}
+    mark = secret_content.read_secret(secret_object(pair), intent().secret).written
+    return {**marked, "annotations": {**marked["annotations"], markers.CREATED: mark}}
 
 
 def secret_object(issued: Issued | None = None, **changed: Any) -> dict[str, Any]:
-    """A Secret with a good pair; ``data`` adds keys (None: takes them away), other names go into its metadata."""
+    """A Secret with a good pair; ``data`` adds keys (None: takes them away), other names go into its metadata.
+
+    With the label of this collection, it has the mark of an adopted Secret with this pair, unless it has another mark.
+    """
     pair = issued or leaf()
     data = {"tls.crt": encoded(pair.pem), "tls.key": encoded(key_pem(pair)), **changed.pop("data", {})}
     top: dict[str, Any] = {key: changed.pop(key) for key in ("type", "immutable") if key in changed}
     metadata = {"name": "hook-tls", "namespace": "apps", "uid": "5ec7e7", "resourceVersion": "12", **changed}
     kept = {key: value for key, value in data.items() if value is not None}
-    return {"type": "kubernetes.io/tls", **top, "metadata": metadata, "data": kept}
+    obj = {"type": "kubernetes.io/tls", **top, "metadata": metadata, "data": kept}
+    annotations = metadata.get("annotations") or {}
+    if markers.is_ours(obj) and not {markers.CREATED, markers.ADOPTED} & set(annotations):
+        mark = secret_content.read_secret(obj, intent().secret).written
+        metadata["annotations"] = {**annotations, markers.ADOPTED: mark}
+    return obj
 
 
 def found(issued: Issued | None = None, *, of: Intent | None = None, **changed: Any) -> ExistingSecret:

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules, markers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -25,10 +25,11 @@ from tests.unit.plugins.module_utils._csr.flow import (
     ca,
     found,
     intent,
+    key_pem,
     leaf,
     rsa_key,
 )
-from tests.unit.plugins.module_utils._csr.objects import OWN
+from tests.unit.plugins.module_utils._csr.objects import OWN, encoded
 
 pytestmark = pytest.mark.quick
 
@@ -114,10 +115,30 @@ def test_a_certificate_of_this_collection_is_never_refused(issued: Any) -> None:
     assert certificate_rules.judge_replacement(intent(), None, DUE, has_targets=False) == DUE
 
 
-def test_a_text_without_a_certificate_is_no_loss() -> None:
-    for pem in ("", "no certificate"):
-        secret = replace(found(leaf()), certificate=None, certificate_pem=pem)
-        assert certificate_rules.judge_replacement(intent(), secret, DUE, has_targets=True) == DUE
+ENCRYPTED = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n"
+#: What another client stored -> True if a private key would be lost.
+UNREADABLE: dict[str, tuple[dict[str, Any], bool]] = {
+    "nothing": ({"tls.crt": "", "tls.key": ""}, False),
+    "white space": ({"tls.crt": encoded("\n"), "tls.key": encoded("\n")}, False),
+    "texts": ({"tls.crt": encoded("no certificate"), "tls.key": encoded("no key")}, False),
+    "a key that waits for its certificate": ({"tls.crt": ""}, True),
+    "a certificate that cannot be read": ({"tls.crt": encoded("no certificate")}, True),
+    "a key that is not text": ({"tls.key": "//8="}, True),
+    "a key with a passphrase": ({"tls.key": encoded(ENCRYPTED)}, True),
+    "a key of another certificate": ({"tls.key": encoded(key_pem(leaf()))}, True),
+}
+
+
+@pytest.mark.parametrize(("data", "has_key"), UNREADABLE.values(), ids=list(UNREADABLE))
+@pytest.mark.parametrize("metadata", [{}, {**MARKED, "annotations": {markers.ADOPTED: "of-another"}}])
+def test_the_key_of_another_owner_is_lost_only_if_that_is_accepted(
+    metadata: dict[str, Any], data: dict[str, Any], has_key: bool
+) -> None:
+    secret = found(leaf(), data=data, **metadata)
+    with fails("secret-unusable", "key", "foreign-secret") if has_key else nullcontext():
+        certificate_rules.judge_replacement(intent(), secret, DUE, has_targets=True)
+    accepted = intent(accept=["foreign-secret"])
+    assert certificate_rules.judge_replacement(accepted, secret, DUE, has_targets=True).code == DUE.code
 
 
 def test_a_healthy_certificate_of_another_owner_is_replaced_only_if_accepted() -> None:

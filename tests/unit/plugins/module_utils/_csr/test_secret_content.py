@@ -16,9 +16,9 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, private_keys
 
-from tests.support.authority import CLIENT_AUTH
+from tests.support.authority import CLIENT_AUTH, Issued
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -82,6 +82,8 @@ def test_adopted(changed: dict[str, Any]) -> None:
 # (what differs, names in the refusal)
 FOREIGN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"data": {"password": encoded("x"), "user": encoded("x")}}, ("password", "user")),
+    # the certificate of another task, under other keys
+    ({**MARKED, "data": {"tls.crt": None, "tls.key": None, "cert.pem": encoded("x")}}, ("cert.pem",)),
     ({"annotations": {"cert-manager.io/certificate-name": "x"}}, ("cert-manager", "Certificate")),
     ({"annotations": {"cert-manager.io/issuer-name": "x"}}, ("cert-manager",)),
     ({"annotations": {"reconcile.external-secrets.io/data-hash": "x"}}, ("ExternalSecret",)),
@@ -251,7 +253,10 @@ def renewed(obj: dict[str, Any]) -> dict[str, Any]:
     """Return the Secret with a new certificate and a new key of this collection."""
     pair, seen = leaf(), secret_content.read_secret(obj, intent().secret)
     public = private_keys.public_key_sha256(pair.key.public_key())
-    content = replace(CONTENT, certificate_pem=pair.pem, key_pem=key_pem(pair), key_sha256=public)
+    fingerprint = certificate_facts.describe_pem(pair.pem).fingerprint
+    content = replace(
+        CONTENT, certificate_pem=pair.pem, key_pem=key_pem(pair), key_sha256=public, fingerprint=fingerprint
+    )
     return applied(obj, secret_content.patch_content(seen, intent(), content))
 
 
@@ -264,6 +269,73 @@ def test_a_secret_stays_created_or_adopted_at_each_renewal(is_created: bool) -> 
         obj = renewed(obj)
         seen = secret_content.read_secret(obj, intent().secret)
         assert (seen.is_ours, seen.is_created) == (True, is_created)
+
+
+def signed_again(pair: Issued) -> Issued:
+    """Return another certificate for the same key."""
+    return leaf(key=pair.key, serial=7)
+
+
+OLD = leaf()
+#: What is in a Secret with the marks of OLD -> True if this collection wrote it.
+CONTENTS: dict[str, tuple[dict[str, Any], bool]] = {
+    "the same": ({}, True),
+    "another certificate and key": ({"issued": leaf()}, False),
+    "another certificate for the same key": ({"issued": signed_again(OLD)}, False),
+    "another key": ({"data": {"tls.key": encoded(key_pem(leaf()))}}, True),
+    "the same key, and no certificate": ({"data": {"tls.crt": ""}}, True),
+    "another key, and no certificate": (
+        {"data": {"tls.crt": "", "tls.key": encoded(key_pem(leaf()))}},
+        False,
+    ),
+    "the same certificate, and a damaged key": ({"data": {"tls.key": encoded("damaged")}}, True),
+    "a key that cannot be read": ({"data": {"tls.crt": "", "tls.key": "//8="}}, False),
+    "a text": ({"data": {"tls.crt": "", "tls.key": encoded("damaged")}}, True),
+    "nothing": ({"data": {"tls.crt": "", "tls.key": ""}}, True),
+    "a copy with another name": ({"of": intent(secret={"name": "hook-copy"})}, False),
+    "a copy in another namespace": ({"of": intent(namespace="other")}, False),
+}
+
+
+@pytest.mark.parametrize(("changed", "is_ours"), CONTENTS.values(), ids=list(CONTENTS))
+def test_the_marks_count_for_the_content_and_the_name_that_they_were_written_for(
+    changed: dict[str, Any], is_ours: bool
+) -> None:
+    marks = created(OLD)
+    mark = marks["annotations"].pop(markers.CREATED)
+    for key in (markers.CREATED, markers.ADOPTED):
+        annotations = {**marks["annotations"], key: mark}
+        seen = found(**{"issued": OLD, **marks, "annotations": annotations, **changed})
+        assert seen.is_ours == is_ours
+        assert not seen.is_created or (key == markers.CREATED and seen.key_sha256 == found(OLD).key_sha256)
+
+
+def test_the_label_of_another_manager_stays() -> None:
+    obj = secret_object(labels={"app.kubernetes.io/managed-by": "a-person"})
+    after = renewed(obj)
+    seen = secret_content.read_secret(after, intent().secret)
+    assert (seen.is_ours, seen.is_created) == (True, False)
+    left = applied(after, secret_content.patch_without_marks(seen, ""))["metadata"]
+    assert (left["labels"], left["annotations"]) == ({"app.kubernetes.io/managed-by": "a-person"}, {})
+
+
+def test_another_ca_beside_the_certificate_is_content_of_its_owner() -> None:
+    """Such as the CA of the clients of an ingress."""
+    wanted = intent(secret={"ca_key": "ca.crt"})
+    beside: dict[str, Any] = {"data": {"ca.crt": encoded(ca("clients").pem)}}
+    with fails("secret-unusable", "ca.crt", ca("clients").certificate.subject.rfc4514_string()):
+        secret_content.refuse_foreign(found(of=wanted, **beside), wanted)
+    secret_content.refuse_foreign(found(of=wanted, data={"ca.crt": encoded(ca().pem)}), wanted)
+    secret_content.refuse_foreign(found(**beside), intent())  # it is not written
+
+
+@pytest.mark.parametrize("key", ["tls.crt", "tls.key"])
+def test_a_created_secret_stays_created_after_a_part_of_its_content_was_emptied(key: str) -> None:
+    obj = secret_object(OLD, **created(OLD), data={key: ""})
+    before = secret_content.read_secret(obj, intent().secret)
+    assert (before.is_ours, before.is_created) == (True, False)
+    after = secret_content.read_secret(renewed(obj), intent().secret)
+    assert after.is_created
 
 
 def test_a_dry_run_asks_also_if_the_metadata_stays() -> None:
