@@ -18,19 +18,22 @@ from datetime import datetime, timedelta
 
 from .._base.accept import OTHER_CONTENT
 from .._base.owners import accept_option
-from .._x509 import certificate_facts
+from .._x509 import certificate_facts, go_parser
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from . import markers, name_policy
 from .errors import IssueError, SecretError
 from .intent import Intent
-from .secret_content import ExistingSecret
+from .secret_content import ExistingSecret, bare_name
 from .usages import CLIENT_AUTH, is_client_identity, purposes, usage_fault
 
 RENEWAL_DUE = "RenewalDue"
 LONGEST_RENEWAL_MARGIN = timedelta(days=30)
 # Signers backdate certificates (kube-controller-manager by five minutes), and their clocks differ.
 CLOCK_SKEW = timedelta(minutes=5)
+# The tags of subjectAltName (RFC 5280 section 4.2.1.6): those that a request may have, and some others by number.
+_NAMES = (go_parser.EMAIL, go_parser.DNS_NAME, go_parser.URI, go_parser.ADDRESS)
+_OTHER_NAMES = {0: "otherName", 4: "directoryName", 8: "registeredID"}
 # A comma or a plus sign of RFC 4514 text that is not escaped.
 _BETWEEN_PARTS = re.compile(r"(?<!\\)[,+]")
 
@@ -295,6 +298,8 @@ def find_losses(intent: Intent, held: CertificateFacts) -> Iterator[str]:
     yield from (f"the address {name}" for name in held.ip_addresses if name not in request.ip_addresses)
     yield from (f"the URI {name}" for name in held.uris)
     yield from (f"the e-mail address {name}" for name in held.emails)
+    others = [tag for tag, _name in held.alternative_names if tag not in _NAMES]
+    yield from (f"a subjectAltName of the type {_OTHER_NAMES.get(tag & 31, tag & 31)}" for tag in others)
     extended = purposes(held.usages)
     yield from (f"the usage {usage}" for usage in extended if usage not in request.usages)
     if not extended and not is_client_identity(request.usages):
@@ -303,10 +308,9 @@ def find_losses(intent: Intent, held: CertificateFacts) -> Iterator[str]:
         f"the organization {name}" for name in held.organizations if name not in request.organizations
     )
     own = name_policy.service_names(intent.service, intent.namespace) if intent.service else ()
-    # create-cert.sh of external-snapshotter makes system:node:hook.demo.svc; with the semicolon.
-    bare = held.common_name.rpartition(":")[2].rstrip(";")
-    if bare and bare not in (*own, *held.dns_names) and held.common_name != request.common_name:
-        yield f"the common name {held.common_name}"
-    for part in _BETWEEN_PARTS.split(held.subject):
-        if part and not part.startswith(("CN=", "O=")):
-            yield f"the part {part} of the subject"
+    known = {"", *own, *held.dns_names}
+    for kind, _sign, text in (part.partition("=") for part in _BETWEEN_PARTS.split(held.subject) if part):
+        if kind == "CN" and bare_name(text) not in known and text != request.common_name:
+            yield f"the common name {text}"
+        if kind not in ("CN", "O"):
+            yield f"the part {kind}={text} of the subject"

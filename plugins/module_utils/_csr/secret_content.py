@@ -251,16 +251,21 @@ def _foreign_names(certificate: CertificateFacts, intent: Intent) -> list[str]:
     """Return the names in the certificate that do not belong to this task. Without names, compare its subject."""
     names = (*certificate.dns_names, *certificate.ip_addresses)
     if intent.is_client or not names:
-        # create-cert.sh of external-snapshotter makes system:node:hook.demo.svc; with the semicolon.
-        bare = certificate.common_name.rpartition(":")[2].rstrip(";")
         own = () if intent.is_client else name_policy.service_names(intent.service, intent.namespace)
-        is_own = certificate.common_name == intent.request.common_name or bare in own
+        is_own = (
+            certificate.common_name == intent.request.common_name or bare_name(certificate.common_name) in own
+        )
         return [] if is_own else [certificate.subject]
     wanted = (*intent.request.dns_names, *intent.request.ip_addresses)
     refusals = name_policy.forbidden_names(
         names, service=intent.service, namespace=intent.namespace, allow=wanted
     )
     return [refusal.name for refusal in refusals]
+
+
+def bare_name(common_name: str) -> str:
+    """Return the host name in a common name. create-cert.sh of external-snapshotter makes system:node:hook.demo.svc; with a semicolon."""
+    return common_name.removeprefix("system:node:").rstrip("\\;")
 
 
 def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:

@@ -62,6 +62,13 @@ LOSSES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
         with_names(x509.UniformResourceIdentifier("spiffe://example.com/hook")), {}, ["the URI spiffe://example.com/hook"],
     ),
     "an e-mail address": (with_names(x509.RFC822Name("hook@example.com")), {}, ["the e-mail address hook@example.com"]),
+    "a name of another type": (
+        with_names(x509.OtherName(x509.ObjectIdentifier("1.3.6.1.5.5.7.8.7"), b"\x16\x04hook")), {},
+        ["a subjectAltName of the type otherName"],
+    ),
+    "a registered ID": (
+        with_names(x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))), {}, ["a subjectAltName of the type registeredID"],
+    ),
     "an organization": (with_subject(NameOID.ORGANIZATION_NAME, "payments"), {}, ["the organization payments"]),
     "the organization that the task asks for": (with_subject(NameOID.ORGANIZATION_NAME, "system:nodes"), {}, []),
     "another part of the subject": (
@@ -88,6 +95,8 @@ LOSSES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
         [],
     ),
     "a common name of its own": (leaf(common_name="payments", **EXPIRED), {}, ["the common name payments"]),
+    "two common names": (with_subject(NameOID.COMMON_NAME, "payments"), {}, ["the common name payments"]),
+    "a user of the same name": (leaf(common_name="system:hook", **EXPIRED), {}, ["the common name system:hook"]),
     "the common name of create-cert.sh": (leaf(common_name="system:node:hook.apps.svc;", **EXPIRED), {}, []),
 }  # fmt: skip
 
