@@ -15,8 +15,8 @@ options:
     description:
       - What the task may do to the objects of other owners, and the hazards that the user accepts. The task fails before the first write
         for another owner, with the marks that show the owner and with a remedy. Every module has the same words.
-      - The words for managers are V(cert-manager), V(external-secrets), V(openshift-service-ca), V(openshift), V(rke2), V(eks), V(kops),
-        V(kubeone), V(addon-manager), V(olm), V(olm-v1), V(argocd), V(flux), V(helm), V(kubespray), V(kubectl) and V(unmarked). The page
+      - The words for managers are V(cert-manager), V(external-secrets), V(mirror), V(openshift-service-ca), V(openshift), V(rke2), V(eks),
+        V(kops), V(kubeone), V(addon-manager), V(olm), V(olm-v1), V(argocd), V(flux), V(helm), V(kubespray), V(kubectl) and V(unmarked). The page
         U(https://certflow.github.io/certflow.kubernetes/docsite/reference_other_managers.html) describes them. V(operator) stands for an
         object with an ownerReference. C(manager:NAME) stands for a field manager without a word, such as C(manager:istiod).
       - V(kubectl) stands for an object of a snapshot controller that has only kubectl's mark. This mark does not show the owner, because

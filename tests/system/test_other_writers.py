@@ -156,6 +156,12 @@ SECRETS = (
         ("label reconcile.external-secrets.io/managed: true", "change its ExternalSecret"),
     ),
     WriterRow(
+        "a program that copies Secrets",
+        OtherClient("kubernetes-reflector"),
+        {"annotations": {"reflector.v1.k8s.emberstack.com/reflects": "pki/hook"}},
+        ("annotation reflector.v1.k8s.emberstack.com/reflects: pki/hook", "change the Secret that it copies"),
+    ),
+    WriterRow(
         "OpenShift's service CA",
         OtherClient("service-ca-operator"),
         {

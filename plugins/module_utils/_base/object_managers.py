@@ -154,6 +154,21 @@ MANAGERS = (
         for_secrets="change its ExternalSecret",
     ),
     Manager(
+        # It writes the copy again when the source changes, so pods get a certificate whose CA was removed.
+        "a program that copies Secrets",
+        "mirror",
+        (
+            ("annotation", "reflector.v1.k8s.emberstack.com/reflects"),
+            ("annotation", "replicator.v1.mittwald.de/replicate-from"),
+            ("annotation", "replicator.v1.mittwald.de/replicated-at"),
+            ("label", "generate.kyverno.io/policy-name"),
+            ("label", "hnc.x-k8s.io/inherited-from"),
+        ),
+        source="https://github.com/emberstack/kubernetes-reflector; https://github.com/mittwald/kubernetes-replicator; "
+        "https://kyverno.io/docs/policy-types/cluster-policy/generate/; https://github.com/kubernetes-retired/hierarchical-namespaces",
+        for_secrets="change the Secret that it copies",
+    ),
+    Manager(
         "OpenShift's service CA",
         "openshift-service-ca",
         (

@@ -67,6 +67,7 @@ ANNOTATIONS = (
 )
 LABEL_MARKS = (
     "reconcile.external-secrets.io/managed=true",
+    "hnc.x-k8s.io/inherited-from=a",
     "app.kubernetes.io/name=rke2-snapshot-controller",
     "k8s-addon=snapshot-controller.addons.k8s.io",
     "addon.kops.k8s.io/name=a",
