@@ -42,6 +42,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.proof_
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
     BAD_STATES,
     FAILED,
+    REFUSED,
     Repair,
     RepairOptions,
     RepairWrite,
@@ -481,3 +482,14 @@ def test_all_writes_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     run_engine(["a", "b", "c"], None, monkeypatch)
     assert len(seen) == 3
     assert len(set(seen)) == 1
+
+
+def test_the_result_of_a_repair_has_every_field() -> None:
+    entry = replace(
+        repair("f", "a", kinds.ADD_CA), state=REFUSED, code="unseen", reason="r", remedy="m", evidence=("e",)
+    )
+    result = entry.as_result()
+    assert {name: result[name] for name in ("finding", "check", "kind", "state", "code", "proof")} == {
+        "finding": entry.finding, "check": "ca-mismatch", "kind": kinds.ADD_CA, "state": REFUSED, "code": "unseen", "proof": "",
+    }  # fmt: skip
+    assert (result["reason"], result["remedy"], result["evidence"]) == ("r", "m", ["e"])

@@ -530,6 +530,14 @@ def test_workloads_by_their_names_and_images(name: str, image: str, registry: st
     assert bool(found) is is_own
 
 
+def test_each_container_of_an_own_workload_has_an_own_image() -> None:
+    for name, is_own in ((UPSTREAMS, True), ("hook", False)):
+        workload = copy.deepcopy(objects.workload("hooks", name, IMAGE))
+        acme = {"name": "b", "image": "acme/snapshot-validation-webhook:v8.1.0"}
+        workload["spec"]["template"]["spec"]["containers"].append(acme)
+        assert bool(pod_specs.own_program(workload)) is is_own, name
+
+
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "ReplicaSet"])
 def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
     """The step refuses it even if an older or edited plan names it."""

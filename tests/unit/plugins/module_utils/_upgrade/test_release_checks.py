@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
@@ -251,6 +252,13 @@ def test_the_judgement_of_the_rollout(seen: DeploymentPods, words: str) -> None:
     if found:
         assert (found.verdict, found.is_lasting) == (FAILED, False)
         assert re.search(words, found.summary), found.summary
+
+
+@pytest.mark.parametrize("message", release_checks.RULES)
+def test_an_object_has_the_fields_of_the_rule_that_it_violates(message: str) -> None:
+    body = json.dumps(release_checks.RULES[message]("default"))
+    fields = set(re.findall(r"\b[a-z]+(?:[A-Z]\w+)+", message))
+    assert fields and [name for name in fields if f'"{name}":' not in body] == []
 
 
 def answers(**other: str) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import 
     outcome_of_result,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
 
 pytestmark = pytest.mark.quick
 
@@ -114,3 +115,15 @@ def test_the_steps_of_a_report() -> None:
         "steps": [{"id": "crds", "hop": "8.7.0", "changed": False}]
     }
     assert outcome_of_result.details({}) == {}
+
+
+@pytest.mark.parametrize("name", fleet_operations.PLAYBOOK_OF)
+def test_every_field_of_an_outcome_is_in_the_schema(name: str) -> None:
+    described = fleet_operations.of_name(name).describe(OperationRun({}, True, False))
+    assert set(described) <= {field.name for field in report_schema.CLUSTER}
+
+
+def test_a_certificate_is_one_step_if_it_changed() -> None:
+    describe = fleet_operations.of_name("webhook_certificate").describe
+    assert describe(OperationRun(ISSUED, True, False))["steps"] == [{"id": "certificate", "changed": True}]
+    assert describe(OperationRun(ISSUED, False, False))["steps"] == []

@@ -247,3 +247,9 @@ def test_hidden_characters_are_shown() -> None:
 
 def test_a_large_fleet_fits() -> None:
     assert len(html.render(reports.fleet(100, 40)).encode()) < 2_000_000
+
+
+def test_the_columns_of_numbers_are_sorted_as_numbers(page: Page) -> None:
+    headers = [header for header in page.named("th") if header.get("data-key")]
+    keys = {header["data-key"] for header in headers if header.get("data-type") == "number"}
+    assert keys == {"error", "warning", "info", "unknown", "accepted", "matches"}

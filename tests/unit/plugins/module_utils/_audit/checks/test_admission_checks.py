@@ -107,6 +107,11 @@ REQUESTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (on("pods/binding", "UPDATE"), ()),
     (on("pods/exec", "CONNECT"), ()),
     (on("*/*", "CONNECT"), ()),
+    (on("nodes/status", "UPDATE", **has("beta.kubernetes.io/arch", "amd64")), ("nodes/status", E)),
+    (on("pods", "DELETE", **has("tier", "control-plane")), ("pods in kube-system", E)),
+    (on("services", "UPDATE", **has("provider", "kubernetes")), ("services in kube-system", E)),
+    (on("services", "UPDATE", **has("component", "apiserver")), ("services in kube-system", E)),
+    (on("services", "UPDATE", **has("k8s-app", "kube-dns")), ("services in kube-system", E)),
     (on("pods", "CREATE", **has("kubernetes.io/os", "linux")), ()),
     (on("pods/binding", "CREATE", **has("k8s-app")), ()),
     (on("pods/status", "UPDATE", namespaceSelector=NOT_SYSTEM), ()),
@@ -150,6 +155,36 @@ def test_every_request_of_the_table_is_one_row() -> None:
     assert all(
         row.labelled in control_plane_requests.WELL_KNOWN_LABELS for row in control_plane_requests.REQUESTS
     )
+
+
+#: The resources of the requests by their API group, as kubectl api-resources prints them.
+RESOURCES = {
+    "": "configmaps endpoints events namespaces nodes persistentvolumes pods secrets serviceaccounts services",
+    "apiextensions.k8s.io": "customresourcedefinitions",
+    "apiregistration.k8s.io": "apiservices",
+    "apps": "controllerrevisions daemonsets deployments replicasets",
+    "authentication.k8s.io": "selfsubjectreviews tokenreviews",
+    "authorization.k8s.io": "localsubjectaccessreviews selfsubjectaccessreviews selfsubjectrulesreviews subjectaccessreviews",
+    "certificates.k8s.io": "certificatesigningrequests",
+    "coordination.k8s.io": "leases",
+    "discovery.k8s.io": "endpointslices",
+    "events.k8s.io": "events",
+    "flowcontrol.apiserver.k8s.io": "flowschemas prioritylevelconfigurations",
+    "rbac.authorization.k8s.io": "clusterrolebindings clusterroles rolebindings roles",
+    "scheduling.k8s.io": "priorityclasses",
+    "storage.k8s.io": "csinodes volumeattachments",
+}
+SUBRESOURCES = set("approval binding eviction finalize scale status token".split())
+
+
+def test_every_request_of_the_table_is_of_a_resource_of_kubernetes() -> None:
+    rows = control_plane_requests.REQUESTS
+    resources: dict[str, set[str]] = {row.group: set() for row in rows}
+    for row in rows:
+        resources[row.group].add(row.resource.partition("/")[0])
+    assert {group: " ".join(sorted(names)) for group, names in resources.items()} == RESOURCES
+    assert {row.resource.partition("/")[2] for row in rows} == {"", *SUBRESOURCES}
+    assert {word for row in rows for word in row.operations.split()} == {"CREATE", "UPDATE", "DELETE"}
 
 
 CONDITIONAL: dict[str, Any] = {"matchConditions": [{"name": "not-kube"}]}

@@ -127,6 +127,7 @@ def test_controllers_of_all_kinds_and_namespaces() -> None:
         ("DaemonSet csi/driver", ("--enable-volume-group-snapshots",))
     ]
     assert here.running(CONTROLLER)[0].arguments == ("--v=5", "--leader-election=true")
+    assert [workload.available for workload in here.workloads] == [2, 2, 2]
 
 
 def test_a_digest_and_a_label_tell_the_release() -> None:

@@ -238,6 +238,25 @@ def test_the_present_failure_policy_is_kept() -> None:
         assert "failure-policy" not in ids(plan)
 
 
+def test_a_detached_deployment_has_its_reason() -> None:
+    """The reasons are pods that do not drain, another port, and another selector, which counts first."""
+    webhook = ours("7.0.2")
+    selector = {"app": "snapshot-validation"}
+    starts = {
+        "pods": changed(webhook, VALIDATION, drains=False),
+        "port": changed(webhook, VALIDATION, drains=False, port=1234),
+        "selector": changed(webhook, VALIDATION, selector=selector),
+        "selector and port": changed(webhook, VALIDATION, port=1234, selector=selector),
+    }
+    reasons = {}
+    for name, start in starts.items():
+        (hop,) = planned(start, "8.1.1").hops
+        (reasons[name],) = (step.reason for step in hop.steps if step.id == "webhook-detach")
+    assert len(set(reasons.values())) == 3
+    assert "1234" not in reasons["port"] and "port" in reasons["port"]
+    assert "selector" in reasons["selector"] and reasons["selector"] == reasons["selector and port"]
+
+
 SNAPSHOT_NAME, GROUP_NAME = (f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
 # failurePolicy of both configurations, the options, the result, and the policies that change after the verification.
 POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[str]]] = [
@@ -353,6 +372,8 @@ def test_a_refused_plan_keeps_its_hops() -> None:
     assert "kubespray" in refused.refused[0].remedy
     assert any("Deployment kube-system/snapshot-controller" in text for text in refused.refused[0].evidence)
     values = plan_report.plan(refused)
+    fields = {"id", "title", "handling", "answer", "evidence", "remedy", "source"}
+    assert [set(hazard) for hazard in values["hazards"]] == [fields] * len(refused.hazards)
     assert (len(values["hops"]), [one["id"] for one in values["plan"]]) == (1, ids(refused))
 
 
