@@ -124,7 +124,7 @@ def _by_k8s_csr_info(made: Lab, hosts: HostSet) -> str:
 def _stuck(cluster: Cluster) -> Iterator[str]:
     """Yield the names of approved requests without a certificate."""
     for csr in cluster.api("GET", "/apis/certificates.k8s.io/v1/certificatesigningrequests")["items"]:
-        conditions = {one["type"] for one in csr["status"].get("conditions", ())}
+        conditions = {condition["type"] for condition in csr["status"].get("conditions", ())}
         if "Approved" in conditions and not csr["status"].get("certificate"):
             yield str(csr["metadata"]["name"])
 

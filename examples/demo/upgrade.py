@@ -325,7 +325,7 @@ def _versions(cluster: Cluster) -> list[str]:
     """Return the resourceVersions that a write would change."""
     kinds = "crds,clusterroles,clusterrolebindings,roles,rolebindings,services,secrets,validatingwebhookconfigurations"
     found = json.loads(lab.kubectl(cluster, "get", kinds, "-A", "-ojson"))["items"]
-    return [f"{one['kind']} {one['metadata']['name']} {one['metadata']['resourceVersion']}" for one in found]
+    return [f"{obj['kind']} {obj['metadata']['name']} {obj['metadata']['resourceVersion']}" for obj in found]
 
 
 Step = tuple[str, "Callable[[UpgradeDemo], str]"]

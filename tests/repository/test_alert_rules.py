@@ -38,7 +38,7 @@ REPORT = "certflow_report_timestamp_seconds"
 HOOKS = 'cluster="a",kind="ValidatingWebhookConfiguration",namespace="",name="hooks",webhook="a.example.com"'
 BREAKS = f"certflow_breaks_timestamp_seconds{{{HOOKS}}}"
 ERROR, WARNING = (
-    f'certflow_finding_info{{check="x",severity="{one}",{HOOKS}}}' for one in ("error", "warning")
+    f'certflow_finding_info{{check="x",severity="{word}",{HOOKS}}}' for word in ("error", "warning")
 )
 SOON, VERY_SOON = {"CertflowBreaksSoon"}, {"CertflowBreaksSoon", "CertflowBreaksVerySoon"}
 # Series with their values, then for days the alerts that fire on them.

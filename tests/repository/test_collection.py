@@ -184,10 +184,12 @@ def test_no_loop_of_includes_has_a_label(name: str) -> None:
     If the labels of two hosts differ at first and are equal later, one host runs its tasks in another order.
     """
     loops = [
-        one for one in tasks_in(yaml.safe_load((REPOSITORY / name).read_text())) if "loop_control" in one
+        task for task in tasks_in(yaml.safe_load((REPOSITORY / name).read_text())) if "loop_control" in task
     ]
     includes = ("ansible.builtin.include_tasks", "ansible.builtin.include_role")
-    assert [one["name"] for one in loops if set(one) & set(includes) and "label" in one["loop_control"]] == []
+    assert [
+        loop["name"] for loop in loops if set(loop) & set(includes) and "label" in loop["loop_control"]
+    ] == []
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -69,16 +69,24 @@ def test_each_text_of_a_report_is_legible(mode: str) -> None:
     colours = variables(light if mode == "light" else dark)
     texts = set(variables(light)) - {*BACKGROUNDS, *NO_TEXT}
     pairs = product(sorted(texts), BACKGROUNDS)
-    ratios = {(text, back): contrast(colours[text], colours[back]) for text, back in pairs}
+    ratios = {(text, backdrop): contrast(colours[text], colours[backdrop]) for text, backdrop in pairs}
     assert {pair: ratio for pair, ratio in ratios.items() if ratio < ENOUGH} == {}
 
 
 def test_each_text_of_the_dark_site_is_legible() -> None:
     """A rule without a background can apply on each background of a page. Colours of code apply on that of code blocks."""
-    backgrounds = {back for _selectors, _text, back in site_rules() if back and back != "#fff"}
+    backgrounds = {
+        backdrop for _selectors, _text, backdrop in site_rules() if backdrop and backdrop != "#fff"
+    }
     unreadable = {}
-    for selectors, text, back in site_rules():
-        on = [back] if back else [CODE] if selectors.startswith(".highlight .") else sorted(backgrounds)
+    for selectors, text, backdrop in site_rules():
+        on = (
+            [backdrop]
+            if backdrop
+            else [CODE]
+            if selectors.startswith(".highlight .")
+            else sorted(backgrounds)
+        )
         for background in on:
             if background != "#fff" and contrast(text or TEXT, background) < ENOUGH:
                 unreadable[selectors, background] = contrast(text or TEXT, background)

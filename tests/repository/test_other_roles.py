@@ -48,7 +48,7 @@ def _names(task: dict[str, object]) -> set[str]:
     found = {str(task["register"])} if "register" in task else set()
     facts = task.get("ansible.builtin.set_fact")
     found |= set(facts) if isinstance(facts, dict) else set()
-    inner = [one for key in ("block", "rescue", "always") for one in task.get(key) or ()]  # type: ignore[attr-defined]
+    inner = [entry for key in ("block", "rescue", "always") for entry in task.get(key) or ()]  # type: ignore[attr-defined]
     return found.union(*map(_names, inner))
 
 
@@ -61,10 +61,10 @@ def test_no_variable_of_the_role_has_a_name_of_kubespray() -> None:
     assert (_options() | _assigned() | _private()) & KUBESPRAY == set()
 
 
-def _distance(one: str, other: str) -> int:
+def _distance(word: str, other: str) -> int:
     """Return the number of letters to insert, delete or replace between two names (Levenshtein)."""
     row = list(range(len(other) + 1))
-    for number, letter in enumerate(one, 1):
+    for number, letter in enumerate(word, 1):
         above, row[0] = row[0], number
         for place, second in enumerate(other, 1):
             above, row[place] = (
@@ -77,7 +77,10 @@ def _distance(one: str, other: str) -> int:
 def test_no_variable_of_kubespray_looks_like_a_variable_of_the_role() -> None:
     """Users may confuse two names that differ by two letters or fewer."""
     close = {
-        (one, known) for one in KUBESPRAY - _options() for known in _options() if _distance(one, known) <= 2
+        (option, known)
+        for option in KUBESPRAY - _options()
+        for known in _options()
+        if _distance(option, known) <= 2
     }
     assert close == set()
     assert _distance("snapshot_controller_undo", "snapshot_controler_undo") == 1

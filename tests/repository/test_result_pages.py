@@ -156,12 +156,14 @@ def test_every_chain_was_run_on_each_of_its_clusters() -> None:
 
 
 def test_every_damage_was_repaired() -> None:
-    assert list(upgrades_page.PAGE.read(upgrades_page.REPAIRED)) == [one.name for one in repairs.DAMAGES]
+    assert list(upgrades_page.PAGE.read(upgrades_page.REPAIRED)) == [
+        damage.name for damage in repairs.DAMAGES
+    ]
 
 
 def test_every_fault_was_injected() -> None:
     rows = upgrades_page.PAGE.read(upgrades_page.MET)
-    assert list(rows) == [one.name for one in faults.FAULTS]
+    assert list(rows) == [fault.name for fault in faults.FAULTS]
     for fault in faults.FAULTS:
         assert rows[fault.name]["That run"] in fault.ends
         assert fault.may_refuse or rows[fault.name]["... refused"] == "0"

@@ -40,11 +40,11 @@ def releases_in(source: str) -> Iterator[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and RELEASE.fullmatch(node.value):
             yield f"line {node.lineno}: {node.value!r}"
         if isinstance(node, ast.Tuple) and len(node.elts) == len(NO_VERSION):
-            numbers = tuple(one.value for one in node.elts if isinstance(one, ast.Constant))
+            numbers = tuple(element.value for element in node.elts if isinstance(element, ast.Constant))
             if (
                 len(numbers) == len(NO_VERSION)
                 and numbers != NO_VERSION
-                and {type(one) for one in numbers} == {int}
+                and {type(number) for number in numbers} == {int}
             ):
                 yield f"line {node.lineno}: {numbers}"
 

@@ -158,9 +158,11 @@ def installed(cluster: Cluster) -> Iterator[None]:
         print(cluster.log("cainjector").read_text()[-4000:])  # pytest shows it with a failure
         for path in reversed(made):
             cluster.api("DELETE", path)
-        names = {one["metadata"]["name"] for one in definitions()}
+        names = {definition["metadata"]["name"] for definition in definitions()}
         wait_for(
-            lambda: not names & {one["metadata"]["name"] for one in cluster.api("GET", DEFINITIONS)["items"]}
+            lambda: (
+                not names & {item["metadata"]["name"] for item in cluster.api("GET", DEFINITIONS)["items"]}
+            )
         )
 
 

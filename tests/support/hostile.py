@@ -66,12 +66,12 @@ def audit(text: str) -> Report:
 @functools.cache
 def _audit() -> Report:
     """Return the report with the mark in these fields."""
-    one = finding(
+    audit_finding = finding(
         "expiring", name=_MARK, kind=_MARK, namespace=_MARK, webhook=_MARK, uid=_MARK, cause=_MARK, evidence=[_MARK],
         manager=_MARK, fingerprint=_MARK, breaks_at="2026-12-01T00:00:00Z",
     )  # fmt: skip
     unknown = unread(_MARK, permissions=[_MARK], name=_MARK, cause=_MARK, evidence=[_MARK])
-    accepted = {**one, "fingerprint": "2", "excepted": {"reason": _MARK, "until": None}}
+    accepted = {**audit_finding, "fingerprint": "2", "excepted": {"reason": _MARK, "until": None}}
     exception = {"check": _MARK, "clusters": [_MARK], "objects": [_MARK], "reason": _MARK, "until": None,
                  "state": "unused", "findings": 0}  # fmt: skip
     checks = {_MARK: dict.fromkeys(("title", "category", "severity", "effect", "remedy", "url"), _MARK)}
@@ -82,12 +82,12 @@ def _audit() -> Report:
         "limits": LIMITS,
     }
     here = result(
-        *({**row, "check": _MARK} for row in (one, unknown, accepted)),
+        *({**row, "check": _MARK} for row in (audit_finding, unknown, accepted)),
         uid=_MARK,
         counters={_MARK: 1},
         **values,
     )
-    gone = {**one, "check": _MARK, "fingerprint": "3"}
+    gone = {**audit_finding, "check": _MARK, "fingerprint": "3"}
     lost = failed("unreachable", cause=_MARK, evidence=[_MARK], remedy=_MARK)
     made = compare.compare(
         report({_MARK: here, f"2-{_MARK}": lost}), report({_MARK: result(gone, uid=_MARK)})

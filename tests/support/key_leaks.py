@@ -35,8 +35,8 @@ def leaks(text: str, pem: str) -> list[str]:
     runs: list[str] = []
     for number in secret_numbers(pem):
         once = [base64.b64encode(number[skip:]).rstrip(b"=")[:-1] for skip in range(3)]
-        twice = [base64.b64encode(one[skip:]).rstrip(b"=")[:-1] for one in once for skip in range(3)]
-        hexadecimal = (number.hex(), number.hex().upper(), *(one.hex() for one in once))
-        for form in (*(one.decode() for one in (*once, *twice)), *hexadecimal):
+        twice = [base64.b64encode(entry[skip:]).rstrip(b"=")[:-1] for entry in once for skip in range(3)]
+        hexadecimal = (number.hex(), number.hex().upper(), *(entry.hex() for entry in once))
+        for form in (*(entry.decode() for entry in (*once, *twice)), *hexadecimal):
             runs += [form[start : start + 16] for start in range(len(form) - 15)]
     return [run for run in runs if run in seen]

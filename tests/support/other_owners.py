@@ -74,7 +74,7 @@ def path(obj: Object) -> str:
 def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
     """Return the UIDs of the objects that exist."""
     found = {}
-    for one in objects:
+    for obj in objects:
         with contextlib.suppress(clusters.AdminApiError):
-            found[path(one)] = cluster.api("GET", path(one))["metadata"]["uid"]
+            found[path(obj)] = cluster.api("GET", path(obj))["metadata"]["uid"]
     return found

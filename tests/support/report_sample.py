@@ -224,7 +224,7 @@ def audit() -> Report:
             kubernetes_version=version,
             checks=check_table.as_results(check_table.BY_ID),
             counts={"pass": 8},
-            exceptions=[_used(one, name) for one in EXCEPTIONS],
+            exceptions=[_used(exception, name) for exception in EXCEPTIONS],
         )
         for name, version in VERSIONS.items()
     }
@@ -258,10 +258,10 @@ def compared() -> Report:
         "ca-mismatch": ("new", None),
     }
     for cluster in report["clusters"]:
-        for one in cluster["findings"]:
-            state, since = states.get(one["check"], ("", None))
-            if one["status"] == "fail" and state:
-                one |= {"state": state, "first_seen": since or "2026-11-26T12:00:00Z"}
+        for finding in cluster["findings"]:
+            state, since = states.get(finding["check"], ("", None))
+            if finding["status"] == "fail" and state:
+                finding |= {"state": state, "first_seen": since or "2026-11-26T12:00:00Z"}
     gone = _fault(
         "no-endpoints",
         "kubevirt-operator-webhook",

@@ -69,7 +69,7 @@ def unread(*checks: str, **values: Any) -> dict[str, Any]:
 
 def result(*findings: Mapping[str, Any], uid: str = "uid-1", **values: Any) -> dict[str, Any]:
     """Return a result of audit_info."""
-    times = [one["breaks_at"] for one in findings if one["breaks_at"]]
+    times = [audit_finding["breaks_at"] for audit_finding in findings if audit_finding["breaks_at"]]
     return {
         "changed": False,
         "audited_at": AUDITED,
@@ -78,7 +78,9 @@ def result(*findings: Mapping[str, Any], uid: str = "uid-1", **values: Any) -> d
         "findings": list(findings),
         "checks": {
             row: {**value, "counts": {}}
-            for row, value in check_table.as_results(one["check"] for one in findings).items()
+            for row, value in check_table.as_results(
+                audit_finding["check"] for audit_finding in findings
+            ).items()
         },
         "counts": {"error": 0, "warning": 0, "info": 0, "excepted": 0, "unknown": 0, "pass": 7, "skip": 2},
         "breaks_at": min(times) if times else None,
@@ -113,9 +115,9 @@ def fleet(clusters: int, findings: int, made_at: datetime = NOW) -> Report:
         {
             f"cluster-{number:04}": result(
                 *(
-                    finding(checks[one % len(checks)], name=f"hooks-{one}", uid=f"u-{number}-{one}",
-                            breaks_at="2026-12-01T00:00:00Z" if one % 3 else None)
-                    for one in range(findings)
+                    finding(checks[audit_finding % len(checks)], name=f"hooks-{audit_finding}", uid=f"u-{number}-{audit_finding}",
+                            breaks_at="2026-12-01T00:00:00Z" if audit_finding % 3 else None)
+                    for audit_finding in range(findings)
                 ),
                 uid=f"uid-{number}",
             )

@@ -198,7 +198,7 @@ def _comparable(obj: Object) -> Object:
 
 def remove(cluster: Cluster) -> None:
     """Delete everything of external-snapshotter, including users' objects."""
-    for name in sorted(objects(cluster), key=lambda one: one.startswith(_DEFINITIONS)):
+    for name in sorted(objects(cluster), key=lambda entry: entry.startswith(_DEFINITIONS)):
         collection, _space, place = name.partition(" ")
         namespace, _slash, own = place.partition("/")
         root, _slash, plural = collection.rpartition("/")
@@ -213,10 +213,10 @@ def _left(cluster: Cluster) -> dict[str, Object]:
     for obj in (obj for name, obj in left.items() if name.startswith(_DEFINITIONS)):
         lab.remind(cluster, f"crd/{obj['metadata']['name']}")
         group, plural = obj["spec"]["group"], obj["spec"]["names"]["plural"]
-        version = next(one["name"] for one in obj["spec"]["versions"] if one["storage"])
+        version = next(version["name"] for version in obj["spec"]["versions"] if version["storage"])
         with contextlib.suppress(AdminApiError):  # deleted meanwhile
-            for one in cluster.api("GET", f"/apis/{group}/{version}/{plural}")["items"]:
-                place, name = one["metadata"].get("namespace"), one["metadata"]["name"]
+            for item in cluster.api("GET", f"/apis/{group}/{version}/{plural}")["items"]:
+                place, name = item["metadata"].get("namespace"), item["metadata"]["name"]
                 spaced = f"namespaces/{place}/{plural}" if place else plural
                 patch = {"metadata": {"finalizers": None}}
                 path = f"/apis/{group}/{version}/{spaced}/{name}"

@@ -110,7 +110,7 @@ class SnapshotLoad:
         number = tuple(int(part) for part in release.split("."))
         self._cluster = cluster
         self._next = itertools.count()
-        self._invalid = [one for one in INVALID if one.since <= number < one.until]
+        self._invalid = [entry for entry in INVALID if entry.since <= number < entry.until]
         self._loads = (
             Load(lambda: self._ask(VALID, valid=True), PER_SECOND),
             Load(lambda: self._ask(self._invalid, valid=False), PER_SECOND),
@@ -130,19 +130,25 @@ class SnapshotLoad:
 
     def wrong(self) -> list[LoadAnswer]:
         """Return valid creates that were not accepted, and creates without a decision, except late ones."""
-        return [one for one in self.answers if ((one.valid and one.said) or one.failed) and not one.late]
+        return [
+            answer
+            for answer in self.answers
+            if ((answer.valid and answer.said) or answer.failed) and not answer.late
+        ]
 
     def accepted(self, since: float = 0.0) -> list[LoadAnswer]:
         """Return invalid creates that were accepted, of those that were sent after a time (time.time)."""
-        return [one for one in self.answers if not one.valid and not one.said and one.at >= since]
+        return [
+            answer for answer in self.answers if not answer.valid and not answer.said and answer.at >= since
+        ]
 
     def table(self, moments: Sequence[tuple[float, str]]) -> str:
         """Return the numbers by phase. moments: begin and name of each phase, in order."""
         lines = [f"{'phase':60} {'valid':>6} {'refused':>8} {'invalid':>8} {'accepted':>9} {'failed':>7}"]
         names = ["before", *(name for _at, name in moments)]
-        phases = [self._phase(one, [at for at, _name in moments]) for one in self.answers]
+        phases = [self._phase(answer, [at for at, _name in moments]) for answer in self.answers]
         for index, name in enumerate(names):
-            own = [one for one, phase in zip(self.answers, phases, strict=True) if phase == index]
+            own = [answer for answer, phase in zip(self.answers, phases, strict=True) if phase == index]
             if own:
                 lines.append(f"{name[:60]:60} {_numbers(own)}")
         return "\n".join([*lines, f"{'all':60} {_numbers(self.answers)}", *self._accepted_by_kind()])
@@ -151,11 +157,11 @@ class SnapshotLoad:
         return bisect_right(begins, answer.at)
 
     def _accepted_by_kind(self) -> Iterator[str]:
-        for what, number in sorted(Counter(one.what for one in self.accepted()).items()):
+        for what, number in sorted(Counter(answer.what for answer in self.accepted()).items()):
             yield f"  accepted: {what}: {number}"
-        late = [one for one in self.answers if one.late]
+        late = [answer for answer in self.answers if answer.late]
         if late:
-            yield f"  late, with {max(one.load for one in late):.0f} programs waiting for each core: {len(late)}"
+            yield f"  late, with {max(entry.load for entry in late):.0f} programs waiting for each core: {len(late)}"
 
     def _ask(self, requests: Sequence[LoadRequest], *, valid: bool) -> None:
         number = next(self._next)
@@ -173,13 +179,13 @@ class SnapshotLoad:
 
 
 def _numbers(answers: Sequence[LoadAnswer]) -> str:
-    valid = [one for one in answers if one.valid]
-    invalid = [one for one in answers if not one.valid]
+    valid = [answer for answer in answers if answer.valid]
+    invalid = [answer for answer in answers if not answer.valid]
     counts = (
         (len(valid), 6),
-        (sum(bool(one.said) for one in valid), 8),
+        (sum(bool(entry.said) for entry in valid), 8),
         (len(invalid), 8),
-        (sum(not one.said for one in invalid), 9),
-        (sum(one.failed for one in answers), 7),
+        (sum(not entry.said for entry in invalid), 9),
+        (sum(answer.failed for answer in answers), 7),
     )
     return " ".join(f"{number:>{width}}" for number, width in counts)

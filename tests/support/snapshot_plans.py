@@ -71,7 +71,7 @@ def install(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
     texts = [re.sub(r"(sig-storage/[-a-z]+):v[\d.]+", rf"\1:v{release}", path.read_text()) for path in files]
     text = "\n---\n".join(texts).replace("${CA_BUNDLE}", "Cg==")
     documents = [
-        one for one in yaml.safe_load_all(text) if one and "groupsnapshot" not in one["metadata"]["name"]
+        obj for obj in yaml.safe_load_all(text) if obj and "groupsnapshot" not in obj["metadata"]["name"]
     ]
     kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
 

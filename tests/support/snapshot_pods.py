@@ -95,11 +95,11 @@ class Pods:
 
     def _answer(self) -> None:
         """Report the missing class of each VolumeSnapshot."""
-        for one in self._cluster.api("GET", SNAPSHOTS)["items"]:
-            if not one.get("status", {}).get("error"):
-                name = one["spec"]["volumeSnapshotClassName"]
+        for item in self._cluster.api("GET", SNAPSHOTS)["items"]:
+            if not item.get("status", {}).get("error"):
+                name = item["spec"]["volumeSnapshotClassName"]
                 error = {"message": f'class "{name}" not found', "time": READY["lastTransitionTime"]}
-                path = f"{SNAPSHOTS}/{one['metadata']['name']}/status"
+                path = f"{SNAPSHOTS}/{item['metadata']['name']}/status"
                 self._cluster.api("PATCH", path, {"status": {"error": error, "readyToUse": False}}, MERGE)
 
 
@@ -136,4 +136,4 @@ def _release(pod: dict[str, Any]) -> str:
 
 def _is_ready(pod: dict[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -102,12 +102,14 @@ class SnapshotRig(ClusterRig):
         def act(client: Client, given: Mapping[str, Any], check_mode: bool) -> Result:
             context = replace(self._context(client, given, check_mode=check_mode), consent=consent)
             outcomes = actions.carry_out(context, parse_action(action, parameters))
-            changed = [one for one in outcomes if one.is_changed]
+            changed = [outcome for outcome in outcomes if outcome.is_changed]
             return Result(
                 bool(changed),
-                {"objects": [actions.report(one) for one in outcomes]},
+                {"objects": [actions.report(outcome) for outcome in outcomes]},
                 diff=actions.diff(changed) if changed else None,
-                warnings=tuple(one.note for one in outcomes if one.note and not one.is_changed),
+                warnings=tuple(
+                    outcome.note for outcome in outcomes if outcome.note and not outcome.is_changed
+                ),
             )
 
         operation = replace(snapshot_controller.OPERATION, run=act)
@@ -163,6 +165,6 @@ class SnapshotRig(ClusterRig):
         return self.cluster.api("GET", f"{CRDS}/{name}")
 
 
-def difference(one: dict[str, Any], other: dict[str, Any]) -> list[FieldChange]:
+def difference(before: dict[str, Any], other: dict[str, Any]) -> list[FieldChange]:
     """Return the fields in which two objects differ, except certificates."""
-    return [change for change in changes(one, other) if not change.path.endswith("caBundle")]
+    return [change for change in changes(before, other) if not change.path.endswith("caBundle")]

@@ -69,13 +69,17 @@ def test_a_healthy_webhook_has_no_finding_above_info(rig: AuditRig, audit: dict[
     name = f"healthy-{rig.name}"
     assert failed(audit, name) == []
     assert checks(audit, name, with_info=True) == []
-    passed = [one for one in audit["findings"] if one["object"]["name"] == name and one["status"] == "pass"]
-    reach = [one for one in passed if one["check"] == "ca-mismatch"]
+    passed = [
+        finding
+        for finding in audit["findings"]
+        if finding["object"]["name"] == name and finding["status"] == "pass"
+    ]
+    reach = [finding for finding in passed if finding["check"] == "ca-mismatch"]
     assert "network path" in reach[0]["evidence"][0]
 
 
 def test_the_order_is_that_of_the_damage(audit: dict[str, Any]) -> None:
-    times = [one["breaks_at"] for one in audit["findings"] if one["status"] == "fail"]
+    times = [finding["breaks_at"] for finding in audit["findings"] if finding["status"] == "fail"]
     known = [moment for moment in times if moment]
     assert times == sorted(known) + [None] * (len(times) - len(known))
     assert audit["breaks_at"] == known[0]
@@ -90,17 +94,19 @@ def test_each_check_stands_once_with_its_page(audit: dict[str, Any]) -> None:
 
 def test_fingerprints_stay_the_same_in_the_next_audit(rig: AuditRig, audit: dict[str, Any]) -> None:
     def prints(result: dict[str, Any]) -> set[str]:
-        return {one["fingerprint"] for one in result["findings"] if rig.name in one["object"]["name"]}
+        return {
+            finding["fingerprint"] for finding in result["findings"] if rig.name in finding["object"]["name"]
+        }
 
     again = rig.audit(include_passed=True)
     assert prints(again) == prints(audit)
-    assert len(prints(audit)) == sum(rig.name in one["object"]["name"] for one in audit["findings"])
+    assert len(prints(audit)) == sum(rig.name in finding["object"]["name"] for finding in audit["findings"])
 
 
 def test_the_manager_of_an_object_is_named(rig: AuditRig) -> None:
     metadata = {"labels": {"app.kubernetes.io/managed-by": "Helm"}}
     name = rig.hook("managed", service="nosuch", metadata=metadata)
-    assert [one["manager"] for one in failed(rig.audit(), name)] == ["Helm"]
+    assert [finding["manager"] for finding in failed(rig.audit(), name)] == ["Helm"]
 
 
 def test_accepted_findings_are_counted_apart(rig: AuditRig) -> None:
@@ -120,7 +126,7 @@ def test_accepted_findings_are_counted_apart(rig: AuditRig) -> None:
     result = rig.audit(exceptions=[entry, unused])
     reasons = [failed(result, name)[0]["excepted"]["reason"] for name in (annotated, accepted)]
     assert (reasons[1], result["counts"]["excepted"]) == ("a test", 2)
-    assert [one["state"] for one in result["exceptions"]] == ["matched", "unused"]
+    assert [exception["state"] for exception in result["exceptions"]] == ["matched", "unused"]
 
 
 def pods_rule(**changed: Any) -> dict[str, Any]:
@@ -187,12 +193,12 @@ def test_calls_that_fail_although_the_certificate_is_good(rig: AuditRig) -> None
     wait_for(
         lambda: any(
             "Event on ReplicaSet" in line
-            for one in failed(rig.audit(), name, with_info=True)
-            for line in one["evidence"]
+            for finding in failed(rig.audit(), name, with_info=True)
+            for line in finding["evidence"]
         )
     )
     findings = failed(rig.audit(previous_counters=earlier), name, with_info=True)
-    (finding,) = [one for one in findings if one["check"] == "calls-fail"]
+    (finding,) = [finding for finding in findings if finding["check"] == "calls-fail"]
     assert "failures since the API server started at " in finding["evidence"][0]
     assert "failures since the previous audit" in finding["evidence"][1]
     assert not finding["evidence"][1].startswith("0 ")
@@ -219,7 +225,9 @@ def test_a_stuck_request(fleet: Fleet) -> None:
 def test_a_login_that_expires_soon(rig: AuditRig) -> None:
     usual = rig.audit()
     assert [
-        one for one in usual["findings"] if one["check"] in {"login-expiring", "apiserver-expiring"}
+        finding
+        for finding in usual["findings"]
+        if finding["check"] in {"login-expiring", "apiserver-expiring"}
     ] == []
     lifetime = datetime.timedelta(seconds=50)
     kubeconfig = rig.cluster.kubeconfig_for(rig.user, ["system:masters"], lifetime=lifetime)
@@ -243,9 +251,11 @@ def test_a_certificate_of_the_api_server_that_expires_soon(rig: AuditRig) -> Non
 
 def new_findings(usual: dict[str, Any], result: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the findings above info that the usual audit does not have."""
-    known = {one["fingerprint"] for one in usual["findings"]}
+    known = {finding["fingerprint"] for finding in usual["findings"]}
     return [
-        one for one in result["findings"] if one["severity"] != "info" and one["fingerprint"] not in known
+        finding
+        for finding in result["findings"]
+        if finding["severity"] != "info" and finding["fingerprint"] not in known
     ]
 
 
@@ -258,10 +268,10 @@ def test_each_missing_permission_is_unknown_and_named(rig: AuditRig) -> None:
     try:
         rig.become_by([])
         result = rig.audit()
-        unknown = [one for one in result["findings"] if one["status"] == "unknown"]
-        reasons = [one["cause"] for one in unknown]
+        unknown = [finding for finding in result["findings"] if finding["status"] == "unknown"]
+        reasons = [finding["cause"] for finding in unknown]
         assert len(set(reasons)) == len(reasons)
-        assert {one["check"] for one in unknown} == {"unreadable"}
+        assert {finding["check"] for finding in unknown} == {"unreadable"}
         assert result["counts"]["pass"] <= 3  # the login, the API server
         missing = {words for finding in unknown for words in finding["permissions"]}
         assert "list mutatingwebhookconfigurations.admissionregistration.k8s.io" in missing
@@ -288,5 +298,5 @@ def test_addresses_outside_of_the_cluster_are_not_read_by_default(
     assert rig.server.connections == before
     assert checks(result, f"ca-mismatch-{rig.name}") == []
     assert checks(result, f"ca-expired-{rig.name}") == ["ca-expired"]  # the bundle shows it
-    unread = [one["evidence"][0] for one in result["findings"] if one["status"] == "unknown"]
+    unread = [finding["evidence"][0] for finding in result["findings"] if finding["status"] == "unknown"]
     assert any("ca-mismatch" in line for line in unread)

@@ -78,14 +78,16 @@ def test_a_failed_call_of_the_past_is_information(rig: AuditRig) -> None:
     thread = threading.Thread(target=keep_asking)
     thread.start()
     try:
-        (broken,) = [one for one in failed(rig.audit(), name) if one["check"] == "calls-fail"]
+        (broken,) = [finding for finding in failed(rig.audit(), name) if finding["check"] == "calls-fail"]
     finally:
         stop.set()
         thread.join()
     server.answer = allow
     wait_for(lambda: rig.ask("repaired") == ACCEPTED)
     result = rig.audit(previous_counters=earlier)
-    (past,) = [one for one in failed(result, name, with_info=True) if one["check"] == "calls-fail"]
+    (past,) = [
+        finding for finding in failed(result, name, with_info=True) if finding["check"] == "calls-fail"
+    ]
     assert (broken["severity"], past["severity"], past["breaks_at"]) == ("error", "info", None)
     assert "since the previous audit" in past["evidence"][1]
 
@@ -103,7 +105,7 @@ def test_a_server_that_demands_a_client_certificate_or_speaks_no_tls_is_explaine
     for name, answer in answers.items():
         wait_for(lambda name=name, answer=answer: answer in rig.ask(name))  # type: ignore[misc]
     result = rig.audit()
-    (finding,) = [one for one in failed(result, names["plain"]) if one["check"] == "not-tls"]
+    (finding,) = [finding for finding in failed(result, names["plain"]) if finding["check"] == "not-tls"]
     assert words["plain"] in finding["evidence"][0]
     # The API server may have a client certificate, by its AdmissionConfiguration.
     assert failed(result, names["mutual"]) == []
@@ -112,8 +114,8 @@ def test_a_server_that_demands_a_client_certificate_or_speaks_no_tls_is_explaine
 
 def unknown(result: dict[str, Any], name: str) -> str:
     """Return the causes of the findings without an answer about a configuration."""
-    found = [one for one in result["findings"] if one["status"] == "unknown"]
-    return " ".join(one["cause"] for one in found if any(name in text for text in one["objects"]))
+    found = [finding for finding in result["findings"] if finding["status"] == "unknown"]
+    return " ".join(finding["cause"] for finding in found if any(name in text for text in finding["objects"]))
 
 
 class SlowServer(WebhookServer):
@@ -181,9 +183,11 @@ def test_handshakes_that_the_api_server_does_not_finish(rig: AuditRig) -> None:
             wait_for(lambda name=name, answer=answer: answer in rig.ask(name))  # type: ignore[misc]
         result = rig.audit()
     for name, (_port, _seconds, _answer, check, words) in cases.items():
-        found = [one for one in failed(result, f"{name}-{rig.name}") if one["check"] != "calls-fail"]
-        assert [one["check"] for one in found] == ([check] if check else []), name
-        assert all(words in one["evidence"][0] for one in found), name
+        found = [
+            finding for finding in failed(result, f"{name}-{rig.name}") if finding["check"] != "calls-fail"
+        ]
+        assert [finding["check"] for finding in found] == ([check] if check else []), name
+        assert all(words in finding["evidence"][0] for finding in found), name
         assert (words in unknown(result, f"{name}-{rig.name}")) is not bool(check), name
 
 
@@ -209,9 +213,9 @@ def test_services_to_which_the_api_server_has_no_way(rig: AuditRig) -> None:
     result = rig.audit()
     found = {
         name: {
-            one["check"]: (one["severity"], one["certainty"])
-            for one in failed(result, full)
-            if one["check"] != "calls-fail"
+            finding["check"]: (finding["severity"], finding["certainty"])
+            for finding in failed(result, full)
+            if finding["check"] != "calls-fail"
         }
         for name, full in names.items()
     }
@@ -262,7 +266,7 @@ def test_the_ca_in_use_counts_and_not_one_of_the_same_name(rig: AuditRig, publis
         result = rig.audit(kubeconfig=kubeconfig, include_passed=True)
     finally:
         front.close()
-    (finding,) = [one for one in result["findings"] if one["check"] == "cluster-ca-expiring"]
+    (finding,) = [finding for finding in result["findings"] if finding["check"] == "cluster-ca-expiring"]
     assert finding["status"] == status
     assert finding["breaks_at"] == (
         (NOW + 40 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ") if status == "fail" else None
@@ -297,8 +301,8 @@ def test_a_field_beside_a_bundle_that_is_not_known_is_left_and_reported(rig: Aud
         written = operate(webhook_cabundle.OPERATION, options)
     finally:
         front.close()
-    found = [one for one in result["findings"] if one["check"] == "trust-field-unknown"]
-    assert [(one["object"]["name"], one["severity"]) for one in found] == [(name, "info")]
+    found = [finding for finding in result["findings"] if finding["check"] == "trust-field-unknown"]
+    assert [(finding["object"]["name"], finding["severity"]) for finding in found] == [(name, "info")]
     assert written["changed"]
     after = rig.cluster.api("GET", f"{PATHS[VALIDATING]}/{name}")["webhooks"]
     assert after[0]["clientConfig"].pop("caBundle") != before[0]["clientConfig"].pop("caBundle")
@@ -351,9 +355,9 @@ def test_an_endpoint_that_cannot_be_read_hides_no_finding_of_another_webhook(rig
     name = rig.hook("new", port=rig.serve(leaf(rig.server_name, end=NOW + 5 * DAY)))
     compared = compare.compare(report_of(rig.audit()), earlier)
     states = {
-        one["check"]: one["state"]
-        for one in compared["clusters"][0]["findings"]
-        if one["object"]["name"] == name and one["severity"] != "info"
+        finding["check"]: finding["state"]
+        for finding in compared["clusters"][0]["findings"]
+        if finding["object"]["name"] == name and finding["severity"] != "info"
     }
     assert states == {"expiring": "new"}
 
@@ -363,7 +367,7 @@ def test_an_audit_that_may_not_read_services_is_not_complete(rig: AuditRig, reso
     name = rig.hook(f"without-{resource}")
     result = audit_as_auditor(rig.cluster, lacking=[resource])
     assert result["incomplete"] == ["services"]
-    (unknown,) = (one for one in result["findings"] if one["source"] == "services")
+    (unknown,) = (finding for finding in result["findings"] if finding["source"] == "services")
     assert any(name in subject for subject in unknown["objects"])
     (cluster,) = report_of(result)["clusters"]
     assert (cluster["status"], cluster["code"]) == ("incomplete", "audit-incomplete")

@@ -35,20 +35,24 @@ def cert_manager(node: Cluster) -> Iterator[Cluster]:
 def findings(result: dict[str, Any], status: str) -> list[dict[str, Any]]:
     names = [
         cert_manager_install.NAME,
-        *(one["metadata"]["name"] for one in cert_manager_install.definitions()),
+        *(definition["metadata"]["name"] for definition in cert_manager_install.definitions()),
     ]
-    return [one for one in result["findings"] if one["status"] == status and one["object"]["name"] in names]
+    return [
+        finding
+        for finding in result["findings"]
+        if finding["status"] == status and finding["object"]["name"] in names
+    ]
 
 
 def test_a_healthy_webhook_has_no_finding_above_info(cert_manager: Cluster) -> None:
     result = audit_as_auditor(cert_manager, include_passed=True)
     failed = findings(result, "fail")
-    assert {one["check"] for one in failed} <= KNOWN, failed
-    assert {one["severity"] for one in failed} == {"info"}
-    passed = {one["check"] for one in findings(result, "pass")}
+    assert {finding["check"] for finding in failed} <= KNOWN, failed
+    assert {finding["severity"] for finding in failed} == {"info"}
+    passed = {finding["check"] for finding in findings(result, "pass")}
     assert {"ca-mismatch", "expired", "handshake-fails", "renewal-unmanaged", "crd-not-ready"} <= passed
     assert not [finding for finding in result["findings"] if finding["permissions"]]
-    assert [one for one in result["findings"] if one["status"] == "unknown"] == []
+    assert [finding for finding in result["findings"] if finding["status"] == "unknown"] == []
 
 
 def test_a_new_ca_is_not_a_finding_after_cainjector_has_written_it(cert_manager: Cluster) -> None:
@@ -61,7 +65,7 @@ def test_a_new_ca_is_not_a_finding_after_cainjector_has_written_it(cert_manager:
 
 
 def severities(result: dict[str, Any]) -> set[str]:
-    return {one["severity"] for one in findings(result, "fail")}
+    return {finding["severity"] for finding in findings(result, "fail")}
 
 
 def new_ca(cluster: Cluster, before: str) -> bool:

@@ -196,21 +196,21 @@ def test_an_answer_that_cannot_be_read_is_unknown(
             exchange.pass_on()
 
     result = spoilt.audit(act, wait_timeout=WAIT_SECONDS)
-    sources = {one["cause"].split()[5].rstrip(":") for one in unknown(result)}
+    sources = {finding["cause"].split()[5].rstrip(":") for finding in unknown(result)}
     assert SOURCES[path] in sources
     assert prints(result, "pass") <= prints(complete, "pass")
     assert not [finding for finding in result["findings"] if finding["permissions"]]
     if path != VALIDATING:
         assert checks(result, f"service-missing-{name}") == ["service-missing"]
-    assert all("\n" not in one["cause"] for one in result["findings"])
+    assert all("\n" not in finding["cause"] for finding in result["findings"])
 
 
 def unknown(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [one for one in result["findings"] if one["status"] == "unknown"]
+    return [finding for finding in result["findings"] if finding["status"] == "unknown"]
 
 
 def prints(result: dict[str, Any], status: str) -> set[str]:
-    return {one["fingerprint"] for one in result["findings"] if one["status"] == status}
+    return {finding["fingerprint"] for finding in result["findings"] if finding["status"] == status}
 
 
 @pytest.mark.usefixtures("pages_of_one")
@@ -223,9 +223,11 @@ def test_a_page_that_fails_in_the_middle_is_unknown(spoilt: Spoilt, answer: tupl
             exchange.pass_on()
 
     result = spoilt.audit(act)
-    assert any("definitions" in one["cause"] for one in unknown(result))
+    assert any("definitions" in finding["cause"] for finding in unknown(result))
     assert not [
-        one for one in result["findings"] if (one["check"], one["status"]) == ("crd-not-ready", "pass")
+        finding
+        for finding in result["findings"]
+        if (finding["check"], finding["status"]) == ("crd-not-ready", "pass")
     ]
     assert checks(result, f"service-missing-{spoilt.rig.name}") == ["service-missing"]
 

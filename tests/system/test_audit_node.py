@@ -67,9 +67,9 @@ def test_healthy_webhooks_have_no_finding(node: Cluster, webhook: NodeWebhook, c
     for name in (webhook.name, definition):
         assert checks(result, name, with_info=True) == []
         passed = {
-            one["check"]
-            for one in result["findings"]
-            if one["object"]["name"] == name and one["status"] == "pass"
+            finding["check"]
+            for finding in result["findings"]
+            if finding["object"]["name"] == name and finding["status"] == "pass"
         }
         assert {"ca-mismatch", "expired", "endpoints-differ", "no-endpoints", "handshake-fails"} <= passed
     assert result["counts"]["unknown"] == 0
@@ -83,10 +83,10 @@ def test_the_limit_of_endpoints_is_told(node: Cluster, webhook: NodeWebhook) -> 
 
 def test_without_the_permission_to_port_forward(node: Cluster, webhook: NodeWebhook) -> None:
     result = audit(node, lacking=["pods/portforward"], include_passed=True)
-    (unknown,) = [one for one in result["findings"] if one["status"] == "unknown"]
+    (unknown,) = [finding for finding in result["findings"] if finding["status"] == "unknown"]
     assert "ca-mismatch" in unknown["evidence"][0]
     assert unknown["permissions"] == ["get pods/portforward", "create pods/portforward"]
-    own = [one["check"] for one in result["findings"] if one["object"]["name"] == webhook.name]
+    own = [finding["check"] for finding in result["findings"] if finding["object"]["name"] == webhook.name]
     assert "ca-mismatch" not in own
     assert {"ca-expired", "no-endpoints"} <= set(own)
 
@@ -163,12 +163,12 @@ def test_without_a_port_forward_a_healthy_webhook_is_unknown(
         node_webhook.dry_run(node, webhook)  # the API server calls it
         result = audit(node, include_passed=True)
     assert checks(result, webhook.name) == []
-    unknown = [one for one in result["findings"] if one["status"] == "unknown"]
-    (named,) = [one for one in unknown if any(webhook.name in name for name in one["objects"])]
+    unknown = [finding for finding in result["findings"] if finding["status"] == "unknown"]
+    (named,) = [finding for finding in unknown if any(webhook.name in name for name in finding["objects"])]
     assert reason in named["cause"]
     assert {"ca-mismatch", "handshake-fails"} <= set(named["unanswered"])
     assert named["permissions"] == []
-    own = [one["check"] for one in result["findings"] if one["object"]["name"] == webhook.name]
+    own = [finding["check"] for finding in result["findings"] if finding["object"]["name"] == webhook.name]
     assert not {"ca-mismatch", "handshake-fails"} & set(own)
 
 
@@ -227,9 +227,9 @@ def subjects(result: dict[str, Any], status: str) -> set[tuple[str, ...]]:
     """Return check and object of each finding. A fingerprint depends on the UID of the cluster, which may be missing."""
     keys = ("kind", "namespace", "name", "webhook")
     return {
-        (one["check"], *(one["object"][key] for key in keys))
-        for one in result["findings"]
-        if one["status"] == status
+        (finding["check"], *(finding["object"][key] for key in keys))
+        for finding in result["findings"]
+        if finding["status"] == status
     }
 
 
@@ -245,11 +245,11 @@ def test_a_missing_permission_is_unknown_and_named(
     node: Cluster, complete: dict[str, Any], rule: dict[str, Any]
 ) -> None:
     result = audit(node, lacking=resources_of(rule), include_passed=True)
-    unknown = [one for one in result["findings"] if one["status"] == "unknown"]
+    unknown = [finding for finding in result["findings"] if finding["status"] == "unknown"]
     assert unknown
-    for one in unknown:
-        assert any(belongs(permission, rule) for permission in one["permissions"]), one
-    named = {check for one in unknown for check in one["unanswered"]}
+    for audit_finding in unknown:
+        assert any(belongs(permission, rule) for permission in audit_finding["permissions"]), audit_finding
+    named = {check for finding in unknown for check in finding["unanswered"]}
     lost = subjects(complete, "pass") - subjects(result, "pass")
     assert subjects(result, "pass") <= subjects(complete, "pass")
     assert {check for check, *_object in lost} <= named
@@ -259,10 +259,10 @@ def test_the_role_of_an_audit_has_every_permission_that_it_lacks(node: Cluster) 
     """An audit with this role is complete, as the other tests show."""
     nothing = audit(node, lacking=[name for rule in ROLE["rules"] for name in resources_of(rule)])
     assert nothing["incomplete"] == ["configurations", "definitions", "api-services"]
-    unknown = [one for one in nothing["findings"] if one["status"] == "unknown"]
-    assert all(one["objects"] for one in unknown)
-    lacking = {permission for one in unknown for permission in one["permissions"]}
-    assert [one for one in lacking if not any(belongs(one, rule) for rule in ROLE["rules"])] == []
+    unknown = [finding for finding in nothing["findings"] if finding["status"] == "unknown"]
+    assert all(finding["objects"] for finding in unknown)
+    lacking = {permission for finding in unknown for permission in finding["permissions"]}
+    assert [entry for entry in lacking if not any(belongs(entry, rule) for rule in ROLE["rules"])] == []
 
 
 def test_what_the_site_does_not_permit_is_skipped(node: Cluster, complete: dict[str, Any]) -> None:
@@ -306,7 +306,7 @@ def test_a_rotation_that_reached_one_pod_and_one_with_another_ca(
     restart(node, webhook, node_webhook.certificate(webhook, pki.make_ca("a stranger")), pods=1)
     wait_for(lambda: len(failed(audit(node), webhook.name)) == 2)
     findings = failed(audit(node), webhook.name)
-    assert [one["check"] for one in findings] == ["ca-mismatch", "endpoints-differ"]
+    assert [finding["check"] for finding in findings] == ["ca-mismatch", "endpoints-differ"]
     prints = [line for line in findings[1]["evidence"] if line.startswith("SHA-256")]
     assert len(prints) == webhook.replicas
 
@@ -326,9 +326,9 @@ def test_a_webhook_behind_the_aggregation_layer_is_healthy(node: Cluster) -> Non
         result = audit(node, include_passed=True)
     finally:
         node.api("DELETE", f"{node_webhook.CONFIGURATIONS}/aggregated")
-    own = [one for one in result["findings"] if one["object"]["name"] == "aggregated"]
-    assert [one["check"] for one in own if one["status"] == "fail"] == []
-    assert "ca-mismatch" not in {one["check"] for one in own if one["status"] == "pass"}
+    own = [finding for finding in result["findings"] if finding["object"]["name"] == "aggregated"]
+    assert [finding["check"] for finding in own if finding["status"] == "fail"] == []
+    assert "ca-mismatch" not in {finding["check"] for finding in own if finding["status"] == "pass"}
 
 
 def test_endpoints_that_name_pods_of_another_namespace_are_not_read(
@@ -369,4 +369,4 @@ def test_endpoints_that_name_pods_of_another_namespace_are_not_read(
             node.api("DELETE", path)
     assert result["traffic"]["handshakes"] == before
     assert checks(result, "foreign") == []
-    assert any(one["status"] == "unknown" for one in result["findings"])
+    assert any(finding["status"] == "unknown" for finding in result["findings"])

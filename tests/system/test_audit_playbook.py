@@ -103,15 +103,15 @@ def first(audited: AuditFleet) -> PlaybookRun:
 
 def test_every_cluster_is_a_row_and_bad_ones_fail(audited: AuditFleet, first: PlaybookRun) -> None:
     report = audited.report()
-    assert {one["name"]: one["status"] for one in report["clusters"]} == STATUSES, first.output
-    assert {one["name"]: one["code"] for one in report["clusters"] if one["code"]} == {
+    assert {cluster["name"]: cluster["status"] for cluster in report["clusters"]} == STATUSES, first.output
+    assert {cluster["name"]: cluster["code"] for cluster in report["clusters"] if cluster["code"]} == {
         "dead": "unreachable",
         "expired": "authentication-failed",
     }
     assert first.status == 2
     assert failed_hosts(first) == {"broken", "dead", "expired"}
-    (broken,) = [one for one in report["clusters"] if one["name"] == "broken"]
-    assert "service-missing" in {one["check"] for one in broken["findings"]}
+    (broken,) = [cluster for cluster in report["clusters"] if cluster["name"] == "broken"]
+    assert "service-missing" in {finding["check"] for finding in broken["findings"]}
 
 
 def failed_hosts(run: PlaybookRun) -> set[str]:
@@ -151,7 +151,7 @@ def test_the_gate_never_and_a_comparison_and_a_merge(audited: AuditFleet, first:
     run = audited.play("--limit", "broken,well", fail_on="never", report="later.json", **earlier)
     assert run.status == 0, run.output
     report = audited.report("later.json")
-    assert {one["name"] for one in report["clusters"]} == set(STATUSES)
+    assert {cluster["name"] for cluster in report["clusters"]} == set(STATUSES)
     assert report["comparison"]["known"] > 0
     assert report["comparison"]["gone"] == []
 

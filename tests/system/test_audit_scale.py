@@ -80,8 +80,12 @@ def test_many_webhooks_of_one_service(rig: AuditRig, count: int) -> None:
     traffic = result["traffic"]
     assert (traffic["requests"], traffic["handshakes"]) == (few["requests"] + 2, few["handshakes"] + 1)
     assert [failed(result, name) for name in made] == [[]] * len(made)
-    passed = [one for one in result["findings"] if (one["check"], one["status"]) == ("ca-mismatch", "pass")]
-    assert sum(one["object"]["name"] in made for one in passed) == count
+    passed = [
+        finding
+        for finding in result["findings"]
+        if (finding["check"], finding["status"]) == ("ca-mismatch", "pass")
+    ]
+    assert sum(finding["object"]["name"] in made for finding in passed) == count
     for name in made:
         rig.cluster.api("DELETE", f"{HOOKS}/{name}")
         rig.made.remove(f"{HOOKS}/{name}")
@@ -121,8 +125,12 @@ def test_a_service_with_many_endpoints(rig: AuditRig, count: int) -> None:
     result = rig.audit(endpoints_per_service=3, include_passed=True)
     assert failed(result, name) == []
     assert result["limits"]["endpoints_left_out"] == before + 7
-    own = [one for one in result["findings"] if one["object"]["name"] == name and one["status"] == "pass"]
-    assert "ca-mismatch" not in {one["check"] for one in own}
+    own = [
+        finding
+        for finding in result["findings"]
+        if finding["object"]["name"] == name and finding["status"] == "pass"
+    ]
+    assert "ca-mismatch" not in {finding["check"] for finding in own}
 
 
 # A stand-in server
@@ -186,7 +194,11 @@ def test_the_memory_does_not_grow_with_the_schemas(count: int, size: int) -> Non
     result = answer["result"]
     assert "failed" not in result, result
     assert result["traffic"]["bytes_received"] > count * size
-    passed = [one for one in result["findings"] if (one["check"], one["status"]) == ("crd-not-ready", "pass")]
+    passed = [
+        finding
+        for finding in result["findings"]
+        if (finding["check"], finding["status"]) == ("crd-not-ready", "pass")
+    ]
     assert len(passed) == count
     pages = [request for request in server.requests if request.path.startswith(DEFINITIONS)]
     assert len(pages) == count // 50

@@ -83,7 +83,7 @@ def test_a_setting_is_found_and_nothing_else(
 ) -> None:
     check, severity, _hazard, others = case
     found = failed(settings, f"{check}-{rig.name}", with_info=True)
-    names = {(one["check"], one["severity"]) for one in found}
+    names = {(finding["check"], finding["severity"]) for finding in found}
     assert names == {(check, severity)}
     for number, _other in enumerate(others):
         name = f"{check}-not-{number}-{rig.name}"
@@ -128,7 +128,7 @@ def test_webhooks_from_files_are_reported(
     with clusters.running({"files": "onprem"}) as fleet:
         result = operate(OPERATION, {"kubeconfig": str(fleet["files"].kubeconfig)})
         assert not fleet["files"].api("GET", HOOKS)["items"]
-    (finding,) = [one for one in result["findings"] if one["object"]["name"] == "kube-apiserver"]
+    (finding,) = [finding for finding in result["findings"] if finding["object"]["name"] == "kube-apiserver"]
     assert (finding["check"], finding["severity"]) == ("webhook-in-file", "info")
     assert finding["evidence"] == ["ValidatingAdmissionWebhook"]
 
@@ -223,9 +223,13 @@ def test_the_ca_of_the_cluster(rig: AuditRig) -> None:
     finally:
         front.close()
     new = prints(result) - prints(usual)
-    found = {one["check"]: one["severity"] for one in result["findings"] if one["fingerprint"] in new}
+    found = {
+        finding["check"]: finding["severity"]
+        for finding in result["findings"]
+        if finding["fingerprint"] in new
+    }
     assert found == {"cluster-ca-expiring": "warning"}
 
 
 def prints(result: dict[str, Any]) -> set[str]:
-    return {one["fingerprint"] for one in result["findings"] if one["status"] == "fail"}
+    return {finding["fingerprint"] for finding in result["findings"] if finding["status"] == "fail"}

@@ -146,7 +146,7 @@ class Job:
     def statuses(self, number: int) -> dict[str, str]:
         """Return the status of each cluster from the artifact."""
         (artifacts,) = self.artifacts
-        return {name: one["status"] for name, one in artifacts[f"certflow_report_{number}"].items()}
+        return {name: artifact["status"] for name, artifact in artifacts[f"certflow_report_{number}"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def webhook(fleet: Fleet) -> Iterator[str]:
     for cluster in fleet.values():
         cluster.api("DELETE", f"{HOOKS}/{WEBHOOK}")
         secrets = cluster.api("GET", "/api/v1/namespaces/kube-system/secrets")["items"]
-        if f"{WEBHOOK}-tls" in {one["metadata"]["name"] for one in secrets}:
+        if f"{WEBHOOK}-tls" in {secret["metadata"]["name"] for secret in secrets}:
             cluster.api("DELETE", f"/api/v1/namespaces/kube-system/secrets/{WEBHOOK}-tls")
 
 

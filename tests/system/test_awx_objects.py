@@ -94,8 +94,8 @@ def environment(venv: Path) -> dict[str, str]:
 
 def all_objects() -> Iterator[tuple[str, dict[str, Any]]]:
     for kind in MODULES:
-        for one in example.objects()[example.variable(kind)]:
-            yield kind, one
+        for entry in example.objects()[example.variable(kind)]:
+            yield kind, entry
 
 
 def test_each_end_of_an_approval_has_its_own_message() -> None:
@@ -111,9 +111,9 @@ def test_the_modules_accept_every_object(venv: Path, environment: dict[str, str]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     accepted = json.loads(done.stdout)
     wrong = []
-    for kind, one in all_objects():
-        result = ArgumentSpecValidator(accepted[MODULES[kind]]).validate(one)
-        wrong += [f"{kind} {one['name']}: {message}" for message in result.error_messages]
+    for kind, entry in all_objects():
+        result = ArgumentSpecValidator(accepted[MODULES[kind]]).validate(entry)
+        wrong += [f"{kind} {entry['name']}: {message}" for message in result.error_messages]
     assert wrong == []
     unknown = ArgumentSpecValidator(accepted["job_template"]).validate({"name": "x", "playbok": "y"})
     assert unknown.error_messages, "the specs refuse an unknown option"
@@ -146,35 +146,37 @@ def unknown_keys(value: Mapping[str, Any], options: Mapping[str, Any], path: str
             yield f"{path}.{key}"
             continue
         inner = options[key].get("suboptions")
-        for one in content if isinstance(content, list) else [content]:
-            if inner and isinstance(one, Mapping):
-                yield from unknown_keys(one, inner, f"{path}.{key}")
+        for entry in content if isinstance(content, list) else [content]:
+            if inner and isinstance(entry, Mapping):
+                yield from unknown_keys(entry, inner, f"{path}.{key}")
 
 
 def test_every_name_leads_to_an_object() -> None:
-    known = {kind: {one["name"] for one in example.objects()[example.variable(kind)]} for kind in MODULES}
+    known = {kind: {entry["name"] for entry in example.objects()[example.variable(kind)]} for kind in MODULES}
     wrong = []
-    for kind, one in all_objects():
+    for kind, item in all_objects():
         for field, target in REFERENCES.items():
-            names = one.get(field, [])
+            names = item.get(field, [])
             wrong += [
-                f"{kind} {one['name']}: {field} {name}"
+                f"{kind} {item['name']}: {field} {name}"
                 for name in ([names] if isinstance(names, str) else names)
                 if name not in known[target]
             ]
-        if kind == "schedules" and one["unified_job_template"] not in set().union(
+        if kind == "schedules" and item["unified_job_template"] not in set().union(
             *(known[part] for part in STARTABLE)
         ):
-            wrong.append(f"schedule {one['name']}: {one['unified_job_template']}")
+            wrong.append(f"schedule {item['name']}: {item['unified_job_template']}")
     assert wrong == []
 
 
 def test_every_playbook_and_inventory_exists() -> None:
-    files = [one["playbook"] for one in example.objects()["controller_templates"]]
+    files = [
+        controller_template["playbook"] for controller_template in example.objects()["controller_templates"]
+    ]
     files += [
-        one["source_path"]
-        for one in example.objects()["controller_inventory_sources"]
-        if "source_path" in one
+        source["source_path"]
+        for source in example.objects()["controller_inventory_sources"]
+        if "source_path" in source
     ]
     assert [name for name in files if not (example.FOLDER / name).is_file()] == []
 
@@ -186,8 +188,8 @@ def test_awx_accepts_the_survey(template: str) -> None:
 
 @pytest.mark.parametrize("template", VARIABLES)
 def test_awx_refuses_an_empty_answer_to_a_required_question(template: str) -> None:
-    texts = [one for one in example.questions(template) if one["type"] in {"text", "textarea"}]
-    assert [one["variable"] for one in texts if one.get("min", 0) != int(one["required"])] == []
+    texts = [question for question in example.questions(template) if question["type"] in {"text", "textarea"}]
+    assert [text["variable"] for text in texts if text.get("min", 0) != int(text["required"])] == []
 
 
 @pytest.mark.parametrize("template", VARIABLES)
@@ -205,7 +207,7 @@ def test_every_question_names_the_variable_that_messages_name(template: str) -> 
 def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     """The role accepts each choice and each default, and an empty answer to every optional question."""
     role, translated = VARIABLES[template]
-    asked = {one["variable"]: one for one in example.questions(template)}
+    asked = {question["variable"]: question for question in example.questions(template)}
     if not role:
         known = set(spec_of("audit").options)
         assert set(asked) == translated | {"certflow_hosts"}
@@ -214,7 +216,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     spec = spec_of(role) if role in OPERATIONS else of_role(role)
     required_names = [name for name, row in spec.options.items() if row.get("required")]
     assert set(asked) <= set(spec.options) | PLAYBOOK_VARIABLES.keys() | translated
-    of_survey = {name: one for name, one in asked.items() if name in spec.options}
+    of_survey = {name: entry for name, entry in asked.items() if name in spec.options}
     assert {name for name in required_names if name not in asked} <= {"webhook_certificate_secret"}
     required: dict[str, Any] = dict.fromkeys(required_names, "a-name")
     required |= (
@@ -222,7 +224,7 @@ def test_every_answer_sets_a_variable_of_its_type(template: str) -> None:
     )
     for name, question in of_survey.items():
         choices = question.get("choices", [])
-        answers = [[one] for one in choices] if question["type"] == "multiselect" else list(choices)
+        answers = [[choice] for choice in choices] if question["type"] == "multiselect" else list(choices)
         for answer in (*answers, question["default"], *([] if question["required"] else [""])):
             value = {} if answer == "" and question["required"] else {name: answer}
             assert check_variables.find_problems(spec, {"": {**required, **value}}) == [], (name, answer)
@@ -238,7 +240,9 @@ def test_choices_are_those_of_the_modules_and_playbooks() -> None:
         ("certflow repair", "certflow_repair_kinds", kinds.KINDS),
         ("certflow audit", "certflow_fail_on", spec_of("audit").options["certflow_fail_on"]["choices"]),
     ):
-        (question,) = [one for one in example.questions(template) if one["variable"] == variable]
+        (question,) = [
+            question for question in example.questions(template) if question["variable"] == variable
+        ]
         assert sorted(question["choices"]) == sorted(choices)
 
 
@@ -248,14 +252,14 @@ def test_a_workflow_asks_for_all_that_its_jobs_need(workflow: str) -> None:
     template = example.questions(WORKFLOWS[workflow])
     asked = example.named("workflows", workflow)["survey_spec"]
     assert surveys.problems(asked) == []
-    assert asked["spec"] == [one for one in template if one["variable"] not in OF_NODES]
+    assert asked["spec"] == [entry for entry in template if entry["variable"] not in OF_NODES]
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_every_job_of_a_workflow_can_start(workflow: str) -> None:
     """Each job has its required answers and the prompts that its node uses, and needs the job that is before it."""
     nodes = {node["identifier"]: node for node in example.named("workflows", workflow)["workflow_nodes"]}
-    answered = {one["variable"] for one in example.named("workflows", workflow)["survey_spec"]["spec"]}
+    answered = {entry["variable"] for entry in example.named("workflows", workflow)["survey_spec"]["spec"]}
     names: set[str] = set()
     for name in path_of(nodes):
         started = nodes[name]["unified_job_template"]
@@ -264,7 +268,9 @@ def test_every_job_of_a_workflow_can_start(workflow: str) -> None:
         template = example.named("templates", started["name"])
         extra = nodes[name].get("extra_data", {})
         required = {
-            one["variable"] for one in template.get("survey_spec", {"spec": []})["spec"] if one["required"]
+            entry["variable"]
+            for entry in template.get("survey_spec", {"spec": []})["spec"]
+            if entry["required"]
         }
         assert required <= answered | set(extra), name
         prompts = {"job_type": "ask_job_type_on_launch", "diff_mode": "ask_diff_mode_on_launch"}
@@ -295,7 +301,9 @@ def test_every_schedule_answers_the_required_questions() -> None:
     for schedule in example.objects()["controller_schedules"]:
         template = schedule["unified_job_template"]
         if template in VARIABLES:
-            required = {one["variable"] for one in example.questions(template) if one["required"]}
+            required = {
+                question["variable"] for question in example.questions(template) if question["required"]
+            }
             assert required <= set(schedule["extra_data"])
             assert (
                 surveys.accepted(example.questions(template), schedule["extra_data"])
@@ -321,30 +329,32 @@ GUARDED = {
 @pytest.mark.parametrize("kind", ["templates", "workflows"])
 def test_a_launch_sets_only_what_the_survey_asks_for(kind: str) -> None:
     """A person who may only launch a job cannot choose another registry, source, cluster or rule."""
-    for one in example.objects()[example.variable(kind)]:
-        assert not one.get("ask_variables_on_launch"), one["name"]
-        answers = surveys.accepted(one.get("survey_spec", {"spec": []})["spec"], dict.fromkeys(GUARDED, "x"))
-        assert answers == {}, one["name"]
+    for entry in example.objects()[example.variable(kind)]:
+        assert not entry.get("ask_variables_on_launch"), entry["name"]
+        answers = surveys.accepted(
+            entry.get("survey_spec", {"spec": []})["spec"], dict.fromkeys(GUARDED, "x")
+        )
+        assert answers == {}, entry["name"]
 
 
 def test_a_cluster_that_stays_down_keeps_no_other_from_being_renewed() -> None:
     """The nightly schedule, and the template whose answers "relaunch on failed hosts" repeats, allow every failure."""
     nightly = next(
-        one
-        for one in example.objects()["controller_schedules"]
-        if one["unified_job_template"] == "certflow certificates"
+        controller_schedule
+        for controller_schedule in example.objects()["controller_schedules"]
+        if controller_schedule["unified_job_template"] == "certflow certificates"
     )
     answers = [nightly["extra_data"].get("certflow_max_failures")]
     answers += [
-        one["default"]
-        for one in example.questions("certflow certificates")
-        if one["variable"] == "certflow_max_failures"
+        question["default"]
+        for question in example.questions("certflow certificates")
+        if question["variable"] == "certflow_max_failures"
     ]
     assert [make_budget(answer, 200).limit for answer in answers] == [200, 200]
     (upgrade,) = [
-        one["default"]
-        for one in example.questions("certflow upgrade")
-        if one["variable"] == "certflow_max_failures"
+        question["default"]
+        for question in example.questions("certflow upgrade")
+        if question["variable"] == "certflow_max_failures"
     ]
     assert 0 < make_budget(upgrade, 200).limit < 10, (
         "a relaunch continues after a dead cluster, and many failures end it"
@@ -352,8 +362,11 @@ def test_a_cluster_that_stays_down_keeps_no_other_from_being_renewed() -> None:
 
 
 def test_no_file_has_a_secret() -> None:
-    inputs = [one["inputs"] for one in example.load("controller.yml")["controller_credentials"]]
-    assert [value for one in inputs for value in one.values() if "lookup(" not in value] == []
+    inputs = [
+        controller_credential["inputs"]
+        for controller_credential in example.load("controller.yml")["controller_credentials"]
+    ]
+    assert [value for entry in inputs for value in entry.values() if "lookup(" not in value] == []
 
 
 @pytest.mark.parametrize("playbook", sorted(path.name for path in example.FOLDER.glob("*.yml")))
@@ -429,9 +442,9 @@ def test_all_objects_are_created_once(venv: Path, environment: dict[str, str], t
             runs.append((done.stdout, list(awx.writes)))
             awx.writes.clear()
     created = {
-        name for kind in awx.objects for name in (one.get("name") for one in awx.objects[kind].values())
+        name for kind in awx.objects for name in (value.get("name") for value in awx.objects[kind].values())
     }
-    assert {one["name"] for _kind, one in all_objects()} <= created
+    assert {entry["name"] for _kind, entry in all_objects()} <= created
     (_first, _sent), (second, again) = runs
     changed = re.findall(r"^changed: .*\(item=(.*?)\)", second, re.MULTILINE)
     assert set(changed) == set(WORKFLOWS)

@@ -34,7 +34,7 @@ def test_the_results_have_each_peer_and_a_failed_peer_stops_no_other(
         certificates.quick_on(bench, lab, ("bare", "role", "debug", "in_process"))
     assert [(entry.row, entry.peer) for entry in bench.results.missing] == [(QUICK, "role")]
     data = json.loads(samples.dump(bench.results))
-    found = {(one["peer"], one["phase"]): one["measures"] for one in data["samples"]}
+    found = {(sample["peer"], sample["phase"]): sample["measures"] for sample in data["samples"]}
     assert set(found) == {
         ("bare", FIRST), ("bare", AGAIN), ("debug", FIRST), ("in_process", FIRST), ("in_process", AGAIN),
     }  # fmt: skip

@@ -223,9 +223,9 @@ def the_documented_role_is_enough(lab: Lab) -> None:
         findings = lab.audit(kubeconfig=str(lab.cluster.kubeconfig_for(name)))["findings"]
         unknown = [finding["unanswered"] for finding in findings if finding["status"] == "unknown"]
         assert unknown == expected
-    maps, one = "/api/v1/configmaps", "?fieldSelector=metadata.name%3D"
-    assert may_get(lab, "auditor", f"{maps}{one}kube-root-ca.crt")
-    others = (maps, f"{maps}{one}cluster-info", f"/api/v1/namespaces/{lab.name}/configmaps")
+    maps, word = "/api/v1/configmaps", "?fieldSelector=metadata.name%3D"
+    assert may_get(lab, "auditor", f"{maps}{word}kube-root-ca.crt")
+    others = (maps, f"{maps}{word}cluster-info", f"/api/v1/namespaces/{lab.name}/configmaps")
     assert not any(may_get(lab, "auditor", path) for path in others)
 
 

@@ -124,9 +124,9 @@ def test_clusters_by_hand_run_until_they_are_stopped(temporary: Path) -> None:
         assert len(listed) == 2
         assert listed[1].startswith("mine  eks      https://127.0.0.1:")
         assert "kube-apiserver" in listed[1]
-        one, merged = (Path(command("kubeconfig", *names).stdout.strip()) for names in (["mine"], []))
-        assert one != merged
-        assert one.read_text() == merged.read_text()
+        entry, merged = (Path(command("kubeconfig", *names).stdout.strip()) for names in (["mine"], []))
+        assert entry != merged
+        assert entry.read_text() == merged.read_text()
         again = command("up", "mine=onprem")
         assert (again.returncode, again.stderr) == (2, "clusters: already up: mine\n")
     finally:

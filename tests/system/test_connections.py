@@ -132,12 +132,12 @@ def read_head(client: socket.socket) -> str:
     return head.decode("latin-1")
 
 
-def both_ways(one: socket.socket, other: socket.socket) -> None:
-    """Carry data in both directions until one side ends the connection.
+def both_ways(first: socket.socket, other: socket.socket) -> None:
+    """Carry data in both directions until first side ends the connection.
 
     One thread does it, because a TLS connection must not be read and written at once.
     """
-    sinks = {one: other, other: one}
+    sinks = {first: other, other: first}
     with contextlib.suppress(OSError):
         while True:
             waiting = [end for end in sinks if isinstance(end, ssl.SSLSocket) and end.pending()]

@@ -275,7 +275,7 @@ EXPECTED: dict[str, Any] = {
     "nothing names a cluster": lambda rig, result: has_failed(result, "invalid-connection"),
     "a mixture": lambda rig, result: has_failed(result, "invalid-connection", "K8S_AUTH_HOST"),
     "a secret option": lambda rig, result: "secret-api-key" not in json.dumps(result),
-    "loop": lambda rig, result: ([one["csrs"][0]["condition"] for one in result["results"]] == ["Pending", "NotFound"]),
+    "loop": lambda rig, result: ([entry["csrs"][0]["condition"] for entry in result["results"]] == ["Pending", "NotFound"]),
     "until": lambda rig, result: result["attempts"] == 1,
     "failed_when and changed_when": lambda rig, result: result["changed"] is True,
     "ignored failure": lambda rig, result: has_failed(result, "invalid-connection", "'absent'"),
@@ -406,7 +406,7 @@ def test_no_log_hides_the_result(table: Any) -> None:
         assert "csrs" in outcomes["no_log", mode].result
 
 
-def one(task: dict[str, Any], **keywords: Any) -> list[dict[str, Any]]:
+def play_of(task: dict[str, Any], **keywords: Any) -> list[dict[str, Any]]:
     return [{"hosts": "localhost", "gather_facts": False, "tasks": [task], **keywords}]
 
 
@@ -547,7 +547,7 @@ def test_a_decrypted_kubeconfig_is_in_no_file(rig: ModesRig) -> None:
     directory.mkdir()
     kept = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
     task = {INFO: {"name": rig.name, "kubeconfig": "encrypted"}, "vars": {MODE_VARIABLE: "module"}}
-    run = rig.play(one(task), "-vvv", ANSIBLE_PIPELINING="false", **kept)
+    run = rig.play(play_of(task), "-vvv", ANSIBLE_PIPELINING="false", **kept)
     assert run.status == 0, run.output
     assert " PUT " not in run.output
 
@@ -684,7 +684,7 @@ def interrupted(
     rig: ModesRig, mode: str, task: dict[str, Any], left: Callable[[ModesRig], list[str]]
 ) -> None:
     """Interrupt a task as Ctrl-C does, once it has made something, and see that it leaves nothing of that."""
-    (rig.directory / "interrupted.yml").write_text(yaml.safe_dump(one(task, vars={MODE_VARIABLE: mode})))
+    (rig.directory / "interrupted.yml").write_text(yaml.safe_dump(play_of(task, vars={MODE_VARIABLE: mode})))
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     process = subprocess.Popen(
         [program, "interrupted.yml"],

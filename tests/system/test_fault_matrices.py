@@ -132,8 +132,8 @@ def assert_told(found: dict[str, str], told: dict[str, str]) -> None:
     assert differ == {}, "run make reliability"
 
 
-def _about(one: str, other: str) -> bool:
-    if one.count("+") != other.count("+"):
+def _about(cell: str, other: str) -> bool:
+    if cell.count("+") != other.count("+"):
         return False
-    pairs = zip(one.split(" + "), other.split(" + "), strict=True)
+    pairs = zip(cell.split(" + "), other.split(" + "), strict=True)
     return all(abs(int(a) - int(b)) <= 2 for a, b in pairs)

@@ -367,15 +367,21 @@ def check_fleet(outputs: dict[str, str], reader: Reader) -> None:
     assert recap(check, "failed") == recap(write, "failed") == 0
     assert (recap(check, "changed"), recap(write, "changed")) == (1, 1), write
     report = json.loads((reader.directory / "report.json").read_text())
-    assert {one["name"]: one["status"] for one in report["clusters"]} == {"eks": "changed", "onprem": "ok"}
+    assert {cluster["name"]: cluster["status"] for cluster in report["clusters"]} == {
+        "eks": "changed",
+        "onprem": "ok",
+    }
 
 
 def check_audit(reader: Reader) -> None:
     """The audit reads both clusters, and finds the webhook, which has no pods here."""
     report = json.loads((reader.directory / "audit.json").read_text())
-    found = {one["name"]: {row["object"]["name"] for row in one["findings"]} for one in report["clusters"]}
+    found = {
+        cluster["name"]: {row["object"]["name"] for row in cluster["findings"]}
+        for cluster in report["clusters"]
+    }
     assert NAME in found["eks"], found
-    assert {one["status"] for one in report["clusters"]} == {"ok"}
+    assert {cluster["status"] for cluster in report["clusters"]} == {"ok"}
     assert "no-endpoints" in (reader.directory / "audit.html").read_text()
 
 

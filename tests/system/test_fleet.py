@@ -58,7 +58,9 @@ class FleetRig:
         self.others: dict[str, Path] = {}
         # A separate user, so that the audit log shows which requests are from the play.
         self.user = f"{self.name}-admin"
-        self.parts = {name: one.kubeconfig_for(self.user, ["system:masters"]) for name, one in fleet.items()}
+        self.parts = {
+            name: entry.kubeconfig_for(self.user, ["system:masters"]) for name, entry in fleet.items()
+        }
         for cluster in fleet.values():
             cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
         for host, (cluster_name, _status) in HOSTS.items():
@@ -499,7 +501,7 @@ def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path)
     arguments = (*COMPLETE, "-e", "certflow_report=report.json certflow_max_failures=9")
     run = without_cluster(tmp_path, CERTIFICATES, *arguments, ANSIBLE_STRATEGY=strategy)
     report = report_of(tmp_path)
-    assert {name: one["status"] for name, one in report.items()} == {"a": "failed", "b": "not started"}, (
+    assert {name: entry["status"] for name, entry in report.items()} == {"a": "failed", "b": "not started"}, (
         run.output
     )
     assert with_results(run) == {"a", "b"}, run.output

@@ -392,8 +392,8 @@ def test_two_runs_at_once(wide: WideFleet) -> None:
     outputs = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     rows = [json.loads(report.read_text())["clusters"] for report in reports]
-    for one, other in zip(*rows, strict=True):
-        assert sorted((one["status"], other["status"])) == ["changed", "ok"], outputs
+    for row, other in zip(*rows, strict=True):
+        assert sorted((row["status"], other["status"])) == ["changed", "ok"], outputs
     assert wide.held() == set(hosts)
 
 

@@ -74,7 +74,7 @@ def test_an_upgrade_of_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> Non
         arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}), *words)
         done = playbook.play(tmp_path, UPGRADE, *arguments, HOME=str(tmp_path))
         written = json.loads((tmp_path / "report.json").read_text())["clusters"]
-        return done, {one["name"]: one["status"] for one in written}
+        return done, {entry["name"]: entry["status"] for entry in written}
 
     with release_server(TARGET) as source:
         stopped, statuses = run(["canary", *NODES, "helm", "dead"])

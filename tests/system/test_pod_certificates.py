@@ -98,7 +98,9 @@ DECISIONS: dict[str, tuple[dict[str, str], str, bool]] = {
 
 
 def test_each_decision_of_a_signer_is_explained(rig: AuditRig) -> None:
-    assert not [one for one in rig.audit()["findings"] if one["object"]["kind"] == "PodCertificateRequest"]
+    assert not [
+        finding for finding in rig.audit()["findings"] if finding["object"]["kind"] == "PodCertificateRequest"
+    ]
     for name, (decision, _code, _is_reported) in DECISIONS.items():
         request(rig, name, **decision)
     request(rig, "reserved", signer="kubernetes.io/kube-apiserver-client-pod")
@@ -112,9 +114,9 @@ def test_each_decision_of_a_signer_is_explained(rig: AuditRig) -> None:
     assert found["api_version"] == "certificates.k8s.io/v1"
     result = rig.audit()
     reported = {
-        one["object"]["name"]
-        for one in result["findings"]
-        if one["object"]["kind"] == "PodCertificateRequest" and one["object"]["namespace"] == rig.name
+        finding["object"]["name"]
+        for finding in result["findings"]
+        if finding["object"]["kind"] == "PodCertificateRequest" and finding["object"]["namespace"] == rig.name
     }
     assert reported == {name for name, row in DECISIONS.items() if row[2]}
     assert rig.writes() == []
@@ -125,11 +127,11 @@ def test_a_list_that_is_refused_is_no_failure(rig: AuditRig) -> None:
     found = operate(k8s_csr_info.OPERATION, {"kubeconfig": str(reader), "gather": ["pod_certificates"]})
     assert "podcertificaterequests" in found["pod_certificates"]["unreadable"]
     result = audit_as_auditor(rig.cluster, lacking=["podcertificaterequests"])
-    (gap,) = [one for one in result["findings"] if one["source"] == "pod-certificates"]
+    (gap,) = [finding for finding in result["findings"] if finding["source"] == "pod-certificates"]
     assert (gap["unanswered"], gap["objects"]) == (["request-stuck"], ["every PodCertificateRequest"])
     assert not result["incomplete"]
     declared = audit_as_auditor(rig.cluster, lacking=["podcertificaterequests"], without=["pod-certificates"])
-    assert not [one for one in declared["findings"] if one["source"] == "pod-certificates"]
+    assert not [finding for finding in declared["findings"] if finding["source"] == "pod-certificates"]
 
 
 def test_a_gate_that_is_off_is_named_and_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +145,10 @@ def test_a_gate_that_is_off_is_named_and_is_no_finding(monkeypatch: pytest.Monke
         result = operate(audit_info.OPERATION, {**options, "include_passed": True})
     found = found["pod_certificates"]
     assert (found["api_version"], found["diagnosis"]["code"]) == ("", "pod-certificates-off")
-    assert not [one for one in result["findings"] if one["object"]["kind"] == "PodCertificateRequest"]
-    assert "pod-certificates" not in {one["source"] for one in result["findings"]}
+    assert not [
+        finding for finding in result["findings"] if finding["object"]["kind"] == "PodCertificateRequest"
+    ]
+    assert "pod-certificates" not in {finding["source"] for finding in result["findings"]}
 
 
 def test_a_request_of_kubelet_names_the_pod_that_waits(node: Cluster) -> None:

@@ -132,9 +132,11 @@ def test_a_header_sorts_its_table_in_both_directions(page: Browser) -> None:
     ask(page, "sort('clusters', 'error')")
     down = ask(page, "return column('#clusters', 2)")
     assert ask(page, "return head('clusters', 'error').getAttribute('aria-sort')") == "descending"
-    numbers = [int(one) for one in up[:-2]]
-    assert numbers == sorted(numbers) != [int(one) for one in down[:-2]] == sorted(numbers, reverse=True)
-    assert not any(one.isdigit() for one in (*up[-2:], *down[-2:])), "clusters without an audit are last"
+    numbers = [int(entry) for entry in up[:-2]]
+    assert numbers == sorted(numbers) != [int(entry) for entry in down[:-2]] == sorted(numbers, reverse=True)
+    assert not any(finding.isdigit() for finding in (*up[-2:], *down[-2:])), (
+        "clusters without an audit are last"
+    )
 
 
 def test_times_and_severities_sort_by_their_meaning(page: Browser) -> None:

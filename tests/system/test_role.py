@@ -230,7 +230,9 @@ def test_the_signer_can_be_chosen(rig: CertificateRoleRig) -> None:
     start = now()
     run = rig.play(CHOICES)
     assert run.status == 0, run.output
-    found = {name: (one["signer"], one["provider"].get("name")) for name, one in run.reports().items()}
+    found = {
+        name: (report["signer"], report["provider"].get("name")) for name, report in run.reports().items()
+    }
     assert found == {
         "given": (APP_SERVING, "eks"),
         "default": (KUBELET_SERVING, "unknown"),
@@ -325,7 +327,7 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
     run = rig.play(REFUSED, "-e", f"bare_python={bare}")
     assert run.status == 0, run.output
     found = run.reports()
-    assert {name: one["code"] for name, one in found.items()} == {
+    assert {name: entry["code"] for name, entry in found.items()} == {
         "unknown": "signer-not-known",
         "contradictory": "signer-not-known",
         "no such provider": "invalid-input",
@@ -337,10 +339,10 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
     assert found["unknown"]["evidence"] == [f"eks-anywhere: version {find('eks').version}"]
     assert [text.split(":")[0] for text in found["contradictory"]["evidence"][:2]] == ["one", "two"]
     assert "eks-anywhere" in found["no such provider"]["remedy"]
-    assert {name: (one["result"]["changed"], one["result"]["code"]) for name, one in found.items()} == {
-        name: (False, one["code"]) for name, one in found.items()
+    assert {name: (entry["result"]["changed"], entry["result"]["code"]) for name, entry in found.items()} == {
+        name: (False, entry["code"]) for name, entry in found.items()
     }
-    assert all("\n" not in one["msg"] for one in found.values())
+    assert all("\n" not in value["msg"] for value in found.values())
     assert rig.writes(start) == []
 
 
@@ -373,7 +375,7 @@ def test_the_role_with_delegation(rig: CertificateRoleRig) -> None:
     assert run.status == 0, run.output
     assert execution_modes(run) == {"in_process"}
     found = run.reports()
-    assert {name: one["changed"] for name, one in found.items()} == {
+    assert {name: entry["changed"] for name, entry in found.items()} == {
         "onprem import": True,
         "onprem include": False,
         "eks import": True,

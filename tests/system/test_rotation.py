@@ -114,8 +114,8 @@ def assert_in_use(result: dict[str, Any]) -> None:
     proof = result["proof"]
     assert proof["verdict"] == "ok", proof
     assert len(proof["served"]) == 2
-    assert {one["certificate"]["serial"] for one in proof["served"]} == {result["certificate"]["serial"]}
-    assert all(one["verifies"] for one in proof["served"])
+    assert {entry["certificate"]["serial"] for entry in proof["served"]} == {result["certificate"]["serial"]}
+    assert all(entry["verifies"] for entry in proof["served"])
 
 
 def test_a_webhook_that_reloads_its_certificate(reloading: PodRotationRig, say: Say) -> None:

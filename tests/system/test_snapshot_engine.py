@@ -94,7 +94,7 @@ def defect_at(monkeypatch: pytest.MonkeyPatch, part: str, meet: Callable[[], obj
 
 def held(cluster: Cluster) -> bool:
     return upgrade_lease.NAME in {
-        one["metadata"]["name"] for one in leases.leases(cluster, upgrade_lease.NAMESPACE)
+        lease["metadata"]["name"] for lease in leases.leases(cluster, upgrade_lease.NAMESPACE)
     }
 
 
@@ -107,11 +107,11 @@ def test_a_defect_in_the_middle_of_a_hop_is_undone_and_reported(
     assert (result["failed"], result["changed"], result["code"]) == (True, True, "defect"), result
     assert (result["step"], result["hop"]) == ("controller-rbac", "8.7.0")
     assert not held(cluster)
-    forward = [one for one in result["steps"] if not one["undoes"]]
-    assert [one["status"] for one in forward] == ["done"] * (len(forward) - 1) + ["failed"]
-    assert "crds" in {one["id"] for one in forward if one["changed"]}
+    forward = [step for step in result["steps"] if not step["undoes"]]
+    assert [entry["status"] for entry in forward] == ["done"] * (len(forward) - 1) + ["failed"]
+    assert "crds" in {entry["id"] for entry in forward if entry["changed"]}
     assert forward[-1]["changed"] is True  # it wrote an object before the defect
-    assert [one["undoes"] for one in result["steps"]][-1] is True
+    assert [step["undoes"] for step in result["steps"]][-1] is True
     # Without a node no pod becomes ready, so the rollback ends there and reports that.
     assert (result["undone"]["release"], result["undone"]["is_back"]) == ("7.0.2", False)
     assert result["undone"]["problem"]
@@ -160,7 +160,7 @@ def test_the_next_run_continues(cluster: Cluster, upgrade: Upgrade, monkeypatch:
     defect_at(monkeypatch, "controller")
     result = upgrade(undo=False)
     assert (result["code"], result["step"], result["previous_run"]) == ("defect", "controller", None), result
-    assert (result["undone"]["is_back"], any(one["undoes"] for one in result["steps"])) == (False, False)
+    assert (result["undone"]["is_back"], any(step["undoes"] for step in result["steps"])) == (False, False)
     assert not held(cluster)
     monkeypatch.undo()
     again = upgrade(undo=False)

@@ -68,9 +68,9 @@ def manifests(*, crds: bool = True) -> list[Object]:
     files = [*(sorted(definitions.glob("snapshot.storage.k8s.io_*")) if crds else []), *files]
     text = "\n---\n".join(path.read_text() for path in files)
     text = re.sub(r"(sig-storage/snapshot-controller):v[\d.]+", rf"\1:v{RELEASE}", text)
-    found = [one for one in yaml.safe_load_all(text) if one]
-    for one in found:
-        one.pop("status", None)
+    found = [document for document in yaml.safe_load_all(text) if document]
+    for entry in found:
+        entry.pop("status", None)
     return found
 
 
@@ -88,12 +88,12 @@ class ManagerRow:
 
     def install(self, cluster: Cluster) -> None:
         objects = manifests()
-        for one in objects:
-            metadata = one["metadata"]
+        for obj in objects:
+            metadata = obj["metadata"]
             metadata["labels"] = {**metadata.get("labels", {}), **self.labels}
             metadata["annotations"] = {**metadata.get("annotations", {}), **self.annotations}
-            if self.image and one["kind"] == "Deployment":
-                one["spec"]["template"]["spec"]["containers"][0]["image"] = self.image
+            if self.image and obj["kind"] == "Deployment":
+                obj["spec"]["template"]["spec"]["containers"][0]["image"] = self.image
         lab.kubectl(
             cluster, "apply", "--server-side", f"--field-manager={self.manager}", "-f-",
             stdin=yaml.safe_dump_all(objects),
@@ -176,9 +176,9 @@ def test_an_operator_is_recognised_by_its_owner_reference(empty: Cluster) -> Non
     uid = empty.api("GET", "/api/v1/namespaces/kube-system/configmaps/operator")["metadata"]["uid"]
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "operator", "uid": uid}
     objects = manifests()
-    for one in objects:
-        if one["metadata"].get("namespace"):
-            one["metadata"]["ownerReferences"] = [reference]
+    for obj in objects:
+        if obj["metadata"].get("namespace"):
+            obj["metadata"]["ownerReferences"] = [reference]
     lab.kubectl(
         empty, "apply", "--server-side", "--field-manager=operator", "-f-", stdin=yaml.safe_dump_all(objects)
     )
@@ -209,8 +209,8 @@ def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
 
     def template(**annotations: str) -> None:
         objects = manifests()
-        for one in objects:
-            one["metadata"]["annotations"] = {**one["metadata"].get("annotations", {}), **annotations}
+        for obj in objects:
+            obj["metadata"]["annotations"] = {**obj["metadata"].get("annotations", {}), **annotations}
         (chart / "templates" / "all.yaml").write_text(yaml.safe_dump_all(objects))
 
     def helm(*arguments: str) -> str:
@@ -326,7 +326,7 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     ]
     place = ("-n", "default", "deployment", "snapshot-validation-deployment")
     lab.kubectl(cluster, "patch", *place, "--type=json", f"-p={json.dumps(volume)}")
-    others = [one for _finding, objects in OTHERS.values() for one in objects]
+    others = [obj for _finding, objects in OTHERS.values() for obj in objects]
     lab.kubectl(
         cluster,
         "apply",
@@ -342,7 +342,7 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         cluster, "apply", "-f-", stdin=yaml.safe_dump(OWN_CONFIGURATION)
     )  # without it the webhook cannot be recognised
     yield Upgraded(before, shared, kept, carry_out_deletions(cluster, cache))
-    configurations = [one["metadata"]["name"] for one in others if "webhooks" in one]
+    configurations = [other["metadata"]["name"] for other in others if "webhooks" in other]
     removed = [f"ValidatingWebhookConfiguration/{name}" for name in configurations]
     lab.kubectl(
         cluster,
@@ -353,9 +353,9 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "--wait=false",
         "--ignore-not-found",
     )
-    for one in others:
-        if one["metadata"].get("namespace") in ("default", "kube-system"):
-            where = ("-n", one["metadata"]["namespace"], f"{one['kind']}/{one['metadata']['name']}")
+    for entry in others:
+        if entry["metadata"].get("namespace") in ("default", "kube-system"):
+            where = ("-n", entry["metadata"]["namespace"], f"{entry['kind']}/{entry['metadata']['name']}")
             lab.kubectl(cluster, "delete", *where, "--wait=false", "--ignore-not-found")
     snapshot_kept.remove(cluster)
 
@@ -365,7 +365,7 @@ def test_objects_of_other_owners_are_kept_and_reported(
     cluster: Cluster, upgraded: Upgraded, row: str
 ) -> None:
     finding, objects = OTHERS[row]
-    before = {path(one): upgraded.before[path(one)] for one in objects}
+    before = {path(obj): upgraded.before[path(obj)] for obj in objects}
     assert uids(cluster, objects) == before
     reports = [hazard for hazard in upgraded.last["hazards"] if hazard["id"] == finding]
     assert {report["handling"] for report in reports} == ({"report"} if finding else set())
@@ -375,12 +375,12 @@ def test_objects_of_other_owners_are_kept_and_reported(
 
 
 def test_a_webhook_is_kept_while_another_configuration_calls_it(cluster: Cluster, upgraded: Upgraded) -> None:
-    evidence = {one["id"]: one["evidence"] for one in upgraded.shared["hazards"]}["webhook-shared"]
+    evidence = {hazard["id"]: hazard["evidence"] for hazard in upgraded.shared["hazards"]}["webhook-shared"]
     assert any("second" in line for line in evidence)
     assert set(upgraded.kept) == {
-        path(one) for one in (*WEBHOOK, SHARED)
+        path(entry) for entry in (*WEBHOOK, SHARED)
     }  # only its own configuration was deleted
-    assert "webhook-shared" not in {one["id"] for one in upgraded.last["hazards"]}
+    assert "webhook-shared" not in {hazard["id"] for hazard in upgraded.last["hazards"]}
     assert uids(cluster, WEBHOOK) == {}
 
 
@@ -392,7 +392,7 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
     name = "kube-system/lvm-csi-controller"
     for given in ([], [name]):
         result = plan(empty, TARGET, accept=["kubectl"], remove_controllers=given)
-        assert [one["id"] for one in result["refused"]] == ["other-containers"]
+        assert [entry["id"] for entry in result["refused"]] == ["other-containers"]
         assert "Remove the container of snapshot-controller from" in result["refused"][0]["remedy"]
     entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
     rig = SnapshotRig(empty, "none", tmp_path)
@@ -426,10 +426,12 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
     refused = {row["id"]: row for row in result["refused"]}
     row = refused[f"owner-{key}"]
     assert row["reason"]
-    assert {one["name"] for one in result["managers"] if one["manager"] == key} == {INSTALLERS[key].name}
+    assert {manager["name"] for manager in result["managers"] if manager["manager"] == key} == {
+        INSTALLERS[key].name
+    }
     assert any(evidence in line for line in row["evidence"]), row["evidence"]
     assert INSTALLERS[key].upgrade in row["remedy"]
-    assert (DEPLOYMENT, key) in {(one["object"], one["manager"]) for one in result["managers"]}
+    assert (DEPLOYMENT, key) in {(manager["object"], manager["manager"]) for manager in result["managers"]}
 
 
 def assert_accepted(cluster: Cluster, key: str) -> None:

@@ -96,9 +96,9 @@ def test_an_audit_finds_the_hazards_of_the_way_to_a_release(cluster: Cluster) ->
     def audited(**options: Any) -> dict[str, str]:
         given = {"kubeconfig": str(cluster.kubeconfig), "without": ["port-forward"], **options}
         findings = operate(audit_info.OPERATION, given)["findings"]
-        found = [one for one in findings if one["check"] == "snapshot-hazard"]
-        assert len({one["fingerprint"] for one in found}) == len(found)
-        return {one["evidence"][0]: one["severity"] for one in found}
+        found = [finding for finding in findings if finding["check"] == "snapshot-hazard"]
+        assert len({finding["fingerprint"] for finding in found}) == len(found)
+        return {finding["evidence"][0]: finding["severity"] for finding in found}
 
     assert audited(snapshot_version="8.7.0") == {}  # nothing is installed
     install(cluster, "4.2.1", webhook=True)

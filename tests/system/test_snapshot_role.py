@@ -69,7 +69,7 @@ class UpgradeRoleRig:
 
     def contacted(self, since: datetime) -> set[str]:
         """Return the clusters that had any request."""
-        return {name for name, one in self.fleet.items() if one.requests(since=since, user=self.user)}
+        return {name for name, entry in self.fleet.items() if entry.requests(since=since, user=self.user)}
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +104,14 @@ def test_check_mode_shows_everything_and_writes_nothing(rig: UpgradeRoleRig) -> 
     assert run.status == 0, run.output
     assert rig.sent(start) == []
     found = run.reports()
-    hops = {name: [(hop["start"], hop["release"]) for hop in one["hops"]] for name, one in found.items()}
+    hops = {name: [(hop["start"], hop["release"]) for hop in entry["hops"]] for name, entry in found.items()}
     assert hops == {"onprem": [("", "8.1.0")], "eks": [("7.0.2", "8.1.0")]}
-    for one in found.values():
-        assert one["changed"]
-        assert {step["id"] for step in one["foreseen"]} <= set(one["due"])
-        assert {"crds", "controller"} <= set(one["due"]) < {step["id"] for step in one["plan"]}
-        assert (one["code"], one["refused"], one["problems"], one["steps"]) == ("", [], [], [])
-        assert all(json.dumps(line) in run.output for line in one["lines"][:19])
+    for value in found.values():
+        assert value["changed"]
+        assert {step["id"] for step in value["foreseen"]} <= set(value["due"])
+        assert {"crds", "controller"} <= set(value["due"]) < {step["id"] for step in value["plan"]}
+        assert (value["code"], value["refused"], value["problems"], value["steps"]) == ("", [], [], [])
+        assert all(json.dumps(line) in run.output for line in value["lines"][:19])
     # The diff of an existing object has only the fields that change.
     shown = [line for line in run.output.splitlines() if line.startswith("+")]
     assert any("snapshot-controller:v8.1.0" in line for line in shown)
@@ -152,7 +152,7 @@ def test_the_tag_plan_only_reads(rig: UpgradeRoleRig) -> None:
     assert found.keys() == {f"{name} {way}" for name in NAMES for way in ("import", "include")}
     assert found["eks import"]["plan"] == found["eks include"]["plan"]
     verbs = {
-        event["verb"] for one in rig.fleet.values() for event in one.requests(since=start, user=rig.user)
+        event["verb"] for value in rig.fleet.values() for event in value.requests(since=start, user=rig.user)
     }
     assert verbs <= {"get", "list"}
 
@@ -344,11 +344,11 @@ def test_each_cluster_of_a_failed_batch_is_rolled_back(rig: UpgradeRoleRig, old:
     run = rig.play(IN_A_BATCH)
     assert run.status == 2, run.output
     found = run.reports()
-    codes = {name: (one["code"], one["step"]) for name, one in found.items()}
+    codes = {name: (entry["code"], entry["step"]) for name, entry in found.items()}
     assert codes == {"eks": ("object-refused", "controller"), "onprem": ("rollout-failed", "controller-wait")}
-    for name, one in found.items():
-        assert one["undone"]["is_back"], one["undone"]
-        assert one["undone"]["release"] == "7.0.2"
+    for name, item in found.items():
+        assert item["undone"]["is_back"], item["undone"]
+        assert item["undone"]["release"] == "7.0.2"
         leased = [lease["metadata"]["name"] for lease in leases.leases(rig.fleet[name], "kube-system")]
         assert LEASE not in leased
     changed = {step["id"] for step in found["onprem"]["steps"] if step["undoes"] and step["changed"]}
@@ -405,31 +405,31 @@ FULL_KEYWORDS = ("strategy host_pinned", "serial")
     [pytest.param(name, marks=[pytest.mark.full] if name in FULL_KEYWORDS else []) for name in KEYWORDS],
 )
 def test_keywords_of_a_play_apply_to_the_role(rig: UpgradeRoleRig, old: None, name: str) -> None:
-    one = KEYWORDS[name]
+    keyword = KEYWORDS[name]
     variables = {
         "ansible_connection": "local",
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "snapshot_controller_version": "8.1.0",
         "snapshot_controller_context": "{{ inventory_hostname }}",
         "snapshot_controller_accept": "{{ ['kubectl'] if inventory_hostname == 'onprem' or accepts else [] }}",
-        "accepts": one.accepts,
+        "accepts": keyword.accepts,
     }
-    role = {"name": "certflow.kubernetes.snapshot_controller", "apply": one.role}
+    role = {"name": "certflow.kubernetes.snapshot_controller", "apply": keyword.role}
     play = {
         "hosts": "clusters",
         "gather_facts": False,
         "vars_files": ["vars.json"],
         "vars": variables,
         "tasks": [{"ansible.builtin.include_role": role}, REPORT],
-        **one.play,
+        **keyword.play,
     }
     start = now()
-    run = rig.play(yaml.safe_dump([play]), "--check", *one.arguments)
-    assert run.status == one.status, run.output
-    assert (rig.contacted(start), rig.sent(start)) == (set(one.contacted), [])
+    run = rig.play(yaml.safe_dump([play]), "--check", *keyword.arguments)
+    assert run.status == keyword.status, run.output
+    assert (rig.contacted(start), rig.sent(start)) == (set(keyword.contacted), [])
     found = run.reports()
-    assert found.keys() == set(one.reported), run.output
+    assert found.keys() == set(keyword.reported), run.output
     for host, result in found.items():
-        is_refused = not one.accepts and host == "eks"
+        is_refused = not keyword.accepts and host == "eks"
         assert result["code"] == ("upgrade-refused" if is_refused else ""), result
         assert result["changed"] is not is_refused

@@ -46,7 +46,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     path = f"/apis/apps/v1/namespaces/{name}/deployments"
     cluster.api("POST", path, {"metadata": {"name": NAME}, "spec": spec})
     events = f"/api/v1/namespaces/{name}/events"
-    wait_for(lambda: any(one["reason"] == "FailedCreate" for one in cluster.api("GET", events)["items"]))
+    wait_for(lambda: any(item["reason"] == "FailedCreate" for item in cluster.api("GET", events)["items"]))
     yield name
     cluster.api("DELETE", f"/api/v1/namespaces/{name}")
 

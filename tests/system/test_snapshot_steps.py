@@ -323,7 +323,7 @@ def test_a_new_deployment_is_created_beside_orphaned_pods(
     """From 4.2.1 to 6.2.2 the selector is the same, and the old pods do not drain."""
     before = _pods(installed)
     result = installed.done("orphan", namespace="default", name=DEPLOYMENT)
-    assert {(one["kind"], one["change"]) for one in result["objects"]} == {
+    assert {(place["kind"], place["change"]) for place in result["objects"]} == {
         ("ReplicaSet", "changed"), ("Pod", "changed"), ("Deployment", "deleted"),
     }  # fmt: skip
     live = {"app": "snapshot-validation"}
@@ -333,7 +333,7 @@ def test_a_new_deployment_is_created_beside_orphaned_pods(
     step = {"release": "6.2.2", "namespace": "default", "secret": "snapshot-validation-tls"}
     installed.done("apply", **step, parts=["webhook_rbac", "webhook"])
     wait_for(lambda: len(_pods(installed)) == 6)
-    (detached,) = [one for one in _sets(installed) if DEPLOYMENT in one["metadata"]["labels"].values()]
+    (detached,) = [obj for obj in _sets(installed) if DEPLOYMENT in obj["metadata"]["labels"].values()]
     assert detached["spec"]["replicas"] == 3 and not detached["metadata"].get("ownerReferences")
     assert before <= _pods(installed)
     new_pods = {**live, "app.kubernetes.io/version": "6.2.2"}
@@ -351,7 +351,7 @@ def test_an_interrupted_orphaning_is_completed(installed: SnapshotRig) -> None:
     before = _pods(installed)
     lab.kubectl(installed.cluster, "delete", "deployment", DEPLOYMENT, "--cascade=orphan")
     result = installed.done("orphan", namespace="default", name=DEPLOYMENT)
-    assert {one["kind"] for one in result["objects"]} == {"ReplicaSet", "Pod"}
+    assert {place["kind"] for place in result["objects"]} == {"ReplicaSet", "Pod"}
     installed.done("apply", release="7.0.2", namespace="default", parts=["webhook_rbac", "webhook"])
     wait_for(lambda: len(_pods(installed, "app.kubernetes.io/name")) == 3)  # the selector of 7.0
     assert before <= _pods(installed)
@@ -393,8 +393,8 @@ def test_everything_of_a_release_equals_a_fresh_installation(
     step: Object = {"release": "6.2.2", "parts": EVERYTHING, "secret": "new-tls", "options": options}
     result = installed.done("apply", **step, namespace="default")
     assert fresh.run("apply", **step, namespace="default")["changed"]
-    for one in result["objects"]:
-        place = Reference(one["kind"], one["name"], one["namespace"]).path
+    for target in result["objects"]:
+        place = Reference(target["kind"], target["name"], target["namespace"]).path
         found, wanted = (rig.cluster.api("GET", place) for rig in (installed, fresh))
         for obj in (found, wanted):
             obj.get("spec", {}).pop("clusterIP", None), obj.get("spec", {}).pop("clusterIPs", None)
@@ -527,9 +527,11 @@ def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Snap
     foreseen = rig.foresee(orphan, apply, later)
     assert foreseen.problems == ()
     _orphaned, applied, migrated = foreseen.tried
-    (deployment,) = [one for one in applied.outcomes if one.reference.kind == "Deployment"]
+    (deployment,) = [outcome for outcome in applied.outcomes if outcome.reference.kind == "Deployment"]
     assert "spec.selector" in deployment.note
-    (change,) = [one for one in deployment.changes if one.path.endswith("[snapshot-controller].image")]
+    (change,) = [
+        change for change in deployment.changes if change.path.endswith("[snapshot-controller].image")
+    ]
     assert change.after == "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0"
     assert (migrated.outcomes, migrated.is_due, later[1]["crd"] in migrated.note) == ((), True, True)
     assert rig.writes() == []

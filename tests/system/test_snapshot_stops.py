@@ -186,7 +186,9 @@ def deployment_of(release: str) -> dict[str, Any]:
     deploy, _crds = build.snapshot_manifests(release)
     text = (deploy / "snapshot-controller" / "setup-snapshot-controller.yaml").read_text()
     text = re.sub(r"(snapshot-controller):v[\d.]+", rf"\1:v{release}", text)
-    found: dict[str, Any] = next(one for one in yaml.safe_load_all(text) if one["kind"] == "Deployment")
+    found: dict[str, Any] = next(
+        document for document in yaml.safe_load_all(text) if document["kind"] == "Deployment"
+    )
     return found
 
 
@@ -358,18 +360,18 @@ def test_the_next_run_completes_after_a_stop(rig: StopRig, stop: Stop) -> None:
 
 
 def check_results(stop: Stop, results: Results, output: str) -> None:
-    assert {name: one["code"] for name, one in results.items()} == (
+    assert {name: result["code"] for name, result in results.items()} == (
         dict.fromkeys(MODES, stop.code) if stop.code else {}
     ), output
-    for one in results.values():
-        assert one["changed"] and not one["undone"]["is_back"], one
-        assert not [step["id"] for step in one["steps"] if step["undoes"]]
-        last = one["steps"][-1]
+    for value in results.values():
+        assert value["changed"] and not value["undone"]["is_back"], value
+        assert not [step["id"] for step in value["steps"] if step["undoes"]]
+        last = value["steps"][-1]
         if stop.do is None:
             assert (last["id"], last["status"]) == ("controller", "done")
         else:
             status = "interrupted" if stop.code == "interrupted" else "failed"
-            assert (one["step"], last["id"], last["status"]) == (AT, AT, status)
+            assert (value["step"], last["id"], last["status"]) == (AT, AT, status)
 
 
 def check_lease(stop: Stop, name: str, cluster: Cluster) -> None:
@@ -391,12 +393,12 @@ def check_next_run(rig: StopRig, stop: Stop) -> None:
     rig.report_ready()
     play = rig.start()
     assert play.end() == 0, play.output
-    for name, one in play.results().items():
-        before = one["previous_run"]
-        assert (before and before["record"]["step"]) == (AT if stop.lease == LEFT else None), one
-        assert {step["status"] for step in one["steps"]} == {"done"}, one
-        assert one["steps"][-1]["id"] == "verify-controller", one
-        assert not one["changed"], one["steps"]
+    for name, result in play.results().items():
+        before = result["previous_run"]
+        assert (before and before["record"]["step"]) == (AT if stop.lease == LEFT else None), result
+        assert {step["status"] for step in result["steps"]} == {"done"}, result
+        assert result["steps"][-1]["id"] == "verify-controller", result
+        assert not result["changed"], result["steps"]
         assert lease(rig.fleet[name]) is None
     assert play.results().keys() == MODES.keys()
 
@@ -410,8 +412,8 @@ def test_a_signal_before_the_first_write_ends_with_a_result(rig: StopRig) -> Non
         eventually(partial(snapshots, cluster), play)
     terminate_workers(rig, play)
     assert play.end() == 2, play.output
-    for one in play.results().values():
-        assert (one["code"], one["changed"]) == ("interrupted", False), one
+    for result in play.results().values():
+        assert (result["code"], result["changed"]) == ("interrupted", False), result
     assert play.results().keys() == MODES.keys(), play.output
     for _name, cluster in rig.clusters():
         assert snapshots(cluster) == []
@@ -425,11 +427,11 @@ def test_a_failed_rollback_reports_what_it_restored(rig: StopRig) -> None:
         pods.ready, pods.broken = set(), {NEW, OLD}
     assert play.end() == 2, play.output
     assert play.results().keys() == MODES.keys(), play.output
-    for one in play.results().values():
-        assert one["code"] == "rollout-failed", one
-        put_back = [step["title"] for step in one["steps"] if step["undoes"] and step["changed"]]
+    for result in play.results().values():
+        assert result["code"] == "rollout-failed", result
+        put_back = [step["title"] for step in result["steps"] if step["undoes"] and step["changed"]]
         assert put_back
-        assert (one["undone"]["is_back"], one["undone"]["steps"]) == (False, put_back)
+        assert (result["undone"]["is_back"], result["undone"]["steps"]) == (False, put_back)
 
 
 # A play that ends because of another cluster
@@ -550,11 +552,11 @@ class Login:
 @pytest.fixture
 def logins(rig: StopRig, tmp_path: Path) -> Iterator[dict[str, Login]]:
     found = {name: Login(cluster, tmp_path / name) for name, cluster in rig.clusters()}
-    before, rig.kubeconfigs = rig.kubeconfigs, {name: one.kubeconfig for name, one in found.items()}
+    before, rig.kubeconfigs = rig.kubeconfigs, {name: entry.kubeconfig for name, entry in found.items()}
     yield found
     rig.kubeconfigs = before
-    for one in found.values():
-        one.close()
+    for value in found.values():
+        value.close()
 
 
 @on_newest_core
@@ -582,9 +584,13 @@ def test_an_expired_login_leaves_the_upgrade_to_the_next_run(rig: StopRig, login
         login.end("first")
     assert play.end() == 2, play.output
     assert play.results().keys() == MODES.keys(), play.output
-    for name, one in play.results().items():
-        assert (one["code"], one["step"]) == ("authentication-failed", AT), one
-        assert (one["changed"], one["undone"]["is_back"], one["undone"]["steps"]) == (True, False, []), one
+    for name, result in play.results().items():
+        assert (result["code"], result["step"]) == ("authentication-failed", AT), result
+        assert (result["changed"], result["undone"]["is_back"], result["undone"]["steps"]) == (
+            True,
+            False,
+            [],
+        ), result
         assert record(rig.fleet[name])["step"] == AT
         logins[name].issue("second")
         leases.lapse(rig.fleet[name], "kube-system", starting="certflow-snapshot")
@@ -602,9 +608,9 @@ def test_the_second_of_two_runs_waits_and_finds_nothing_due(rig: StopRig) -> Non
     assert record(rig.fleet["onprem"])["step"] == AT, "the first run goes on"
     rig.report_ready()
     assert (first.end(), second.end()) == (0, 0), first.output + second.output
-    assert {one["changed"] for one in first.results().values()} == {True}
-    for one in second.results().values():
-        assert (one["changed"], one["previous_run"]) == (False, None)
-        assert {(step["status"], step["changed"]) for step in one["steps"]} == {("done", False)}
+    assert {result["changed"] for result in first.results().values()} == {True}
+    for value in second.results().values():
+        assert (value["changed"], value["previous_run"]) == (False, None)
+        assert {(step["status"], step["changed"]) for step in value["steps"]} == {("done", False)}
     for _name, cluster in rig.clusters():
         assert lease(cluster) is None

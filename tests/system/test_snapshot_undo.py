@@ -142,7 +142,9 @@ def before_and_after(old: OldCluster, run: Callable[[], dict[str, Any]]) -> dict
         assert after[name] == obj, name
     assert RULE in cluster.api("GET", ROLE)["rules"]
     assert lab.webhook_refuses(cluster, old.release)
-    assert not [one for one in leases.leases(cluster, "kube-system") if "certflow" in one["metadata"]["name"]]
+    assert not [
+        lease for lease in leases.leases(cluster, "kube-system") if "certflow" in lease["metadata"]["name"]
+    ]
     return result
 
 

@@ -63,7 +63,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 
 def test_one_run_from_the_oldest_to_the_newest_release(emptied: Lab, say: Say) -> None:
     """No release between them is needed on either kind of cluster, because no stored object needs one."""
-    assert {one.hops for one in jumps.go(emptied, jumps.JUMPS[0], say)} == {("8.7.0",)}
+    assert {entry.hops for entry in jumps.go(emptied, jumps.JUMPS[0], say)} == {("8.7.0",)}
 
 
 # Three steps between 8.1.0 and 8.7.0: before the rules, the controller and the webhook are deleted.
@@ -139,4 +139,4 @@ def test_the_load_detects_a_careless_upgrade(emptied: Lab, say: Say) -> None:
         say(f"{name}, {policy}: careless\n{load.table([(begun, 'kubectl')])}\n")
         assert bool(load.wrong()) == (policy == "Fail")
         assert bool(load.accepted()) == (policy == "Ignore")
-        assert all(one.at >= begun for one in (*load.wrong(), *load.accepted()))
+        assert all(answer.at >= begun for answer in (*load.wrong(), *load.accepted()))

@@ -88,7 +88,7 @@ def module(cluster: Cluster, *, check_mode: bool = False, **given: Any) -> dict[
 
 
 def verdicts(result: dict[str, Any]) -> dict[str, str]:
-    return {one["id"]: one["verdict"] for one in result["verified"]}
+    return {verification["id"]: verification["verdict"] for verification in result["verified"]}
 
 
 def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Verify]:

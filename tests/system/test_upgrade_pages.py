@@ -147,5 +147,5 @@ def _arguments() -> list[str]:
 def _controllers(cluster: Cluster) -> list[str]:
     """Return the images of the snapshot controllers."""
     found = cluster.api("GET", DEPLOYMENTS)["items"]
-    images = [one["spec"]["template"]["spec"]["containers"][0]["image"] for one in found]
+    images = [entry["spec"]["template"]["spec"]["containers"][0]["image"] for entry in found]
     return [image for image in images if "snapshot-controller" in image]

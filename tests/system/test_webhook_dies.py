@@ -95,9 +95,9 @@ class WebhookUpgrade:
             accept=accepting("kubectl"), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=settings.port
         )
         self.hop = self._plan(target, options)
-        objects = [one for line in self.hop.lines for one in line.objects]
+        objects = [obj for line in self.hop.lines for obj in line.objects]
         self.originals = backups.read_originals(self.client, objects)
-        self.client.left = {one.path: obj for one, obj in self.originals.items()}
+        self.client.left = {entry.path: obj for entry, obj in self.originals.items()}
         self._run(self.hop.steps, settings)
 
     def back(self) -> None:
@@ -182,10 +182,10 @@ def test_a_webhook_killed_under_load_is_detected_before_the_old_pods_are_deleted
         _check(caught.value)
         assert _ready_old_pods(run.cluster) == 3
         run.back()
-        back = run.done["webhook-settle-reconnect"]
+        reconnected = run.done["webhook-settle-reconnect"]
     assert _images(run.cluster) == before
     assert lab.webhook_refuses(run.cluster, OLD)
-    assert [one for one in load.wrong() if one.at > back + 1] == []
+    assert [answer for answer in load.wrong() if answer.at > reconnected + 1] == []
 
 
 @pytest.mark.full
@@ -205,8 +205,8 @@ def _check(error: RolloutError) -> None:
 
 def _ready_old_pods(cluster: Cluster) -> int:
     found = cluster.api("GET", f"{PODS}?labelSelector={ORPHAN_LABEL}")["items"]
-    conditions = [condition for one in found for condition in one["status"]["conditions"]]
-    return sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    conditions = [condition for entry in found for condition in entry["status"]["conditions"]]
+    return sum(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def _images(cluster: Cluster) -> Counter[str]:
@@ -214,7 +214,7 @@ def _images(cluster: Cluster) -> Counter[str]:
     found: list[dict[str, Any]] = cluster.api("GET", "/api/v1/pods")["items"]
     return Counter(
         container["image"]
-        for one in found
-        if "deletionTimestamp" not in one["metadata"]
-        for container in one["spec"]["containers"]
+        for obj in found
+        if "deletionTimestamp" not in obj["metadata"]
+        for container in obj["spec"]["containers"]
     )

@@ -53,16 +53,16 @@ def _rows(target: Release, starts: Sequence[Release]) -> tuple[Row, ...]:
     if len(runs) == 1:
         return (("any newer", *runs[0][1]),)
     return tuple(
-        (f"up to {run[-1]}" if number == 0 else _range(run), *(one or "-" for one in told))
+        (f"up to {run[-1]}" if number == 0 else _range(run), *(entry or "-" for entry in told))
         for number, (run, told) in enumerate(runs)
     )
 
 
-def _merge(one: Row, other: Row) -> Row | None:
+def _merge(row: Row, other: Row) -> Row | None:
     """Return both outcomes as one, None if they differ. A start without group snapshots agrees with any outcome."""
-    if any(a and b and a != b for a, b in zip(one, other, strict=True)):
+    if any(a and b and a != b for a, b in zip(row, other, strict=True)):
         return None
-    return tuple(a or b for a, b in zip(one, other, strict=True))
+    return tuple(a or b for a, b in zip(row, other, strict=True))
 
 
 def _range(run: Sequence[Release]) -> str:

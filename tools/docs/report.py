@@ -67,7 +67,9 @@ def _shape(rows: Iterable[Field]) -> Iterator[str]:
     yield "| Key | Type | Meaning |\n|---|---|---|\n"
     for row in rows:
         notes = [f"Only in a report of the kind {row.kind}."] if row.kind else []
-        notes += [f"One of {', '.join(f'`{one}`' for one in row.choices if one)}."] if row.choices else []
+        notes += (
+            [f"One of {', '.join(f'`{choice}`' for choice in row.choices if choice)}."] if row.choices else []
+        )
         null = " or null" if row.is_nullable else ""
         yield f"| `{row.name}` | {TYPES[row.type]}{null} | {' '.join([row.meaning, *notes])} |\n"
 

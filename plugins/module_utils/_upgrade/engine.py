@@ -298,13 +298,13 @@ class Upgrade:
         options = undo.options_before(current.context, self.request.options, originals, self.client.left)
         try:
             self._set_deadline(self.request.step_timeout)
-            back = planning.read(self.client, get(hop.start), options)
-            if back.plan.refused:
-                reason = back.plan.refused[0].reason
+            earlier = planning.read(self.client, get(hop.start), options)
+            if earlier.plan.refused:
+                reason = earlier.plan.refused[0].reason
                 problem = f"{hop.start} was not put back, because its plan is refused: {reason}"
                 return UndoResult(hop.start, False, problem=problem)
-            context = replace(self._action_context(back), originals=originals)
-            steps = undo_steps.adapt(back.context, back.plan.hops[-1].steps)
+            context = replace(self._action_context(earlier), originals=originals)
+            steps = undo_steps.adapt(earlier.context, earlier.plan.hops[-1].steps)
             self._run_steps(steps, str(hop.release), context, undoes=True)
         except Exception as exc:
             problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"

@@ -102,7 +102,9 @@ class Controller:
         if method != "GET":
             self.writes.append(f"{method} {url.path}")
         if found and found["kind"] == "unified_job_templates":
-            return self._page([one for part in STARTABLE for one in self.objects[part].values()], url.query)
+            return self._page(
+                [value for part in STARTABLE for value in self.objects[part].values()], url.query
+            )
         if found and found["kind"] in UPDATES.values():
             done = {"status": "successful", "failed": False, "finished": "now", "scm_revision": "1"}
             return 200, {"id": int(found["id"]), **done}
@@ -144,7 +146,7 @@ class Controller:
             return 201, approval
         linked = self.links.setdefault((kind, number, sub), [])
         if method == "GET":
-            return self._page([{"id": one} for one in linked], "")
+            return self._page([{"id": entry} for entry in linked], "")
         if body.get("disassociate"):
             linked.remove(body["id"])
         else:
@@ -163,7 +165,7 @@ class Controller:
     @staticmethod
     def _page(items: list[dict[str, Any]], query: str) -> Answer:
         wanted = dict(parse_qsl(query))
-        chosen = [one for one in items if all(str(one.get(key)) == value for key, value in wanted.items())]
+        chosen = [item for item in items if all(str(item.get(key)) == value for key, value in wanted.items())]
         return 200, {"count": len(chosen), "next": None, "results": chosen}
 
 

@@ -57,10 +57,10 @@ def objects() -> dict[str, Any]:
 
 def _rendered(value: Any, environment: NativeEnvironment, site: dict[str, Any]) -> Any:
     if isinstance(value, dict):
-        items = ((key, _rendered(one, environment, site)) for key, one in value.items())
+        items = ((key, _rendered(entry, environment, site)) for key, entry in value.items())
         return {key: item for key, item in items if item is not OMITTED}
     if isinstance(value, list):
-        return [_rendered(one, environment, site) for one in value]
+        return [_rendered(entry, environment, site) for entry in value]
     if isinstance(value, str) and "{{" in value and not isinstance(value, Template):
         return environment.from_string(value).render(site)
     return value
@@ -68,7 +68,7 @@ def _rendered(value: Any, environment: NativeEnvironment, site: dict[str, Any]) 
 
 def named(kind: str, name: str) -> dict[str, Any]:
     """Return an object of controller_KIND by its name."""
-    found: dict[str, Any] = next(one for one in objects()[variable(kind)] if one["name"] == name)
+    found: dict[str, Any] = next(entry for entry in objects()[variable(kind)] if entry["name"] == name)
     return found
 
 

@@ -59,7 +59,7 @@ def _question_problems(question: Mapping[str, Any]) -> Iterator[str]:
     if kind in CHOICES:
         choices = question.get("choices") or []
         given = default.splitlines() if isinstance(default, str) else default
-        if not choices or [one for one in given if one not in choices]:
+        if not choices or [entry for entry in given if entry not in choices]:
             yield f"{name}: choices or default are wrong"
 
 

@@ -130,8 +130,8 @@ def ephemeral_ca_again(place: Place) -> Run:
 def ephemeral_ca_and_removal(place: Place) -> Run:
     targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
     assert place.rig.run(signer_name="ephemeral-ca", targets=targets)["changed"]
-    back: dict[str, Any] = {"signer_name": "ephemeral-ca", "state": "absent", "targets": targets}
-    return lambda **who: place.rig.run(**back, **who)
+    removal: dict[str, Any] = {"signer_name": "ephemeral-ca", "state": "absent", "targets": targets}
+    return lambda **who: place.rig.run(**removal, **who)
 
 
 def a_decision(place: Place) -> Run:

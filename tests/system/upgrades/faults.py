@@ -127,7 +127,7 @@ def _store_at_unknown(cluster: Cluster) -> None:
 def _forget_unknown(cluster: Cluster) -> None:
     cluster.api("PATCH", f"{CRD}/status", {"status": {"storedVersions": ["v1"]}}, MERGE_PATCH)
     found = cluster.api("GET", CRD)
-    found["spec"]["versions"] = [one for one in found["spec"]["versions"] if one["name"] != "v9"]
+    found["spec"]["versions"] = [version for version in found["spec"]["versions"] if version["name"] != "v9"]
     cluster.api("PUT", CRD, found)
 
 
@@ -222,13 +222,13 @@ def _wrong(fault: UpgradeFault, outcome: RoleOutcome, load: SnapshotLoad) -> lis
     if "\n" in result.get("msg", ""):
         lines.append("the message of the failure has more than one line")
     begin, end_at = _outage(fault, outcome.moments)
-    refused = [one for one in load.wrong() if not fault.is_outage and not begin <= one.at <= end_at]
-    return [*lines, *(str(one) for one in refused[:5])]
+    refused = [answer for answer in load.wrong() if not fault.is_outage and not begin <= answer.at <= end_at]
+    return [*lines, *(str(entry) for entry in refused[:5])]
 
 
 def _outage(fault: UpgradeFault, moments: Sequence[TaskStart]) -> tuple[float, float]:
     """Return the times between which valid creates may be refused. After the last step a call in flight may still fail."""
-    names = [one.name for one in moments]
+    names = [moment.name for moment in moments]
     if not fault.outage[0]:
         return 0.0, 0.0
     first, last = (names.index(step) for step in fault.outage)
@@ -250,7 +250,7 @@ def _served(cluster: Cluster, jump: Jump) -> str:
     """Return the version at which group snapshots can be read now."""
     if not jump.groups[0]:
         return ""
-    versions = [one["version"] for one in cluster.api("GET", GROUPS)["versions"]]
+    versions = [version["version"] for version in cluster.api("GET", GROUPS)["versions"]]
     return jump.groups[0] if jump.groups[0] in versions else str(versions[0])
 
 
@@ -306,7 +306,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
             named.append(upgrade.check_records(outcome)[HERE])
             if named[-1]:
                 last = named[-1]
-            elif records.ends([one for one in outcome.moments if one.host == HERE]):
+            elif records.ends([moment for moment in outcome.moments if moment.host == HERE]):
                 last = None  # that run had released the Lease
             say(
                 f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n"
@@ -318,7 +318,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
     assert not records.wrong_previous(outcome.result, last), outcome.run.output
     made, refused, *_invalid = counts(upgrade.load[HERE])
     upgrade.check(jump.last, jump.groups[1], **jump.given)
-    return Kills(len(named), tuple(one["step"] for one in named if one), made, refused)
+    return Kills(len(named), tuple(entry["step"] for entry in named if entry), made, refused)
 
 
 def kill_after(steps: int, seconds: float) -> playbook.Meet:

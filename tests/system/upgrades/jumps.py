@@ -143,8 +143,8 @@ def go_chain(rig: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
 
 def _sum(runs: Sequence[Gone]) -> Gone:
     """Return the result of a chain from those of its runs on one cluster."""
-    totals = (sum(getattr(one, name) for one in runs) for name in ("made", "refused", "invalid", "accepted"))
-    hops = tuple(hop for one in runs for hop in one.hops)
+    totals = (sum(getattr(run, name) for run in runs) for name in ("made", "refused", "invalid", "accepted"))
+    hops = tuple(hop for run in runs for hop in run.hops)
     return Gone(runs[0].cluster, runs[0].policy, hops, *totals)
 
 
@@ -178,6 +178,6 @@ def gone(upgrade: UpgradePath) -> list[Gone]:
 
 def counts(load: SnapshotLoad) -> tuple[int, int, int, int]:
     """Return the numbers of valid creates and refused ones, and of invalid creates and accepted ones."""
-    valid = [one for one in load.answers if one.valid]
-    refused = sum(one.valid for one in load.wrong())
+    valid = [answer for answer in load.answers if answer.valid]
+    refused = sum(answer.valid for answer in load.wrong())
     return len(valid), refused, len(load.answers) - len(valid), len(load.accepted())

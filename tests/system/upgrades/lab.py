@@ -222,7 +222,7 @@ class UpgradePath:
             for meet in killed_at:
                 killed = self.rig.attempt(release, *self.policies, meet=meet, **given)
                 assert killed.run.status == -signal.SIGKILL, killed.run.output
-                last |= {name: one for name, one in self.check_records(killed).items() if one}
+                last |= {name: record for name, record in self.check_records(killed).items() if record}
                 self.let_leases_expire()
                 moments += killed.moments
                 self.check_plan(planned, release, **given)
@@ -248,7 +248,7 @@ class UpgradePath:
         found: dict[str, Mapping[str, Any] | None] = {}
         for name in self.policies:
             found[name] = records.on_lease(self.cluster(name), killed.began)
-            wrong = records.wrong(found[name], [one for one in killed.moments if one.host == name])
+            wrong = records.wrong(found[name], [moment for moment in killed.moments if moment.host == name])
             assert not wrong, f"{name}: {wrong}"
         return found
 
@@ -265,7 +265,7 @@ class UpgradePath:
 
     def tell(self, what: str, moments: Sequence[TaskStart]) -> None:
         for name, load in self.load.items():
-            own = [(one.at, one.name) for one in moments if one.host in ("", name)]
+            own = [(moment.at, moment.name) for moment in moments if moment.host in ("", name)]
             self.say(f"{name}, {self.policies[name]}: {self.here} to {what}\n{load.table(own)}\n")
 
     def check(self, release: str, group_version: str = "", **given: Any) -> None:
@@ -320,11 +320,20 @@ def _with_usual_secret(cluster: Cluster) -> dict[str, Any]:
 def policies(cluster: Cluster) -> set[str]:
     """Return the failurePolicies of the snapshot webhooks."""
     found = cluster.api("GET", lab.CONFIGURATIONS)["items"]
-    return {hook["failurePolicy"] for one in found for hook in one["webhooks"] if "snapshot" in hook["name"]}
+    return {
+        hook["failurePolicy"]
+        for configuration in found
+        for hook in configuration["webhooks"]
+        if "snapshot" in hook["name"]
+    }
 
 
 def pods(cluster: Cluster) -> list[tuple[str, list[str]]]:
     """Return image and arguments of every pod of a controller or webhook that is not being deleted."""
     found = cluster.api("GET", "/api/v1/pods")["items"]
-    containers = [one["spec"]["containers"][0] for one in found if "deletionTimestamp" not in one["metadata"]]
-    return sorted((one["image"], one["args"]) for one in containers if "/snapshot-" in one["image"])
+    containers = [obj["spec"]["containers"][0] for obj in found if "deletionTimestamp" not in obj["metadata"]]
+    return sorted(
+        (container["image"], container["args"])
+        for container in containers
+        if "/snapshot-" in container["image"]
+    )

@@ -39,19 +39,19 @@ KILL_HEAD = ("From, to", "Runs killed", "Steps on record", "Valid creates", "...
 
 def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
     rows = {}
-    for one in gone:
-        cluster = f"{one.cluster}, {one.policy}"
-        counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
-        rows[_jump(jump, one.cluster)] = [cluster, ", ".join(one.hops[:-1]) or "no other", *counts]
+    for entry in gone:
+        cluster = f"{entry.cluster}, {entry.policy}"
+        counts = map(str, (entry.made, entry.refused, entry.invalid, entry.accepted))
+        rows[_jump(jump, entry.cluster)] = [cluster, ", ".join(entry.hops[:-1]) or "no other", *counts]
     order = [_jump(row, cluster) for row in (*STEPS, *JUMPS, *DOWNGRADES) for cluster in row.policies]
     PAGE.put(JUMPED, JUMP_HEAD, rows, order)
 
 
 def put_chain(way: Chain, gone: Iterable[Gone]) -> None:
     rows = {}
-    for one in gone:
-        counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
-        rows[_jump(way, one.cluster)] = [f"{one.cluster}, {one.policy}", *counts]
+    for entry in gone:
+        counts = map(str, (entry.made, entry.refused, entry.invalid, entry.accepted))
+        rows[_jump(way, entry.cluster)] = [f"{entry.cluster}, {entry.policy}", *counts]
     order = [_jump(row, cluster) for row in CHAINS for cluster in row.policies]
     PAGE.put(CHAINED, CHAIN_HEAD, rows, order)
 
@@ -63,13 +63,13 @@ def _jump(jump: Jump | Chain, cluster: str) -> str:
 
 def put_repair(damage: str, wrong: Sequence[str]) -> None:
     cell = f"{WRONG}: {'; '.join(wrong)}" if wrong else "as it was"
-    PAGE.put(REPAIRED, REPAIR_HEAD, {damage: [cell]}, [one.name for one in DAMAGES])
+    PAGE.put(REPAIRED, REPAIR_HEAD, {damage: [cell]}, [damage.name for damage in DAMAGES])
 
 
 def put_fault(met: Met) -> None:
     end = f"{met.end} ({WRONG})" if met.wrong else met.end
     row = [met.jump, end, met.code or "none", str(met.made), str(met.refused), "completes"]
-    PAGE.put(MET, FAULT_HEAD, {met.fault: row}, [one.name for one in FAULTS])
+    PAGE.put(MET, FAULT_HEAD, {met.fault: row}, [fault.name for fault in FAULTS])
 
 
 def put_kills(jump: Jump, kills: Kills) -> None:

@@ -48,12 +48,12 @@ def wrong(record: Mapping[str, Any] | None, shown: Sequence[TaskStart]) -> str:
     if record is None:
         if ends(shown):
             return ""
-        due = [one.name for one in shown if not _looks(one.name)]
+        due = [entry.name for entry in shown if not _looks(entry.name)]
         return f"without a Lease the run came to {', '.join(due)}" if due else ""
     if not record:
         return "" if len(shown) <= 1 else f"there is no record, and the run came to {shown[-1].name}"
     name, number = record["step"] + " (undo)" * record["undoes"], record["number"]
-    near = [(one.name, one.number) for one in shown[-2:]]
+    near = [(entry.name, entry.number) for entry in shown[-2:]]
     # On a busy machine the run completes several short steps until the kill reaches it.
     is_later = number > (shown[-1].number if shown else 0)
     if (name, number) in near or is_later:

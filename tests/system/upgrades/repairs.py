@@ -114,6 +114,6 @@ def repaired(rig: Lab, damage: Damage) -> list[str]:
 
 def _found(cluster: Cluster) -> list[str]:
     return [
-        f"/apis/apps/v1/namespaces/{one['metadata']['namespace']}/deployments/{one['metadata']['name']}"
-        for one in cluster.api("GET", "/apis/apps/v1/deployments")["items"]
+        f"/apis/apps/v1/namespaces/{item['metadata']['namespace']}/deployments/{item['metadata']['name']}"
+        for item in cluster.api("GET", "/apis/apps/v1/deployments")["items"]
     ]

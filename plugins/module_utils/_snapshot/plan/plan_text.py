@@ -48,8 +48,8 @@ def summary(plan: Plan) -> str:
     if first.start == str(target):
         where = f" {many}" if len(plan.hops) > 1 else ""
         return f"{target} is installed; the plan repairs and verifies it{where}{end}"
-    back = ", an older release," if first.context.is_downgrade else ""
-    return f"{first.start} to {target}{back} {many}{end}"
+    downgrade = ", an older release," if first.context.is_downgrade else ""
+    return f"{first.start} to {target}{downgrade} {many}{end}"
 
 
 def _line(verb: str, text: str) -> str:

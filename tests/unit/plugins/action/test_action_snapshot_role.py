@@ -49,8 +49,8 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(directory: Path, collections: Path, plays: list[dict[str, Any]], *arguments: str) -> list[Any]:
     """Run plays on localhost. Return what the tasks of ``show`` have told."""
     output = play_on_localhost(directory, collections, plays, *arguments)
-    told = [one.partition(">>>")[0] for one in output.split("<<<")[1:]]
-    return [json.loads(one.replace('\\"', '"')) for one in told]
+    told = [entry.partition(">>>")[0] for entry in output.split("<<<")[1:]]
+    return [json.loads(entry.replace('\\"', '"')) for entry in told]
 
 
 def play_on_localhost(
@@ -58,7 +58,7 @@ def play_on_localhost(
 ) -> str:
     """Run plays with the stand-ins, and return the output."""
     values = {"snapshot_controller_version": "8.7.0", "stub_snapshot_controller_info": INFO}
-    whole = [{"hosts": "localhost", "gather_facts": False, "vars": values, **one} for one in plays]
+    whole = [{"hosts": "localhost", "gather_facts": False, "vars": values, **entry} for entry in plays]
     done = play(directory, whole, *arguments, ANSIBLE_COLLECTIONS_PATH=str(collections))
     assert done.status == status, done.output
     return done.output

@@ -79,7 +79,7 @@ def test_findings_that_break_first_come_first() -> None:
     result = build(*points, backends=backends, requests=(request,), gaps=(Gap("pods", "no"),))
     duplicates = ["webhook-duplicated"] * 2
     wanted = ["request-stuck", "service-missing", "name-mismatch", "expiring", *duplicates, "unreadable"]
-    assert [one["check"] for one in result["findings"]] == wanted
+    assert [finding["check"] for finding in result["findings"]] == wanted
     assert result["breaks_at"] == "2026-06-14T12:00:00Z"
 
 
@@ -101,12 +101,12 @@ def test_findings_before_the_end_of_the_time_are_kept(moments: int) -> None:
     data = replace(data, is_over=lambda: next(clock) >= moments)
     result = audit_result.build(data, include_passed=True)
     assert result["incomplete"] == ["comparisons"]
-    (unknown,) = (one for one in result["findings"] if one["status"] == "unknown")
+    (unknown,) = (finding for finding in result["findings"] if finding["status"] == "unknown")
     assert "wait_timeout" in unknown["cause"]
     unfinished = {*unknown["unanswered"]}
-    others = [one for one in result["findings"] if one["status"] in ("pass", "skip")]
-    assert not unfinished & {one["check"] for one in others}
-    assert sum(one["status"] == "fail" for one in result["findings"]) <= moments
+    others = [finding for finding in result["findings"] if finding["status"] in ("pass", "skip")]
+    assert not unfinished & {other["check"] for other in others}
+    assert sum(finding["status"] == "fail" for finding in result["findings"]) <= moments
     assert "request-stuck" in unfinished
     assert ("service-missing" in unfinished) is (moments < 110)
 
@@ -114,9 +114,9 @@ def test_findings_before_the_end_of_the_time_are_kept(moments: int) -> None:
 def test_passed_findings_are_counted_and_shown_on_request() -> None:
     short, long = build(point()), build(point(), include_passed=True)
     assert short["findings"] == []
-    assert {one["status"] for one in long["findings"]} == {"pass", "skip"}
+    assert {finding["status"] for finding in long["findings"]} == {"pass", "skip"}
     assert short["counts"] == long["counts"]
-    assert short["counts"]["pass"] == sum(one["status"] == "pass" for one in long["findings"])
+    assert short["counts"]["pass"] == sum(finding["status"] == "pass" for finding in long["findings"])
     assert short["checks"]["expired"]["counts"] == {"fail": 0, "unknown": 0, "pass": 1, "skip": 0}
     assert short["breaks_at"] is None
 
@@ -128,7 +128,9 @@ def test_a_gap_of_a_backend_names_the_objects_that_call_it() -> None:
     findings = [
         build(*points, gaps=tuple(group))["findings"] for group in (gaps, [*gaps, Gap("endpoints", "no")])
     ]
-    objects = [[one["objects"] for one in group if one["status"] == "unknown"] for group in findings]
+    objects = [
+        [finding["objects"] for finding in group if finding["status"] == "unknown"] for group in findings
+    ]
     webhook_name = ", webhook hook.example.com"
     named = [f"ValidatingWebhookConfiguration {name}{webhook_name}" for name in ("a", "b")]
     hooks = list(map(every, ADMISSION_KINDS))
@@ -143,7 +145,7 @@ def test_messages_about_one_missing_permission_are_one_finding() -> None:
         for entry in points
     )
     result = build(*points, gaps=gaps, lacking=PERMISSIONS["services"][:1])
-    (unknown,) = (one for one in result["findings"] if one["status"] == "unknown")
+    (unknown,) = (finding for finding in result["findings"] if finding["status"] == "unknown")
     assert unknown["objects"] == [str(entry.object) for entry in points]
     assert unknown["permissions"] == ["get services"]
     assert result["incomplete"] == ["services"]
@@ -151,7 +153,9 @@ def test_messages_about_one_missing_permission_are_one_finding() -> None:
 
 @pytest.mark.parametrize("source", list(PERMISSIONS))
 def test_every_unknown_finding_names_objects(source: str) -> None:
-    (unknown,) = (one for one in build(gaps=(Gap(source, "no"),))["findings"] if one["status"] == "unknown")
+    (unknown,) = (
+        finding for finding in build(gaps=(Gap(source, "no"),))["findings"] if finding["status"] == "unknown"
+    )
     assert unknown["objects"]
     assert any(line.startswith("objects: ") for line in unknown["evidence"])
 
@@ -191,19 +195,24 @@ def test_an_undecided_webhook_is_unknown_with_the_reason(given: dict[str, Any], 
     called = point(webhook=given)
     pods = {("shop", "hook"): ({"app": "hook"},)}
     found = build(called, pods=pods)["findings"]
-    assert [(one["source"], {*one["unanswered"]}) for one in found] == ([wanted] if wanted else [])
-    for one in found:
-        assert one["objects"] == [str(called.object)]
-        assert not [line for line in one["evidence"] if line.startswith("no answer for any object")]
+    assert [(finding["source"], {*finding["unanswered"]}) for finding in found] == (
+        [wanted] if wanted else []
+    )
+    for audit_finding in found:
+        assert audit_finding["objects"] == [str(called.object)]
+        assert not [line for line in audit_finding["evidence"] if line.startswith("no answer for any object")]
 
 
 def test_undecided_webhooks_are_one_finding_beside_a_gap_of_the_source() -> None:
     names = ("a", "b")
     points = [
-        point(config(name=one), uid=one, name=one, webhook=webhook("nodes", **CONDITIONAL)) for one in names
+        point(config(name=name), uid=name, name=name, webhook=webhook("nodes", **CONDITIONAL))
+        for name in names
     ]
     found = build(*points, truncated=frozenset(["pods"]))["findings"]
-    assert [one["objects"] for one in found if one["source"]] == [[str(entry.object) for entry in points]]
+    assert [finding["objects"] for finding in found if finding["source"]] == [
+        [str(entry.object) for entry in points]
+    ]
 
 
 def test_a_service_that_could_not_be_read_hides_faults_of_other_webhooks() -> None:
@@ -212,7 +221,11 @@ def test_a_service_that_could_not_be_read_hides_faults_of_other_webhooks() -> No
     backends = {points[0].backend: Backend(ready=2, chains=(served(leaf()),), selector={"app": "hook"})}
     gaps = (Gap("services", "no", backend=points[1].backend[:2]),)
     result = build(*points, backends=backends, gaps=gaps, include_passed=True)
-    passed = [(one["object"]["name"], one["check"]) for one in result["findings"] if one["status"] == "pass"]
+    passed = [
+        (finding["object"]["name"], finding["check"])
+        for finding in result["findings"]
+        if finding["status"] == "pass"
+    ]
     assert ("read", "expired") in passed
     assert ("unread", "expired") not in passed
     assert "deadlock" not in [check for _name, check in passed]
@@ -230,8 +243,8 @@ def test_a_service_that_could_not_be_read_hides_faults_of_other_webhooks() -> No
 def test_a_check_whose_data_could_not_be_read_is_not_skipped(check: str, gap: Gap) -> None:
     called, blind = point(certificate=("shop", "hook")), Backend(is_known=gap.source != "services")
     answers = [
-        [one["status"] for one in build(called, backend=blind, gaps=gaps, include_passed=True)["findings"]
-         if one["check"] == check]
+        [finding["status"] for finding in build(called, backend=blind, gaps=gaps, include_passed=True)["findings"]
+         if finding["check"] == check]
         for gaps in ((), (gap,))
     ]  # fmt: skip
     assert answers == [["skip"], []]
@@ -240,26 +253,32 @@ def test_a_check_whose_data_could_not_be_read_is_not_skipped(check: str, gap: Ga
 def test_what_the_site_does_not_permit_is_skipped() -> None:
     gaps = (Gap("metrics", "the option without names it"), Gap("pods", "no"))
     result = build(point(), gaps=gaps, without=("metrics",), include_passed=True)
-    assert [one["source"] for one in result["findings"] if one["status"] == "unknown"] == ["pods"]
-    calls = [one["status"] for one in result["findings"] if one["check"] == "calls-fail"]
+    assert [finding["source"] for finding in result["findings"] if finding["status"] == "unknown"] == ["pods"]
+    calls = [finding["status"] for finding in result["findings"] if finding["check"] == "calls-fail"]
     assert calls == ["skip"]
 
 
 def test_every_gap_is_one_finding_with_its_permissions() -> None:
     gaps = tuple(Gap(source, "a reason") for source in PERMISSIONS)
     result = build(gaps=(*gaps, *gaps))
-    unknown = [one for one in result["findings"] if one["status"] == "unknown"]
+    unknown = [finding for finding in result["findings"] if finding["status"] == "unknown"]
     assert len(unknown) == len(PERMISSIONS)
-    assert len({one["fingerprint"] for one in unknown}) == len(unknown)
-    assert all(one["check"] == "unreadable" and one["severity"] == "warning" for one in unknown)
+    assert len({finding["fingerprint"] for finding in unknown}) == len(unknown)
+    assert all(finding["check"] == "unreadable" and finding["severity"] == "warning" for finding in unknown)
     assert result["counts"]["unknown"] == len(PERMISSIONS)
 
 
 def test_a_gap_of_one_check_hides_no_other_check_of_its_source() -> None:
     """The pods of a webhook, and those of the whole cluster during a rotation, need one permission."""
     whole, part = Gap("pods", "no", True), Gap("pods", "no", True, checks=("pods-before-successor",))
-    (alone,) = (one["unanswered"] for one in build(gaps=(whole,))["findings"] if one["source"] == "pods")
-    (both,) = (one["unanswered"] for one in build(gaps=(whole, part))["findings"] if one["source"] == "pods")
+    (alone,) = (
+        finding["unanswered"] for finding in build(gaps=(whole,))["findings"] if finding["source"] == "pods"
+    )
+    (both,) = (
+        finding["unanswered"]
+        for finding in build(gaps=(whole, part))["findings"]
+        if finding["source"] == "pods"
+    )
     assert both == alone
     assert len(alone) > 1
 
@@ -275,13 +294,14 @@ def test_nothing_passes_because_of_a_gap(source: str, lacks_permission: bool) ->
     gap = Gap(source, "a reason", lacks_permission)
     result = build(point(), include_passed=True, gaps=(gap,), **known)["findings"]
     before, after = (
-        {one["fingerprint"] for one in found if one["status"] == "pass"} for found in (passed, result)
+        {finding["fingerprint"] for finding in found if finding["status"] == "pass"}
+        for found in (passed, result)
     )
     assert after <= before
     if source in ("match-conditions", "definitions", "api-services"):  # they are about other objects
         return
     # A bundle has its order whatever else was read.
-    named = {one["check"] for one in result if one["status"] == "pass"} - {"ca-order"}
+    named = {finding["check"] for finding in result if finding["status"] == "pass"} - {"ca-order"}
     assert not [check for check in named if source in check_table.BY_ID[check].sources]
 
 
@@ -289,7 +309,7 @@ def test_an_endpoint_that_was_not_read_does_not_pass() -> None:
     half = Backend(ready=2, chains=(served(leaf()),), selector={"app": "hook"})
     gaps = (Gap("endpoints", "it did not answer", backend=point().backend),)
     result = build(point(), backend=half, gaps=gaps, include_passed=True)
-    passed = {one["check"] for one in result["findings"] if one["status"] == "pass"}
+    passed = {finding["check"] for finding in result["findings"] if finding["status"] == "pass"}
     assert not passed & {*call_checks.SERVED, "handshake-fails", "endpoints-differ", "renewal-unmanaged"}
     assert {"service-missing", "bundle-empty", "ca-expired"} <= passed
 
@@ -320,7 +340,7 @@ def test_a_fingerprint_depends_on_the_object_and_not_on_the_words() -> None:
         replace(finding, detail="x"),
     ]
     assert same.fingerprint("c") == finding.fingerprint("c")
-    prints = {one.fingerprint("c") for one in others} | {finding.fingerprint("d")}
+    prints = {other.fingerprint("c") for other in others} | {finding.fingerprint("d")}
     assert finding.fingerprint("c") not in prints
     assert len(prints) == len(others) + 1
 

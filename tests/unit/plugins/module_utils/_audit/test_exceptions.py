@@ -57,7 +57,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
 def test_an_exception_has_a_state(entry: dict[str, Any], state: str) -> None:
     result = audited(entry)
     (finding,) = result["findings"]
-    assert [one["state"] for one in result["exceptions"]] == [state]
+    assert [exception["state"] for exception in result["exceptions"]] == [state]
     assert bool(finding["excepted"]) == (state == "matched")
     assert (result["counts"]["error"], result["counts"]["excepted"]) == (
         (0, 1) if state == "matched" else (1, 0)
@@ -67,7 +67,7 @@ def test_an_exception_has_a_state(entry: dict[str, Any], state: str) -> None:
 
 
 def test_an_exception_for_every_cluster_needs_no_name() -> None:
-    assert [one["state"] for one in audited({}, names=("", ""))["exceptions"]] == ["matched"]
+    assert [exception["state"] for exception in audited({}, names=("", ""))["exceptions"]] == ["matched"]
 
 
 def test_an_exception_keeps_its_reason_and_end() -> None:
@@ -90,7 +90,7 @@ def test_findings_that_count_come_first() -> None:
     data = cluster(*points, backend=Backend(exists=False))
     parsed = audit_result.parse_exceptions([{**ENTRY, "objects": ["*/a"]}])
     result = audit_result.build(data, accepted=parsed, cluster_names=("x",))
-    assert [one["object"]["name"] for one in result["findings"]] == ["b", "a"]
+    assert [finding["object"]["name"] for finding in result["findings"]] == ["b", "a"]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def listed(*items: Any) -> dict[str, Any]:
 
 
 def configuration(*webhooks: dict[str, Any], name: str = "hooks") -> dict[str, Any]:
-    called = [{"clientConfig": CALL, **one} for one in webhooks]
+    called = [{"clientConfig": CALL, **hook} for hook in webhooks]
     return {"metadata": {"name": name, "uid": f"uid-{name}"}, "webhooks": called}
 
 
@@ -262,9 +262,9 @@ def test_what_go_does_with_ml_dsa_depends_on_the_version(
     )
     data_of_cluster = run(FakeClient(answers={"/version": {"gitVersion": version}}))
     found = [
-        (one.check, one.status)
-        for one in audit_result.find(data_of_cluster)
-        if one.status in ("fail", "unknown")
+        (finding.check, finding.status)
+        for finding in audit_result.find(data_of_cluster)
+        if finding.status in ("fail", "unknown")
     ]
     assert [entry for entry in found if entry[0] in ("ca-mismatch", "unreadable")] == ML_DSA[version]
 

@@ -49,7 +49,7 @@ GOOD = leaf()
 
 
 def served(*chain: Issued, pod: str = "hook-1") -> ServedChain:
-    pem = "".join(one.pem for one in chain)
+    pem = "".join(certificate.pem for certificate in chain)
     return ServedChain(Endpoint("", 8443, ("shop", pod)), pem, certificate_facts.describe_pem(pem))
 
 
@@ -92,7 +92,7 @@ def point(
 def cluster(*points: CallPoint, backend: Backend | None = None, **options: Any) -> ClusterData:
     """Return a cluster in which every point calls the same kind of backend, by default a healthy one."""
     healthy = Backend(ready=2, chains=(served(GOOD),), selector={"app": "hook"})
-    backends: dict[BackendKey, Backend] = {one.backend: backend or healthy for one in points}
+    backends: dict[BackendKey, Backend] = {call_point.backend: backend or healthy for call_point in points}
     namespaces = {name: {"kubernetes.io/metadata.name": name} for name in ("kube-system", "shop")}
     given: dict[str, Any] = {"backends": backends, "namespaces": namespaces}
     return ClusterData(NOW, "cluster-1", points=points, **{**given, **options})
@@ -101,8 +101,8 @@ def cluster(*points: CallPoint, backend: Backend | None = None, **options: Any) 
 def failures(findings: Any) -> list[tuple[str, str]]:
     """Return check and severity of the findings that fail. Every finding must have a row in the table."""
     findings = list(findings)
-    assert {one.check for one in findings} <= set(check_table.BY_ID)
-    return [(one.check, one.severity) for one in findings if one.status == FAIL]
+    assert {finding.check for finding in findings} <= set(check_table.BY_ID)
+    return [(finding.check, finding.severity) for finding in findings if finding.status == FAIL]
 
 
 def encoded(text: str) -> str:

@@ -63,10 +63,10 @@ def refusing() -> ServedChain:
 
 def webhooks(count: int, bundle: str, policy: str) -> dict[str, Any]:
     config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(bundle)}
-    one = {"clientConfig": config, "rules": [RULE], **({"failurePolicy": policy} if policy else {})}
+    entry = {"clientConfig": config, "rules": [RULE], **({"failurePolicy": policy} if policy else {})}
     return {
         "metadata": {"name": "hook", "resourceVersion": "1"},
-        "webhooks": [{**one, "name": f"h{n}"} for n in range(count)],
+        "webhooks": [{**entry, "name": f"h{n}"} for n in range(count)],
     }
 
 

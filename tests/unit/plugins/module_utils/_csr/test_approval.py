@@ -158,7 +158,7 @@ def test_differences_are_told_together() -> None:
         csr_content.content_of(obj),
         Expectation(requester="deployer", dns_names=OWN, service="hook", namespace="apps"),
     )
-    assert [(one.reason, one.message) for one in found] == [
+    assert [(entry.reason, entry.message) for entry in found] == [
         ("Requester", "its requester is 'mallory', expected 'deployer'"),
         (
             "Names",
@@ -290,7 +290,7 @@ def test_usages_inside_the_request_are_among_those_of_the_spec(
     pem = der.pem(der.request(der.names(der.dns("hook.apps.svc")), *extensions))
     content = csr_content.content_of(csr(pem=pem, usages=usages))
     found = approval.compare(content, Expectation(service="hook", namespace="apps"))
-    assert [(one.reason, one.message) for one in found if one.reason != "UnexpectedUsage"] == [
+    assert [(entry.reason, entry.message) for entry in found if entry.reason != "UnexpectedUsage"] == [
         ("Usages", f"its PKCS#10 asks for the usage {usage!r}, which is not in spec.usages")
         for usage in beyond
     ]
@@ -414,14 +414,14 @@ def test_tampered_request_is_refused() -> None:
     content = csr_content.content_of(csr())
     bad = replace(content, request=replace(content.request, is_signature_valid=False, wants_ca=True))
     found = approval.compare(bad, Expectation(service="hook", namespace="apps"))
-    assert [one.reason for one in found] == ["Integrity", "Integrity"]
+    assert [entry.reason for entry in found] == ["Integrity", "Integrity"]
 
 
 def test_mails_and_uris_are_names_too() -> None:
     content = csr_content.content_of(csr())
     other = replace(content, request=replace(content.request, emails=("a@b",), uris=("spiffe://x",)))
     expected = Expectation(service="hook", namespace="apps", allow_names=("a@b",))
-    assert [one.message for one in approval.compare(other, expected)] == [
+    assert [finding.message for finding in approval.compare(other, expected)] == [
         "it asks for the name 'spiffe://x': it does not belong to Service apps/hook"
     ]
 

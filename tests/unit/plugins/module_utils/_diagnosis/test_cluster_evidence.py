@@ -113,7 +113,9 @@ def test_authorities_of_all_places_and_of_each_certificate() -> None:
         csr(approved()),
         ca_pem=ca("api").pem,
     )
-    assert [(one.source, one.subject, one.signs_requests) for one in found.authorities] == [
+    assert [
+        (authority.source, authority.subject, authority.signs_requests) for authority in found.authorities
+    ] == [
         ("the API server's CA in test", "CN=api", False),
         ("ConfigMap kube-system/kube-root-ca.crt", "CN=cluster", False),
         ("ConfigMap openshift-config-managed/csr-controller-ca", "CN=other", True),

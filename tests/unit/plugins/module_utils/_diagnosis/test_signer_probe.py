@@ -81,9 +81,9 @@ def test_the_key_is_discarded() -> None:
 
 def test_each_signer_once_and_each_request_under_its_own_name() -> None:
     made = signer_probe.probes([CUSTOM, KUBELET_SERVING, CUSTOM], TOKEN)
-    assert [one.signer_name for one in made] == [CUSTOM, KUBELET_SERVING]
+    assert [entry.signer_name for entry in made] == [CUSTOM, KUBELET_SERVING]
     again = signer_probe.probes([CUSTOM, KUBELET_SERVING], TOKEN)
-    assert len({one.metadata["name"] for one in (*made, *again)}) == 4
+    assert len({obj.metadata["name"] for obj in (*made, *again)}) == 4
 
 
 def test_by_default_the_serving_signers_of_all_providers() -> None:

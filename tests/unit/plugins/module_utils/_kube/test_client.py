@@ -573,14 +573,16 @@ def test_no_ca_of_that_name_is_the_right_one(ca_has_ids: bool, pauses: list[floa
 
 def test_each_ca_of_a_bundle_is_tried_only_where_it_matters() -> None:
     ca, other = pki.ca("one name", 1).certificate, pki.ca("one name", 2).certificate
-    one, both = (Connection("https://x", "x", ca_pem=text) for text in (ca, f"# old\n{ca}# new\n{other}"))
-    assert list(transport.each_authority(one)) == [one]
+    entry, both = (Connection("https://x", "x", ca_pem=text) for text in (ca, f"# old\n{ca}# new\n{other}"))
+    assert list(transport.each_authority(entry)) == [entry]
     assert list(transport.each_authority(replace(both, verify=False))) == [replace(both, verify=False)]
-    assert list(transport.each_authority(replace(one, ca_pem=None))) == [replace(one, ca_pem=None)]
+    assert list(transport.each_authority(replace(entry, ca_pem=None))) == [replace(entry, ca_pem=None)]
     whole, *parts = transport.each_authority(both)
     assert whole == both
     assert [f"{part.ca_pem}\n" for part in parts] == [ca, other]
-    assert len(list(transport.each_authority(replace(one, ca_pem=ca * 99)))) == 1 + transport.MOST_AUTHORITIES
+    assert (
+        len(list(transport.each_authority(replace(entry, ca_pem=ca * 99)))) == 1 + transport.MOST_AUTHORITIES
+    )
 
 
 @pytest.mark.parametrize(("name", "accepted"), [("api.example", True), ("other.example", False)])

@@ -246,8 +246,8 @@ def test_the_end_of_a_lease_is_told_if_there_is_one() -> None:
     assert LeaseState("a", None, NOW, 60).until == NOW + MINUTE
     late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
     assert [
-        one.until
-        for one in (LeaseState("a", None, late, LARGE), LeaseState("a", None, None, 5), LeaseState("a"))
+        state.until
+        for state in (LeaseState("a", None, late, LARGE), LeaseState("a", None, None, 5), LeaseState("a"))
     ] == [None] * 3
 
 

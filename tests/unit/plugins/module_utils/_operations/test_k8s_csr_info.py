@@ -55,10 +55,10 @@ def info(api: ScriptedApi, **changed: Any) -> dict[str, Any]:
 
 def test_by_name_and_in_the_list_the_diagnosis_is_the_same() -> None:
     api = api_with(*STUCK)
-    [one] = info(api, name="stuck-0")["csrs"]
-    assert one == info(api)["csrs"][0]
-    assert one["diagnosis"]["certainty"] == "proven", "the two others prove it"
-    assert any(text.startswith("2 other") for text in one["diagnosis"]["evidence"])
+    [request] = info(api, name="stuck-0")["csrs"]
+    assert request == info(api)["csrs"][0]
+    assert request["diagnosis"]["certainty"] == "proven", "the two others prove it"
+    assert any(text.startswith("2 other") for text in request["diagnosis"]["evidence"])
 
 
 def test_a_list_of_all_requests_is_not_listed_again_for_each_signer() -> None:
@@ -88,7 +88,7 @@ def test_each_fact_is_read_once_in_a_run() -> None:
 
 def test_a_finished_request_needs_no_further_reads() -> None:
     api = api_with(csr(condition("Denied"), name="a"), csr(approved(), condition("Failed"), name="b"))
-    assert [one["diagnosis"]["code"] for one in info(api, label_selectors=["x"])["csrs"]] == [
+    assert [request["diagnosis"]["code"] for request in info(api, label_selectors=["x"])["csrs"]] == [
         "denied",
         "failed",
     ]
@@ -99,9 +99,9 @@ def test_a_finished_request_needs_no_further_reads() -> None:
 def test_without_permission_to_list_nothing_is_claimed_about_other_requests() -> None:
     api = api_with(STUCK[0])
     api.objects[CSRS] = api_error(Forbidden)
-    [one] = info(api, name="stuck-0")["csrs"]
-    assert one["diagnosis"]["certainty"] == "likely"
-    assert one["diagnosis"]["evidence"][-1] == f"cannot read requests of the signer {KUBELET_SERVING}: no"
+    [request] = info(api, name="stuck-0")["csrs"]
+    assert request["diagnosis"]["certainty"] == "likely"
+    assert request["diagnosis"]["evidence"][-1] == f"cannot read requests of the signer {KUBELET_SERVING}: no"
 
 
 def test_missing_permissions_are_evidence_and_no_failure() -> None:
@@ -109,9 +109,9 @@ def test_missing_permissions_are_evidence_and_no_failure() -> None:
     api.objects.update(
         {path: api_error(Forbidden) for path in (MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT)}
     )
-    [one] = info(api, name="stuck-0", provider="kubeadm")["csrs"]
-    assert one["diagnosis"]["code"] == "approved-not-issued"
-    assert [text.partition(":")[0] for text in one["diagnosis"]["evidence"][-4:]] == [
+    [request] = info(api, name="stuck-0", provider="kubeadm")["csrs"]
+    assert request["diagnosis"]["code"] == "approved-not-issued"
+    assert [text.partition(":")[0] for text in request["diagnosis"]["evidence"][-4:]] == [
         "cannot read Lease kube-system/kube-controller-manager",
         "cannot read pods in kube-system",
         "cannot read ConfigMap kube-system/kube-root-ca.crt",
@@ -120,11 +120,11 @@ def test_missing_permissions_are_evidence_and_no_failure() -> None:
 
 
 def test_a_request_that_does_not_exist_is_explained() -> None:
-    [one] = info(api_with(), name="gone")["csrs"]
-    assert (one["name"], one["condition"], one["certificate"]) == ("gone", "NotFound", None)
-    assert (one["diagnosis"]["code"], one["diagnosis"]["certainty"]) == ("collected", "one of")
+    [request] = info(api_with(), name="gone")["csrs"]
+    assert (request["name"], request["condition"], request["certificate"]) == ("gone", "NotFound", None)
+    assert (request["diagnosis"]["code"], request["diagnosis"]["certainty"]) == ("collected", "one of")
     full = info(api_with(STUCK[0]), name="stuck-0")["csrs"][0]
-    assert one.keys() == full.keys()
+    assert request.keys() == full.keys()
 
 
 @pytest.mark.parametrize("other_marks", [403, 404], ids=["no mark", "nodes only"])

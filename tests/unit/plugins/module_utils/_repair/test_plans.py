@@ -314,8 +314,8 @@ def test_equal_writes_have_equal_digests() -> None:
     later = replace(case, data=replace(case.data, now=NOW + DAY))
     digests = {
         write.as_result()["digest"]
-        for one in (case, later)
-        for write in getattr(bundle_repairs.plan_add_ca(one), "writes", ())
+        for entry in (case, later)
+        for write in getattr(bundle_repairs.plan_add_ca(entry), "writes", ())
     }
     assert len(digests) == 1
 

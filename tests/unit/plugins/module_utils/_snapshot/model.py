@@ -97,7 +97,7 @@ class ModelCluster:
             live = crds.get(name)
             versions = dict(row.versions)
             if live:
-                versions.update({one: crd_sets.LISTED for one in kept if one in live.versions})
+                versions.update({entry: crd_sets.LISTED for entry in kept if entry in live.versions})
             stored = [*(live.stored_versions if live else ()), row.storage]
             assert set(stored) <= set(versions), (
                 f"{name}: status.storedVersions: missing from spec.versions: {stored}"
@@ -138,9 +138,17 @@ class ModelCluster:
 
     def _put(self, made: InstalledWorkload) -> None:
         place = (made.kind, made.namespace, made.name)
-        rest = [one for one in self.installed.workloads if (one.kind, one.namespace, one.name) != place]
-        old = [one for one in self.installed.workloads if (one.kind, one.namespace, one.name) == place]
-        assert all(dict(one.selector) == dict(made.selector) for one in old), (
+        rest = [
+            workload
+            for workload in self.installed.workloads
+            if (workload.kind, workload.namespace, workload.name) != place
+        ]
+        old = [
+            workload
+            for workload in self.installed.workloads
+            if (workload.kind, workload.namespace, workload.name) == place
+        ]
+        assert all(dict(entry.selector) == dict(made.selector) for entry in old), (
             "spec.selector: field is immutable"
         )
         self._set(workloads=(made, *rest))
@@ -153,22 +161,30 @@ class ModelCluster:
         self._put_service(given["namespace"], release.webhook.service, dict(release.webhook.selector), PORT)
 
     def _put_service(self, namespace: str, name: str, selector: Mapping[str, str], port: int | None) -> None:
-        rest = [one for one in self.installed.services if (one.namespace, one.name) != (namespace, name)]
+        rest = [
+            service
+            for service in self.installed.services
+            if (service.namespace, service.name) != (namespace, name)
+        ]
         self._set(services=(*rest, Service(namespace, name, selector)))
         if port:
             self.ports[namespace, name] = port
 
     def _apply_webhook_configurations(self, release: Release, given: Mapping[str, Any]) -> None:
         assert release.webhook
-        rules = {one.name: one for one in release.webhook.configurations}
+        rules = {configuration.name: configuration for configuration in release.webhook.configurations}
         made = []
         for name, policy in given["failure_policies"].items():
-            one = rules[name]
+            rule = rules[name]
             hook = Hook(
-                name, (given["namespace"], release.webhook.service), one.path, policy, tuple(one.as_rules())
+                name, (given["namespace"], release.webhook.service), rule.path, policy, tuple(rule.as_rules())
             )
-            made.append(WebhookConfiguration(name, (one.group,), (hook,)))
-        rest = [one for one in self.installed.configurations if one.name not in given["failure_policies"]]
+            made.append(WebhookConfiguration(name, (rule.group,), (hook,)))
+        rest = [
+            configuration
+            for configuration in self.installed.configurations
+            if configuration.name not in given["failure_policies"]
+        ]
         self._set(configurations=(*made, *rest))
 
     def _conversion_none(self, given: Mapping[str, Any]) -> None:
@@ -191,20 +207,26 @@ class ModelCluster:
     def _narrow_rules(self, given: Mapping[str, Any]) -> None:
         made = [
             replace(
-                one, hooks=tuple(replace(hook, rules=tuple(given["rules"][hook.name])) for hook in one.hooks)
+                configuration,
+                hooks=tuple(
+                    replace(hook, rules=tuple(given["rules"][hook.name])) for hook in configuration.hooks
+                ),
             )
-            if one.name == given["name"]
-            else one
-            for one in self.installed.configurations
+            if configuration.name == given["name"]
+            else configuration
+            for configuration in self.installed.configurations
         ]
         self._set(configurations=tuple(made))
 
     def _failure_policy(self, given: Mapping[str, Any]) -> None:
         made = [
-            replace(one, hooks=tuple(replace(hook, failure_policy=given["policy"]) for hook in one.hooks))
-            if one.name in given["names"]
-            else one
-            for one in self.installed.configurations
+            replace(
+                configuration,
+                hooks=tuple(replace(hook, failure_policy=given["policy"]) for hook in configuration.hooks),
+            )
+            if configuration.name in given["names"]
+            else configuration
+            for configuration in self.installed.configurations
         ]
         self._set(configurations=tuple(made))
 
@@ -225,15 +247,21 @@ class ModelCluster:
 
     def _restore_workload(self, entry: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         place = (entry["kind"], entry["namespace"], entry["name"])
-        (old,) = [one for one in self.before[0].workloads if (one.kind, one.namespace, one.name) == place]
-        held = {one.name for one in self.installed.secrets if one.namespace == old.namespace}
+        (old,) = [
+            workload
+            for workload in self.before[0].workloads
+            if (workload.kind, workload.namespace, workload.name) == place
+        ]
+        held = {secret.name for secret in self.installed.secrets if secret.namespace == old.namespace}
         assert set(old.secrets) <= held, "its pods would not start"
         # The labels by which a Service selects its pods are those of this collection's pods.
         self._put(replace(old, origin=OURS) if given.get("labels") else old)
 
     def _restore_service(self, entry: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
         place = (entry["namespace"], entry["name"])
-        (old,) = [one for one in self.before[0].services if (one.namespace, one.name) == place]
+        (old,) = [
+            service for service in self.before[0].services if (service.namespace, service.name) == place
+        ]
         self._put_service(*place, old.selector, self.before[1].get(place))
 
     def _restore_secret(self, entry: Mapping[str, Any], _given: Mapping[str, Any]) -> None:
@@ -250,10 +278,16 @@ class ModelCluster:
         self._set_conversion(self.before[0].crds[GROUP_CONTENTS].conversion)
 
     def _restore_configuration(self, entry: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        (old,) = [one for one in self.before[0].configurations if one.name == entry["name"]]
+        (old,) = [
+            configuration
+            for configuration in self.before[0].configurations
+            if configuration.name == entry["name"]
+        ]
         if old.name in given.get("ignoring", ()):
             old = replace(old, hooks=tuple(replace(hook, failure_policy="Ignore") for hook in old.hooks))
-        rest = [one for one in self.installed.configurations if one.name != old.name]
+        rest = [
+            configuration for configuration in self.installed.configurations if configuration.name != old.name
+        ]
         self._set(configurations=(old, *rest))
 
     def _delete(self, given: Mapping[str, Any]) -> None:
@@ -264,18 +298,36 @@ class ModelCluster:
         kind, place = entry["kind"], (entry.get("namespace", ""), entry.get("name", ""))
         here = self.installed
         if kind in ("Deployment", "StatefulSet"):
-            left = [one for one in here.workloads if (one.kind, one.namespace, one.name) != (kind, *place)]
+            left = [
+                workload
+                for workload in here.workloads
+                if (workload.kind, workload.namespace, workload.name) != (kind, *place)
+            ]
             self._set(workloads=tuple(left))
         elif kind == "ReplicaSet":
             of = entry.get("label_selector", "").partition("=")[2]
-            left_sets = [one for one in here.orphan_sets if one.of != of and one.workload.name != place[1]]
+            left_sets = [
+                orphan_set
+                for orphan_set in here.orphan_sets
+                if orphan_set.of != of and orphan_set.workload.name != place[1]
+            ]
             self._set(orphan_sets=tuple(left_sets))
         elif kind == "ValidatingWebhookConfiguration":
-            self._set(configurations=tuple(one for one in here.configurations if one.name != place[1]))
+            self._set(
+                configurations=tuple(
+                    configuration for configuration in here.configurations if configuration.name != place[1]
+                )
+            )
         elif kind == "Service":
-            self._set(services=tuple(one for one in here.services if (one.namespace, one.name) != place))
+            self._set(
+                services=tuple(
+                    service for service in here.services if (service.namespace, service.name) != place
+                )
+            )
         elif kind == "Secret":
-            self._set(secrets=tuple(one for one in here.secrets if (one.namespace, one.name) != place))
+            self._set(
+                secrets=tuple(secret for secret in here.secrets if (secret.namespace, secret.name) != place)
+            )
         elif kind == "CustomResourceDefinition":
             assert place[1].endswith(GROUP) and not here.groups.total
             self._set(crds={name: crd for name, crd in here.crds.items() if name != place[1]})
@@ -286,24 +338,27 @@ class ModelCluster:
         place = (given["namespace"], given["secret"])
         old = self.installed.secret(*place)
         assert old is None or old.type == "kubernetes.io/tls", "type: field is immutable"
-        there = {one.name for one in self.installed.configurations} | set(self.installed.crds)
-        assert {one["name"] for one in given["targets"]} <= there
-        rest = [one for one in self.installed.secrets if (one.namespace, one.name) != place]
+        there = {configuration.name for configuration in self.installed.configurations} | set(
+            self.installed.crds
+        )
+        assert {target["name"] for target in given["targets"]} <= there
+        rest = [secret for secret in self.installed.secrets if (secret.namespace, secret.name) != place]
         self._set(secrets=(*rest, Secret(*place, "kubernetes.io/tls", ("ca.crt", "tls.crt", "tls.key"))))
 
     def _orphan(self, given: Mapping[str, Any]) -> None:
         gone = [
-            one
-            for one in self.installed.workloads
-            if (one.kind, one.namespace, one.name) == ("Deployment", given["namespace"], given["name"])
+            workload
+            for workload in self.installed.workloads
+            if (workload.kind, workload.namespace, workload.name)
+            == ("Deployment", given["namespace"], given["name"])
         ]
         made = [
-            OrphanReplicaSet(replace(one, kind="ReplicaSet", name=f"{one.name}-1"), one.name, True)
-            for one in gone
+            OrphanReplicaSet(replace(entry, kind="ReplicaSet", name=f"{entry.name}-1"), entry.name, True)
+            for entry in gone
         ]
-        old = [replace(one, labelled=True) for one in self.installed.orphan_sets]
+        old = [replace(orphan_set, labelled=True) for orphan_set in self.installed.orphan_sets]
         self._set(
-            workloads=tuple(one for one in self.installed.workloads if one not in gone),
+            workloads=tuple(workload for workload in self.installed.workloads if workload not in gone),
             orphan_sets=(*old, *made),
         )
 
@@ -314,15 +369,19 @@ class ModelCluster:
         """Nothing that the model knows."""
 
     def _wait_available(self, given: Mapping[str, Any]) -> None:
-        found = [one for one in self.installed.workloads if one.name == given["name"]]
-        assert found and all(one.available for one in found), "it never gets available"
+        found = [workload for workload in self.installed.workloads if workload.name == given["name"]]
+        assert found and all(entry.available for entry in found), "it never gets available"
 
     def _watch_pods(self, given: Mapping[str, Any]) -> None:
-        (live,) = [one for one in self.installed.workloads if one.name == given["name"]]
+        (live,) = [workload for workload in self.installed.workloads if workload.name == given["name"]]
         assert live.available, "its pods do not stay up"
-        selectors = [one.selector.items() for one in self.installed.services]
-        assert any(one <= _labels(live).items() for one in selectors), "no Service leads to its pods yet"
-        assert any(one.of == given["name"] for one in self.installed.orphan_sets), "the old pods are gone"
+        selectors = [service.selector.items() for service in self.installed.services]
+        assert any(selector <= _labels(live).items() for selector in selectors), (
+            "no Service leads to its pods yet"
+        )
+        assert any(orphan_set.of == given["name"] for orphan_set in self.installed.orphan_sets), (
+            "the old pods are gone"
+        )
 
     def _verify(self, given: Mapping[str, Any]) -> None:
         if given["subject"] == "version":
@@ -331,9 +390,9 @@ class ModelCluster:
         if given["subject"] == "webhook":
             hooks = [
                 hook
-                for one in self.installed.configurations
-                if one.name == given["name"]
-                for hook in one.hooks
+                for configuration in self.installed.configurations
+                if configuration.name == given["name"]
+                for hook in configuration.hooks
             ]
             needed = {
                 "empty-class": "volumesnapshots",
@@ -357,32 +416,39 @@ class ModelCluster:
         yield from self._controller_faults()
 
     def _pods(self, kind: str) -> Iterator[tuple[InstalledWorkload, dict[str, str]]]:
-        for one in self.installed.running(kind):
-            yield one, _labels(one)
+        for workload in self.installed.running(kind):
+            yield workload, _labels(workload)
         for gone in self.installed.orphan_sets:
             if gone.program == kind:
                 yield gone.workload, {**_labels(gone.workload), ORPHAN_LABEL: gone.of}
 
     def _called(self, kind: str, place: tuple[str, str]) -> list[InstalledWorkload]:
         """Pods that the Service leads to and that listen where it leads."""
-        service = next((one for one in self.installed.services if (one.namespace, one.name) == place), None)
+        service = next(
+            (service for service in self.installed.services if (service.namespace, service.name) == place),
+            None,
+        )
         if service is None:
             return []
-        return [one for one, labels in self._pods(kind) if service.selector.items() <= labels.items()]
+        return [
+            workload for workload, labels in self._pods(kind) if service.selector.items() <= labels.items()
+        ]
 
     def _webhook_faults(self) -> Iterator[str]:
         for configuration in self.installed.configurations:
             for hook in configuration.hooks:
                 assert hook.service
                 called = self._called(VALIDATION, hook.service)
-                if not called or not all(one.available for one in called):
+                if not called or not all(entry.available for entry in called):
                     yield f"{configuration.name}: nobody answers"
-                if any(one.port != self.ports.get(hook.service, 443) for one in called):
+                if any(entry.port != self.ports.get(hook.service, 443) for entry in called):
                     yield f"{configuration.name}: connection refused"
-                denied = {resource for one in called for resource in hook.resources() - _known(one.version)}
+                denied = {
+                    resource for entry in called for resource in hook.resources() - _known(entry.version)
+                }
                 if denied:
                     yield f"{configuration.name}: denies {', '.join(sorted(denied))}"
-                if GROUP in configuration.groups and not all(_serves_groups(one) for one in called):
+                if GROUP in configuration.groups and not all(_serves_groups(entry) for entry in called):
                     yield f"{configuration.name}: the server could not find the requested resource"
 
     def _conversion_faults(self) -> Iterator[str]:
@@ -392,10 +458,16 @@ class ModelCluster:
         if crd.conversion.strategy == "Webhook":
             assert crd.conversion.service
             called = self._called(CONVERSION, crd.conversion.service)
-            if not called or any(one.port != self.ports.get(crd.conversion.service, 443) for one in called):
+            if not called or any(
+                entry.port != self.ports.get(crd.conversion.service, 443) for entry in called
+            ):
                 yield "conversion: nobody answers"
             return
-        speaks = [one for one in (self._spoken(each) for each in self.installed.running(CONTROLLER)) if one]
+        speaks = [
+            workload
+            for workload in (self._spoken(each) for each in self.installed.running(CONTROLLER))
+            if workload
+        ]
         if self.installed.groups.lists and crd.storage == "v1beta2":
             if "v1beta1" in crd.stored_versions:
                 yield "lists of handles are hidden, and lost at the next write"
@@ -412,23 +484,31 @@ class ModelCluster:
         return release.groups.version if on and release and release.groups else ""
 
     def _controller_faults(self) -> Iterator[str]:
-        for one in self.installed.running(CONTROLLER):
-            release = release_table.find(one.version)
+        for program in self.installed.running(CONTROLLER):
+            release = release_table.find(program.version)
             assert release
-            if flags.unknown(CONTROLLER, one.arguments, release):
-                yield f"{one}: flag provided but not defined"
+            if flags.unknown(CONTROLLER, program.arguments, release):
+                yield f"{program}: flag provided but not defined"
             if any(self.rights < since <= release.version for since in RIGHTS_SINCE):
-                yield f"{one}: forbidden"
-        places = {one.namespace for one in self.installed.running(CONTROLLER) if one.kind == "Deployment"}
+                yield f"{program}: forbidden"
+        places = {
+            workload.namespace
+            for workload in self.installed.running(CONTROLLER)
+            if workload.kind == "Deployment"
+        }
         if len(places) > 1:
             yield "two controllers lead"
 
 
-def _labels(one: InstalledWorkload) -> dict[str, str]:
+def _labels(workload: InstalledWorkload) -> dict[str, str]:
     """Return the labels of its pods. Only pods of this collection have the label of their release."""
-    if one.origin.key or one.version is None:
-        return dict(one.selector)
-    return {**one.selector, RELEASE_LABEL: release_table.text(one.version), PORT_LABEL: str(one.port)}
+    if workload.origin.key or workload.version is None:
+        return dict(workload.selector)
+    return {
+        **workload.selector,
+        RELEASE_LABEL: release_table.text(workload.version),
+        PORT_LABEL: str(workload.port),
+    }
 
 
 def _known(version: Version | None) -> set[str]:
@@ -441,5 +521,5 @@ def _known(version: Version | None) -> set[str]:
     return old if version < (6, 0, 0) else old | {"volumesnapshotclasses"} | groups
 
 
-def _serves_groups(one: InstalledWorkload) -> bool:
-    return "--enable-volume-group-snapshot-webhook" in one.arguments
+def _serves_groups(workload: InstalledWorkload) -> bool:
+    return "--enable-volume-group-snapshot-webhook" in workload.arguments

@@ -58,13 +58,13 @@ def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Ins
     old = row.version < (6, 2, 0)
     workloads = tuple(
         replace(
-            one,
+            workload,
             drains=False,
             port=443,
             origin=BY_KUBECTL,
-            secrets=(secret,) if one.program == VALIDATION else one.secrets,
+            secrets=(secret,) if workload.program == VALIDATION else workload.secrets,
         )
-        for one in made.workloads
+        for workload in made.workloads
     )
     secrets = (
         Secret(
@@ -78,8 +78,10 @@ def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Ins
         made,
         workloads=workloads,
         crd_origins=dict.fromkeys(made.crd_origins, BY_KUBECTL),
-        configurations=tuple(replace(one, origin=BY_KUBECTL) for one in made.configurations),
-        services=tuple(replace(one, origin=BY_KUBECTL) for one in made.services),
+        configurations=tuple(
+            replace(configuration, origin=BY_KUBECTL) for configuration in made.configurations
+        ),
+        services=tuple(replace(service, origin=BY_KUBECTL) for service in made.services),
         controller_role=BY_KUBECTL,
         secrets=secrets if row.has(VALIDATION) else made.secrets,
     )
@@ -116,7 +118,8 @@ def changed(installed: InstalledState, program: str, **fields: Any) -> Installed
     return replace(
         installed,
         workloads=tuple(
-            replace(one, **fields) if one.program == program else one for one in installed.workloads
+            replace(workload, **fields) if workload.program == program else workload
+            for workload in installed.workloads
         ),
     )
 
@@ -131,4 +134,4 @@ def ids(plan: Plan, hop: int = 0) -> list[str]:
 
 
 def found(plan: Plan) -> set[str]:
-    return {one.hazard.id for one in plan.hazards}
+    return {hazard.hazard.id for hazard in plan.hazards}

@@ -32,7 +32,7 @@ H, S = str(HOOK), str(OTHER)
 
 
 def outcome(change: str, *changes: tuple[str, Any, Any], reference: Reference = HOOK) -> ObjectOutcome:
-    return ObjectOutcome(reference, change, tuple(FieldChange(*one) for one in changes))
+    return ObjectOutcome(reference, change, tuple(FieldChange(*change) for change in changes))
 
 
 # What the steps did, and the diff: before and after.

@@ -44,7 +44,7 @@ TARGETS = [
 )
 def test_targets_that_exist(installed: InstalledState, names: list[str]) -> None:
     context = UpgradeContext(installed, release_table.get("8.4.0"), UpgradeOptions())
-    assert [one["name"] for one in certificate_step._targets(TARGETS, context)] == names
-    assert [one["name"] for one in certificate_step._targets(TARGETS, None)] == [
+    assert [target["name"] for target in certificate_step._targets(TARGETS, context)] == names
+    assert [target["name"] for target in certificate_step._targets(TARGETS, None)] == [
         target.name for target in TARGETS
     ]

@@ -192,11 +192,15 @@ class Rig:
     def try_steps(self, _client: Any, _request: Any, _context: Any, steps: Sequence[Step]) -> Preflight:
         self.log.append("try")
         problems = tuple(
-            PreflightProblem(one.id, "it would fail", (), "mend it")
-            for one in steps
-            if one.id in self.problems
+            PreflightProblem(step.id, "it would fail", (), "mend it")
+            for step in steps
+            if step.id in self.problems
         )
-        due = () if self.settled else tuple(TriedStep(one, (_changed(one),)) for one in steps if _writes(one))
+        due = (
+            ()
+            if self.settled
+            else tuple(TriedStep(step, (_changed(step),)) for step in steps if _writes(step))
+        )
         return Preflight(tried=due, problems=problems)
 
     def act(self, step_id: str, step: Step) -> list[ObjectOutcome]:
@@ -254,7 +258,7 @@ def _changed(step: Step) -> ObjectOutcome:
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
     def made(start: InstalledState) -> Rig:
-        one = Rig(start)
+        upgrade_rig = Rig(start)
         running: list[Step] = []
 
         def run(self: step_runner.StepRunner, step: Step, context: Any, place: Any) -> None:
@@ -263,32 +267,36 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
 
         def verified(_client: Any, action: Verify, **_given: Any) -> tuple[CheckResult, list[str]]:
             if running and running[-1].action is action:
-                one.act(running[-1].id, running[-1])
+                upgrade_rig.act(running[-1].id, running[-1])
             else:
-                one.log.append(f"before verify-{action.subject}")
-            return one.verify(action)
+                upgrade_rig.log.append(f"before verify-{action.subject}")
+            return upgrade_rig.verify(action)
 
         def issued(*_given: Any) -> Result:
-            left = make_left(int("certificate" in one.unproven), NOT_SERVED)
-            return Result(bool(one.act(running[-1].id, running[-1])), {"reason": "it was due", "left": left})
+            left = make_left(int("certificate" in upgrade_rig.unproven), NOT_SERVED)
+            return Result(
+                bool(upgrade_rig.act(running[-1].id, running[-1])), {"reason": "it was due", "left": left}
+            )
 
         real = step_runner.StepRunner.run
 
-        acting = dict.fromkeys(ACTIONS, lambda _context, _action: one.act(running[-1].id, running[-1]))
+        acting = dict.fromkeys(
+            ACTIONS, lambda _context, _action: upgrade_rig.act(running[-1].id, running[-1])
+        )
         monkeypatch.setattr(step_runner.StepRunner, "run", run)
         monkeypatch.setattr(actions, "ACTIONS", acting)
         monkeypatch.setattr(certificate_step, "issue", issued)
         monkeypatch.setattr(upgrade_lease, "write_record", lambda _lease, _record: None)
-        monkeypatch.setattr(upgrade_lease, "make_lease", lambda _client, _waiting: one.lease)
-        monkeypatch.setattr(step_runner, "time", one.clock)
-        monkeypatch.setattr(engine, "time", one.clock)
+        monkeypatch.setattr(upgrade_lease, "make_lease", lambda _client, _waiting: upgrade_rig.lease)
+        monkeypatch.setattr(step_runner, "time", upgrade_rig.clock)
+        monkeypatch.setattr(engine, "time", upgrade_rig.clock)
         monkeypatch.setattr(verify_release, "run_check", verified)
-        monkeypatch.setattr(preflight, "try_plan", one.try_steps)
-        monkeypatch.setattr(planning, "read", one.read)
-        monkeypatch.setattr(upgrade_lease, "is_held", lambda _client: one.is_held)
-        monkeypatch.setattr(backups, "read_originals", one.originals)
+        monkeypatch.setattr(preflight, "try_plan", upgrade_rig.try_steps)
+        monkeypatch.setattr(planning, "read", upgrade_rig.read)
+        monkeypatch.setattr(upgrade_lease, "is_held", lambda _client: upgrade_rig.is_held)
+        monkeypatch.setattr(backups, "read_originals", upgrade_rig.originals)
         monkeypatch.setattr(actions, "rendered", lambda _context, _given: [])
-        return one
+        return upgrade_rig
 
     return made
 
@@ -326,8 +334,8 @@ def test_a_run_plans_tries_verifies_and_acquires_the_lease_before_the_first_step
     result = here.upgrade("8.7.0").run()
     assert here.order == ["read", "try", "before", "acquire", "read", "originals", "step", "release"]
     (hop,) = result.values["hops"]
-    assert here.steps == hop["steps"] == [one["id"] for one in result.values["steps"]]
-    assert {one["status"] for one in result.values["steps"]} == {"done"}
+    assert here.steps == hop["steps"] == [step["id"] for step in result.values["steps"]]
+    assert {step["status"] for step in result.values["steps"]} == {"done"}
     assert (result.changed, here.version, result.values["undone"]) == (True, "8.7.0", None)
     assert [line for line in here.log if line.startswith("before")] == [
         "before verify-webhook", "before verify-version", "before verify-controller",
@@ -339,7 +347,7 @@ def test_each_hop_is_planned_and_tried_from_the_state_that_the_one_before_left(r
     result = here.upgrade("8.7.0", group_snapshots=True).run()
     first, second = ["read", "originals", "step"], ["read", "try", "originals", "step"]
     assert here.order == ["read", "try", "before", "acquire", *first, *second, "release"]
-    assert list(dict.fromkeys(one["hop"] for one in result.values["steps"])) == ["8.4.0", "8.7.0"]
+    assert list(dict.fromkeys(step["hop"] for step in result.values["steps"])) == ["8.4.0", "8.7.0"]
     assert here.version == "8.7.0"
 
 
@@ -419,14 +427,14 @@ def test_a_hop_that_does_not_last_ends_the_run(rig: Rigs) -> None:
     error = failed(here.upgrade("8.7.0", group_snapshots=True))
     found = values(error)
     assert (error.code, here.version, here.log[-1]) == ("upgrade-reverted", "8.3.0", "release")
-    assert {one["hop"] for one in found["steps"]} == {"8.4.0"}
+    assert {step["hop"] for step in found["steps"]} == {"8.4.0"}
     assert (found["undone"]["is_back"], found["changed"]) == (False, True)
 
 
 def test_the_result_has_what_the_dry_runs_showed(rig: Rigs) -> None:
     result = rig(upstream("7.0.2")).upgrade("8.7.0").run()
-    changed = {one["id"] for one in result.values["steps"] if one["changed"]}
-    assert set(result.values["due"]) == {one["id"] for one in result.values["foreseen"]} == changed
+    changed = {step["id"] for step in result.values["steps"] if step["changed"]}
+    assert set(result.values["due"]) == {entry["id"] for entry in result.values["foreseen"]} == changed
     assert result.diff
 
 
@@ -443,7 +451,7 @@ def test_a_run_returns_what_was_due_and_the_diff_of_its_own_steps(rig: Rigs) -> 
     here = rig(upstream("8.1.0"))
     result = here.upgrade("8.7.0").run()
     assert result.values["due"] == tried.values["due"] != []
-    changed = [one["id"] for one in result.values["steps"] if one["changed"]]
+    changed = [step["id"] for step in result.values["steps"] if step["changed"]]
     assert result.diff is not None
     assert list(result.diff["after"][str(TOUCHED)]) == [f"spec.{step}" for step in dict.fromkeys(changed)]
 
@@ -453,7 +461,7 @@ def test_nothing_due_is_verified_without_a_lease(rig: Rigs) -> None:
     here.settled = True
     result = here.upgrade("8.7.0").run()
     assert here.order == ["read", "try", "step"]
-    assert {one["action"] for one in result.values["steps"]} == {"wait_available", "verify"}
+    assert {step["action"] for step in result.values["steps"]} == {"wait_available", "verify"}
     assert result.changed is False
 
 
@@ -479,9 +487,9 @@ def test_nothing_due_writes_nothing_while_old_pods_end(rig: Rigs, monkeypatch: p
     acting: dict[type[Action], Any] = dict.fromkeys(ACTIONS, lambda *_given: [])
     monkeypatch.setattr(actions, "ACTIONS", {**acting, WaitAvailable: wait})
     result = here.upgrade("7.0.2").run()
-    planned = [one["parameters"] for one in result.values["plan"] if one["action"] == "wait_available"]
-    assert any("reconnect" in one for one in planned)
-    assert given == [{key: one[key] for key in one if key != "reconnect"} for one in planned]
+    planned = [step["parameters"] for step in result.values["plan"] if step["action"] == "wait_available"]
+    assert any("reconnect" in entry for entry in planned)
+    assert given == [{key: entry[key] for key in entry if key != "reconnect"} for entry in planned]
 
 
 # Refusals
@@ -532,7 +540,7 @@ def test_a_step_begins_only_if_its_time_is_left(rig: Rigs) -> None:
     assert (error.code, here.steps[-1], here.log[-1]) == ("interrupted", "crds", "release")
     undone = values(error)["undone"]
     assert (undone["is_back"], undone["steps"], bool(undone["problem"])) == (False, [], True)
-    assert {one["status"] for one in values(error)["steps"]} == {"done"}
+    assert {step["status"] for step in values(error)["steps"]} == {"done"}
     assert values(error)["changed"] is True
 
 
@@ -579,7 +587,7 @@ def test_the_undo_ends_with_the_time_of_the_task(rig: Rigs) -> None:
     here.fails["controller-wait"] = time_out
     found = values(failed(here.upgrade("8.7.0")))
     assert (found["undone"]["is_back"], bool(found["undone"]["problem"])) == (False, True)
-    assert not any(one["undoes"] for one in found["steps"])
+    assert not any(step["undoes"] for step in found["steps"])
 
 
 @pytest.mark.parametrize("code", ["interrupted", "rollout-failed"])
@@ -625,13 +633,13 @@ def test_a_failed_step_ends_the_run_as_its_code_says(rig: Rigs, code: str) -> No
     found = values(error)
     assert (error.code, found["step"], found["hop"]) == (code, "controller", "8.7.0")
     assert here.log.count("release") == 1 and here.log[-1] == "release"
-    forward = [one for one in found["steps"] if not one["undoes"]]
+    forward = [step for step in found["steps"] if not step["undoes"]]
     ended = "interrupted" if code == "interrupted" else "failed"
-    assert [one["status"] for one in forward] == ["done"] * (len(forward) - 1) + [ended]
+    assert [entry["status"] for entry in forward] == ["done"] * (len(forward) - 1) + [ended]
     assert forward[-1]["id"] == "controller"
     assert found["installed"]["version"] == "7.0.2"
     assert found["plan"]
-    assert any(one["undoes"] for one in found["steps"]) is (code in UNDONE)
+    assert any(step["undoes"] for step in found["steps"]) is (code in UNDONE)
     assert found["undone"]["is_back"] is (code in UNDONE)
     assert bool(found["undone"]["problem"]) is (code not in UNDONE)
     assert (here.version, found["changed"]) == ("7.0.2", True)
@@ -650,7 +658,7 @@ def test_undo_false_leaves_the_failed_hop(rig: Rigs) -> None:
     here = rig(upstream("7.0.2"))
     here.fails["controller"] = fails(RolloutError("it does not become available"))
     found = values(failed(here.upgrade("8.7.0", undo=False)))
-    assert (found["undone"]["is_back"], [one for one in found["steps"] if one["undoes"]]) == (False, [])
+    assert (found["undone"]["is_back"], [step for step in found["steps"] if step["undoes"]]) == (False, [])
 
 
 def test_a_new_installation_is_not_undone(rig: Rigs) -> None:
@@ -672,7 +680,7 @@ def test_an_undo_that_fails_too_is_told_with_the_first_failure(rig: Rigs, second
         False,
     )
     assert found["undone"]["problem"]
-    assert [one["status"] for one in found["steps"] if one["undoes"]][-1] == "failed"
+    assert [step["status"] for step in found["steps"] if step["undoes"]][-1] == "failed"
     assert here.log[-1] == "release"
 
 
@@ -695,7 +703,7 @@ def test_a_dry_run_that_fails_between_hops_leaves_the_hop_before(rig: Rigs) -> N
     error = failed(here.upgrade("8.7.0", group_snapshots=True))
     found = values(error)
     assert (error.code, found["step"], here.version) == ("preflight-failed", "controller", "8.4.0")
-    assert {one["hop"] for one in found["steps"]} == {"8.4.0"}
+    assert {step["hop"] for step in found["steps"]} == {"8.4.0"}
     assert (found["undone"]["is_back"], found["changed"], here.log[-1]) == (False, True, "release")
     assert "nothing was written" not in error.cause.lower()
 
@@ -722,7 +730,7 @@ def test_a_failed_verification_without_anything_due_has_its_steps(rig: Rigs) -> 
         "verify-controller",
         False,
     )
-    assert [one["status"] for one in found["steps"]][-1] == "failed"
+    assert [step["status"] for step in found["steps"]][-1] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -780,7 +788,7 @@ def test_state_verified_verifies_what_is_installed(rig: Rigs) -> None:
     here = rig(upstream("7.0.2"))
     result = here.upgrade("8.7.0").verify(check_mode=False)
     assert here.order == ["read", "before"]
-    assert {one["verdict"] for one in result.values["verified"]} == {"ok"}
+    assert {verification["verdict"] for verification in result.values["verified"]} == {"ok"}
     assert (result.changed, len(result.values["verified"])) == (False, 3)
 
 
@@ -791,7 +799,9 @@ def test_state_verified_fails_with_its_results(rig: Rigs) -> None:
     with pytest.raises(CertflowError) as caught:
         upgrade.verify(check_mode=False)
     assert caught.value.code == "verification-failed"
-    verdicts = {one["id"]: one["verdict"] for one in values(caught.value)["verified"]}
+    verdicts = {
+        verification["id"]: verification["verdict"] for verification in values(caught.value)["verified"]
+    }
     assert verdicts == {"verify-webhook": "ok", "verify-version": "failed"}
 
 

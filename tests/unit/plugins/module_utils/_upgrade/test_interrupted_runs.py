@@ -45,8 +45,8 @@ def cluster(start: InstalledState) -> ModelCluster:
     rights = controllers[0].version if controllers and controllers[0].version else (0, 0, 0)
     made = ModelCluster(start, rights)
     for kind, (_deployment, service) in NAMES.items():
-        for one in start.running(kind):
-            made.ports[one.namespace, service] = one.port
+        for workload in start.running(kind):
+            made.ports[workload.namespace, service] = workload.port
     return made
 
 
@@ -68,15 +68,15 @@ def steps(here: ModelCluster, target: str, **given: Any) -> Iterator[Any]:
 
 def finished(here: ModelCluster) -> dict[str, Any]:
     """Return the parts of the final state that must not depend on interruptions."""
-    one = here.installed
+    entry = here.installed
     return {
-        "crds": {name: (dict(crd.versions), crd.stored_versions, crd.conversion.strategy) for name, crd in one.crds.items()},
-        "workloads": sorted((w.program, w.name, w.version or (), w.arguments, w.secrets) for w in one.workloads),
-        "detached": one.orphan_sets,
-        "configurations": sorted((c.name, c.hooks[0].failure_policy, sorted(c.hooks[0].resources())) for c in one.configurations),
-        "services": sorted((s.name, sorted(s.selector.items())) for s in one.services),
-        "ports": {place: port for place, port in here.ports.items() if place in {(s.namespace, s.name) for s in one.services}},
-        "secrets": sorted(s.name for s in one.secrets),
+        "crds": {name: (dict(crd.versions), crd.stored_versions, crd.conversion.strategy) for name, crd in entry.crds.items()},
+        "workloads": sorted((w.program, w.name, w.version or (), w.arguments, w.secrets) for w in entry.workloads),
+        "detached": entry.orphan_sets,
+        "configurations": sorted((c.name, c.hooks[0].failure_policy, sorted(c.hooks[0].resources())) for c in entry.configurations),
+        "services": sorted((s.name, sorted(s.selector.items())) for s in entry.services),
+        "ports": {place: port for place, port in here.ports.items() if place in {(s.namespace, s.name) for s in entry.services}},
+        "secrets": sorted(s.name for s in entry.secrets),
         "rights": here.rights,
     }  # fmt: skip
 
@@ -233,15 +233,15 @@ def test_the_service_leads_to_the_old_pods_again_if_the_new_ones_end(
     for step in steps(interrupted, "7.0.2"):
         if step.id == "webhook-verify-first":
             break
-    (service,) = [one for one in interrupted.ports if one[1] == NAMES[VALIDATION][1]]
-    assert [one.version for one in interrupted._called(VALIDATION, service)] == [(7, 0, 2)]
+    (service,) = [port for port in interrupted.ports if port[1] == NAMES[VALIDATION][1]]
+    assert [workload.version for workload in interrupted._called(VALIDATION, service)] == [(7, 0, 2)]
     interrupted.installed = changed(interrupted.installed, VALIDATION, available=available)
     seen, every = [], []
     for step in steps(interrupted, second):
         every.append(step.id)
         if step.id.startswith("webhook-") and step.id != "webhook-rbac":
             seen.append(step.id)
-            called = {one.version for one in interrupted._called(VALIDATION, service)}
+            called = {workload.version for workload in interrupted._called(VALIDATION, service)}
             assert called and (7, 0, 2) not in called, step.id
     assert seen[: len(first)] == first
     if first == SETTLE:  # the API servers call pods that end, so nothing comes before it

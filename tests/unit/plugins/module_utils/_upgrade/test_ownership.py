@@ -130,20 +130,29 @@ CONFIGURATIONS_TABLE: dict[str, tuple[Object, str]] = {
 def test_the_owner_of_a_configuration(given: Object, whose: str) -> None:
     here = cluster(validating=[given])
     name = given["metadata"]["name"]
-    assert [one.name for one in here.configurations] == ([name] if whose == OWN else [])
-    assert [one.name for one in here.foreign] == ([name] if whose == FOREIGN else [])
+    assert [webhook_configuration.name for webhook_configuration in here.configurations] == (
+        [name] if whose == OWN else []
+    )
+    assert [webhook_configuration.name for webhook_configuration in here.foreign] == (
+        [name] if whose == FOREIGN else []
+    )
 
 
 def test_a_service_that_leads_to_other_pods_too_is_not_a_mark() -> None:
     given = configuration("mine", (HOOK, "snapshots"))
     here = cluster(WEBHOOK, OTHER_POD, validating=[given])
-    assert (here.configurations, [one.name for one in here.foreign]) == ((), ["mine"])
+    assert (here.configurations, [webhook_configuration.name for webhook_configuration in here.foreign]) == (
+        (),
+        ["mine"],
+    )
 
 
 def test_a_mutating_configuration_that_calls_the_webhook_counts() -> None:
     given = [configuration("mutates", (HOOK, "pods")), configuration("other", (POLICY, "pods"))]
     here = cluster(mutating=given)
-    assert [str(one) for one in here.foreign] == ["MutatingWebhookConfiguration mutates"]
+    assert [str(webhook_configuration) for webhook_configuration in here.foreign] == [
+        "MutatingWebhookConfiguration mutates"
+    ]
 
 
 def test_a_policy_engine_is_not_read_and_does_not_refuse_the_upgrade() -> None:
@@ -176,7 +185,7 @@ def test_a_webhook_in_another_namespace_belongs_to_another_installation(
     given: list[Object], expected: list[str]
 ) -> None:
     here = cluster(*TWO, validating=given)
-    assert [one.namespace for one in here.running(VALIDATION)] == expected
+    assert [workload.namespace for workload in here.running(VALIDATION)] == expected
 
 
 # Users of a Secret.
@@ -255,11 +264,11 @@ def gone(start: InstalledState, target: str = "8.7.0", **given: Any) -> list[str
     plan = planned(start, target, **given)
     assert plan.refused == ()
     return [
-        f"{one['kind']} {one.get('namespace', '')}/{one.get('name', one.get('label_selector'))}"
+        f"{place['kind']} {place.get('namespace', '')}/{place.get('name', place.get('label_selector'))}"
         for hop in plan.hops
         for step in hop.steps
         if step.action.action_name == "delete"
-        for one in step.action.parameters()["objects"]
+        for place in step.action.parameters()["objects"]
     ]
 
 
@@ -316,13 +325,13 @@ def test_a_shared_secret_stays_and_the_rest_goes() -> None:
     )
     used = replace(V811, secrets=(replace(V811.secrets[0], users=(("Deployment kube-system/shop", ""),)),))
     for start in (shared, used):
-        assert gone(start) == [one for one in gone(V811) if not one.startswith("Secret")]
+        assert gone(start) == [entry for entry in gone(V811) if not entry.startswith("Secret")]
 
 
 def test_a_secret_is_deleted_as_it_was_planned() -> None:
     start = replace(V811, secrets=(replace(V811.secrets[0], resource_version="7"),))
-    (step,) = [one for one in planned(start, "8.7.0").hops[0].steps if one.id == "validation-clean"]
-    (entry,) = [one for one in step.action.parameters()["objects"] if one["kind"] == "Secret"]
+    (step,) = [step for step in planned(start, "8.7.0").hops[0].steps if step.id == "validation-clean"]
+    (entry,) = [place for place in step.action.parameters()["objects"] if place["kind"] == "Secret"]
     assert (entry["only_used_by"], entry["resource_version"]) == (VALIDATION, "7")
 
 
@@ -341,9 +350,9 @@ MIXED_STARTS: dict[str, InstalledState] = {
 @pytest.mark.parametrize("start", MIXED_STARTS.values(), ids=list(MIXED_STARTS))
 @pytest.mark.parametrize("named", [False, True])
 def test_a_workload_with_other_containers_is_never_deleted(start: InstalledState, named: bool) -> None:
-    names = [f"{one.namespace}/{one.name}" for one in start.workloads if one.companions]
+    names = [f"{workload.namespace}/{workload.name}" for workload in start.workloads if workload.companions]
     plan = planned(start, "8.7.0", remove_controllers=tuple(names if named else ()))
-    assert [one.id for one in plan.refused] == ["other-containers"]
+    assert [refusal.id for refusal in plan.refused] == ["other-containers"]
     assert plan.refused[0].remedy.startswith("Remove the container of snapshot-")
     assert "remove_controllers (" not in plan.refused[0].remedy
 

@@ -43,8 +43,8 @@ def reading(
 
 
 def refused(*rows: PlanRefusal) -> ClusterPlan:
-    one = reading(NOTHING)
-    return replace(one, plan=replace(one.plan, refused=rows))
+    state = reading(NOTHING)
+    return replace(state, plan=replace(state.plan, refused=rows))
 
 
 def row(name: str, evidence: int, remedy: str = "Do it.") -> PlanRefusal:
@@ -59,12 +59,12 @@ def test_a_plan_that_may_be_carried_out() -> None:
 
 def test_a_manager_refuses_the_plan_that_is_shown() -> None:
     """The error carries the whole reading, with the hops and steps of the refused plan."""
-    one = reading(upstream("7.0.2"), given=UpgradeOptions())
-    error = one.refusal()
+    state = reading(upstream("7.0.2"), given=UpgradeOptions())
+    error = state.refusal()
     assert error is not None
     assert error.code == "upgrade-refused"
     assert error.remedy
-    assert error.values == one.as_result()
+    assert error.values == state.as_result()
     assert [found["id"] for found in error.values["refused"]] == ["owner-kubectl"]
     assert error.values["hops"] and error.values["plan"]
     assert error.values["installed"]["version"] == "7.0.2"
@@ -92,8 +92,8 @@ def test_every_reason_is_in_the_message() -> None:
 
 
 def test_the_lead_tells_how_far_the_run_came() -> None:
-    one = refused(row("a", 1))
-    first, later = one.refusal(), one.refusal("later")
+    entry = refused(row("a", 1))
+    first, later = entry.refusal(), entry.refusal("later")
     assert first and later
     assert first.cause.startswith(f"{NOTHING_WRITTEN}: ")
     assert later.cause.startswith("later: ")

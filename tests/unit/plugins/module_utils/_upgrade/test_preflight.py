@@ -92,7 +92,7 @@ def test_the_backup_has_the_objects_of_a_certificate_that_is_due() -> None:
         "Secret", certificate.action.parameters()["secret"], certificate.action.parameters()["namespace"]
     )
     assert secret in touched
-    assert {one.kind for one in touched} == {"Secret", "ValidatingWebhookConfiguration"}
+    assert {entry.kind for entry in touched} == {"Secret", "ValidatingWebhookConfiguration"}
 
 
 def test_the_deployments_are_rendered_for_the_kubernetes_of_the_cluster() -> None:

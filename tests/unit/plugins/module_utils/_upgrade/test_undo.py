@@ -108,7 +108,7 @@ ORIGINALS: dict[Reference, Any] = {name: {"metadata": {}} for name in NAMES}
 LEFT = {NAMES[0].path: ORIGINALS[NAMES[0]], NAMES[1].path: {"metadata": {}}, NAMES[2].path: None}
 
 
-def back(installed: InstalledState, target: str = "8.7.0") -> UpgradeOptions:
+def options_before(installed: InstalledState, target: str = "8.7.0") -> UpgradeOptions:
     context = UpgradeContext(installed, release_table.get(target), WANTED)
     return undo.options_before(context, WANTED, ORIGINALS, LEFT)
 
@@ -127,23 +127,25 @@ BEFORE: dict[str, tuple[InstalledState, tuple[bool, bool], int]] = {
 @pytest.mark.parametrize("case", BEFORE)
 def test_the_undo_brings_the_webhooks_that_ran(case: str) -> None:
     installed, programs, port = BEFORE[case]
-    found = back(installed)
+    found = options_before(installed)
     assert (found.validation_webhook, found.conversion_webhook) == programs
     assert found.webhook_port == port
     assert found.failure_policy == ""
     assert found.failure_policies == {
-        one.name: one.hooks[0].failure_policy for one in installed.configurations if one.hooks
+        configuration.name: configuration.hooks[0].failure_policy
+        for configuration in installed.configurations
+        if configuration.hooks
     }
 
 
 def test_a_webhook_whose_pods_are_orphans_is_brought_back() -> None:
     """The hop failed after the Deployment was orphaned, so only its old pods run."""
     here = ModelCluster(upstream("4.2.1"), (4, 2, 1))
-    (orphan,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action.action_name == "orphan"
-                 and "validation" in one.action.parameters()["name"]]  # fmt: skip
+    (orphan,) = [step for step in planned(here.installed, "6.2.2").hops[0].steps if step.action.action_name == "orphan"
+                 and "validation" in step.action.parameters()["name"]]  # fmt: skip
     here.do(orphan)
     assert not here.installed.running(VALIDATION)
-    found = back(here.installed, "6.2.2")
+    found = options_before(here.installed, "6.2.2")
     assert (found.validation_webhook, found.conversion_webhook, found.webhook_port) == (True, False, 443)
 
 
@@ -154,21 +156,21 @@ def test_policies_are_kept_by_configuration() -> None:
     assert rest
     ignoring = replace(first, hooks=tuple(replace(hook, failure_policy="Ignore") for hook in first.hooks))
     empty = replace(first, name="empty", hooks=())
-    found = back(replace(start, configurations=(ignoring, *rest, empty)))
-    assert found.failure_policies == {first.name: "Ignore", **{one.name: "Fail" for one in rest}}
+    found = options_before(replace(start, configurations=(ignoring, *rest, empty)))
+    assert found.failure_policies == {first.name: "Ignore", **{entry.name: "Fail" for entry in rest}}
 
 
 def test_the_undo_leads_to_the_choices_of_before() -> None:
     """The new choices may be the reason of the failure."""
-    found = back(upstream("7.0.2"))
+    found = options_before(upstream("7.0.2"))
     assert (found.controller_arguments, found.webhook_arguments, found.remove_controllers) == ((), (), ())
     assert (found.namespace, found.webhook_namespace) == ("kube-system", "kube-system")
     assert (found.group_snapshots, found.accept) == (False, WANTED.accept)
-    assert back(upstream("7.0.2", groups=True)).group_snapshots
+    assert options_before(upstream("7.0.2", groups=True)).group_snapshots
 
 
 def test_an_object_that_the_hop_wrote_comes_back() -> None:
-    found = back(upstream("7.0.2")).undo
+    found = options_before(upstream("7.0.2")).undo
     assert found
     assert (found.originals, found.changed) == (frozenset(NAMES), frozenset(NAMES[1:]))
     assert found.deleted == frozenset(NAMES[2:])

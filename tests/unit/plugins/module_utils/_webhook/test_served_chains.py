@@ -461,7 +461,7 @@ def test_a_look_at_slow_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPat
         scan = guarded(lambda: served_chains.scan(api, URL, until=time.monotonic() + 1, unready=True))
         assert server.connections == 10
         assert not scan.is_blind
-        unseen = [one.problem for one in (*scan.served, *scan.unready)]
+        unseen = [entry.problem for entry in (*scan.served, *scan.unready)]
         assert sum("not checked" in problem for problem in unseen) == 6
 
 

@@ -48,9 +48,11 @@ def at_address(pem: str) -> ServedChain:
     return ServedChain(endpoint, pem, certificate_facts.describe_pem(pem))
 
 
-def unready(one: ServedChain, state: str) -> EndpointScan:
-    """Beside an endpoint that serves the new one."""
-    return EndpointScan((served(NEW),), unready=(replace(one, endpoint=replace(one.endpoint, state=state)),))
+def unready(chain: ServedChain, state: str) -> EndpointScan:
+    """Beside an endpoint that serves the new chain."""
+    return EndpointScan(
+        (served(NEW),), unready=(replace(chain, endpoint=replace(chain.endpoint, state=state)),)
+    )
 
 
 def unseen(*, blind: bool = False) -> ServedChain:

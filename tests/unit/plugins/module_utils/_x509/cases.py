@@ -315,15 +315,15 @@ def _path_rules() -> Iterator[CertificateCase]:
         "a narrow intermediate and a wide twin", "ok", leaf, bundle(root), intermediates=[narrow, wide]
     )
 
-    one, two = authority("one"), authority("two")
-    one_by_two, two_by_one = authority("one", two, key=one.key), authority("two", one, key=two.key)
+    issuer, two = authority("one"), authority("two")
+    one_by_two, two_by_one = authority("one", two, key=issuer.key), authority("two", issuer, key=two.key)
     loop = [one_by_two, two_by_one]
     yield CertificateCase(
-        "two that sign each other", "ca-mismatch", server(one), bundle(root), intermediates=loop
+        "two that sign each other", "ca-mismatch", server(issuer), bundle(root), intermediates=loop
     )
-    yield CertificateCase("cross-signed", "ok", server(one), bundle(two), intermediates=loop)
+    yield CertificateCase("cross-signed", "ok", server(issuer), bundle(two), intermediates=loop)
     yield CertificateCase(
-        "cross-signed, both trusted", "ok", server(one), bundle(two, one), intermediates=loop
+        "cross-signed, both trusted", "ok", server(issuer), bundle(two, issuer), intermediates=loop
     )
 
 

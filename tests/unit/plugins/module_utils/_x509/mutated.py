@@ -81,7 +81,7 @@ def parsed(data: bytes) -> list[Node]:
         elif tag in (0x03, 0x04):
             try:
                 inner = parsed(content[1:] if tag == 0x03 else content)
-                if b"".join(one.encoded() for one in inner) == (content[1:] if tag == 0x03 else content):
+                if b"".join(entry.encoded() for entry in inner) == (content[1:] if tag == 0x03 else content):
                     node.children, node.is_wrapped = inner, bool(inner)
             except (ValueError, IndexError):
                 pass

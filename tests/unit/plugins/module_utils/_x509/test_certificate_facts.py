@@ -88,12 +88,12 @@ def test_serial(number: int, text: str) -> None:
 
 
 def test_load() -> None:
-    one, two = issue("one"), issue("two")
+    issued, two = issue("one"), issue("two")
     assert certificate_facts.load("") == ()
-    assert certificate_facts.load(f"text\n{one.pem}text\n{two.pem}") == (one.facts, two.facts)
-    assert one.facts.pem == one.pem
-    assert certificate_facts.load_leaf_and_chain(one.pem) == (one.facts, ())
-    assert certificate_facts.load_leaf_and_chain(one.pem + two.pem) == (one.facts, (two.facts,))
+    assert certificate_facts.load(f"text\n{issued.pem}text\n{two.pem}") == (issued.facts, two.facts)
+    assert issued.facts.pem == issued.pem
+    assert certificate_facts.load_leaf_and_chain(issued.pem) == (issued.facts, ())
+    assert certificate_facts.load_leaf_and_chain(issued.pem + two.pem) == (issued.facts, (two.facts,))
 
 
 @pytest.mark.parametrize("read", [certificate_facts.load_leaf_and_chain, certificate_facts.describe_pem])

@@ -127,7 +127,7 @@ def test_a_name_that_no_certificate_can_hold() -> None:
 
 def test_go_and_our_own_verdict(go_program: Path) -> None:
     """Every kind of key; beside CAs of earlier certificates; another one alone; a day later; after its end."""
-    some: list[CertificateCase] = []
+    judged: list[CertificateCase] = []
     for key_type in private_keys.KEY_TYPES:
         key = private_keys.generate(key_type)
         signed, older = sign(key), sign(key)
@@ -142,10 +142,10 @@ def test_go_and_our_own_verdict(go_program: Path) -> None:
             ("another name", "name-mismatch", signed.ca_pem, {"name": "other.shop.svc"}),
             ("as a client", "wrong-usage", signed.ca_pem, {"usage": "client auth"}),
         ]
-        some += [
+        judged += [
             CertificateCase(f"{key_type} {title}", code, issued, pem, **more)
             for title, code, pem, more in rows
         ]
-    wanted = [case.code for case in some]
-    assert [judge(case).code for case in some] == wanted
-    assert [go_code(answer) for answer in go_verdicts(go_program, some)] == wanted
+    wanted = [case.code for case in judged]
+    assert [judge(case).code for case in judged] == wanted
+    assert [go_code(answer) for answer in go_verdicts(go_program, judged)] == wanted

@@ -44,7 +44,7 @@ def as_here(case: ServedCase) -> str:
     return verify.verify(leaf, case.bundle, name=case.name, intermediates=sent, now=now).code
 
 
-def as_go(program: Path, some: list[ServedCase]) -> list[str]:
+def as_go(program: Path, sample: list[ServedCase]) -> list[str]:
     asked = [
         {
             "leaf": ssl.DER_cert_to_PEM_cert(case.chain[0]),
@@ -54,7 +54,7 @@ def as_go(program: Path, some: list[ServedCase]) -> list[str]:
             "time": case.time,
             "usage": "server auth",
         }
-        for case in some
+        for case in sample
     ]
     done = subprocess.run([program], input=json.dumps(asked), capture_output=True, text=True, check=True)
     return [
@@ -67,15 +67,15 @@ def as_go(program: Path, some: list[ServedCase]) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore")  # cryptography warns of odd names and numbers
 def test_changed_chains_as_go_judges_them(go_program: Path) -> None:
-    some = list(mutated.served_cases(CASES, SEED))
-    verdicts = list(zip(some, as_go(go_program, some), map(as_here, some)))
+    sample = list(mutated.served_cases(CASES, SEED))
+    verdicts = list(zip(sample, as_go(go_program, sample), map(as_here, sample)))
     wrong = [(case, go, here) for case, go, here in verdicts if here not in (go, UNREAD)]
     assert wrong == []
     unread = sum(here == UNREAD for _case, _go, here in verdicts)
     accepted = sum(go == "ok" for _case, go, _here in verdicts)
-    print(f"{len(some)} cases, {accepted} accepted, {unread} unread")
-    assert unread <= MOST_UNREAD * len(some)
-    assert len(some) / 10 < accepted < len(some) / 2
+    print(f"{len(sample)} cases, {accepted} accepted, {unread} unread")
+    assert unread <= MOST_UNREAD * len(sample)
+    assert len(sample) / 10 < accepted < len(sample) / 2
 
 
 def test_bytes_that_go_skips_are_skipped(go_program: Path) -> None:
@@ -87,5 +87,5 @@ def test_bytes_that_go_skips_are_skipped(go_program: Path) -> None:
     leaf = cases.server(strict)
     now = int(NOW.timestamp())
     chain = (leaf.certificate.public_bytes(Encoding.DER),)
-    some = [ServedCase(chain, text, cases.NAME, now) for text in (strict.pem, strict.pem + twin)]
-    assert as_go(go_program, some) == [*map(as_here, some)] == ["name-constraint", "ok"]
+    sample = [ServedCase(chain, text, cases.NAME, now) for text in (strict.pem, strict.pem + twin)]
+    assert as_go(go_program, sample) == [*map(as_here, sample)] == ["name-constraint", "ok"]

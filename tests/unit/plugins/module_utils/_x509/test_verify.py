@@ -105,7 +105,7 @@ def test_a_key_that_only_go_uses(usage: str, code: str, monkeypatch: pytest.Monk
     signatures._answers.cache_clear()
 
 
-def go_verdicts(program: Path, some: list[CertificateCase]) -> list[dict[str, Any]]:
+def go_verdicts(program: Path, sample: list[CertificateCase]) -> list[dict[str, Any]]:
     asked = [
         {
             "leaf": case.leaf.pem,
@@ -115,7 +115,7 @@ def go_verdicts(program: Path, some: list[CertificateCase]) -> list[dict[str, An
             "time": int(case.now.timestamp()),
             "usage": case.usage,
         }
-        for case in some
+        for case in sample
     ]
     done = subprocess.run([program], input=json.dumps(asked), capture_output=True, text=True, check=True)
     answers: list[dict[str, Any]] = json.loads(done.stdout)
@@ -153,8 +153,8 @@ def test_rows_as_go_judges_them(go_program: Path) -> None:
 
 
 def test_random_chains_as_go_judges_them(go_program: Path) -> None:
-    some = cases.random_cases(RANDOM_CASES, seed=20260615)
-    answers = go_verdicts(go_program, some)
-    assert [found for found in map(difference, some, answers) if found] == []
+    sample = cases.random_cases(RANDOM_CASES, seed=20260615)
+    answers = go_verdicts(go_program, sample)
+    assert [found for found in map(difference, sample, answers) if found] == []
     accepted = sum(answer["ok"] for answer in answers)
     assert RANDOM_CASES // 5 < accepted < RANDOM_CASES * 4 // 5, "the cases no longer try both outcomes"

@@ -45,7 +45,7 @@ def test_every_format_is_written_with_its_mode(tmp_path: Path) -> None:
     modes = {path.suffix: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {suffix: 0o644 if suffix == ".prom" else 0o600 for suffix in SUFFIXES}
     report = json.loads((tmp_path / "report.json").read_text())
-    assert [one["name"] for one in report["clusters"]] == sorted(RESULTS)
+    assert [cluster["name"] for cluster in report["clusters"]] == sorted(RESULTS)
     assert set(answer["failed_hosts"]) == set(answer["failed_clusters"]) == {"bad", "lost"}
 
 
@@ -76,7 +76,7 @@ def test_reports_are_merged_and_compared(tmp_path: Path) -> None:
         dest=[f"{tmp_path}/new.json"],
     )
     report = json.loads((tmp_path / "new.json").read_text())
-    assert [one["name"] for one in report["clusters"]] == ["bad", "good", "lost", "other", "third"]
+    assert [cluster["name"] for cluster in report["clusters"]] == ["bad", "good", "lost", "other", "third"]
     assert (report["comparison"]["known"], len(report["comparison"]["gone"])) == (1, 1)
 
 
@@ -156,4 +156,4 @@ def test_a_defect_in_one_format_keeps_the_others(tmp_path: Path, monkeypatch: py
     answer = run(dest=[f"{tmp_path}/a.html", f"{tmp_path}/a.json"])
     assert has_failed(answer, "defect")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    assert [one["changed"] for one in answer["files"]] == [False, True]
+    assert [file["changed"] for file in answer["files"]] == [False, True]

@@ -96,9 +96,9 @@ def test_the_order_is_refused_skipped_other_later_undated() -> None:
 
 
 def test_of_the_faults_that_refuse_requests_now_that_of_most_clusters_is_first() -> None:
-    one = finding("expired", breaks_at=PAST)
+    audit_finding = finding("expired", breaks_at=PAST)
     many = finding("no-endpoints", breaks_at=reports.AUDITED)
-    report = reports.report({"a": result(one), "b": result(many), "c": result(many)})
+    report = reports.report({"a": result(audit_finding), "b": result(many), "c": result(many)})
     assert [group.finding["check"] for group in found(report)] == ["no-endpoints", "expired"]
 
 
@@ -121,8 +121,8 @@ def test_a_rotation_of_the_cluster_ca_stands_above_a_hundred_other_faults() -> N
 
 
 def test_a_rotation_that_breaks_calls_now_refuses_requests_now() -> None:
-    one = finding("bundle-without-successor", breaks_at=PAST)
-    assert found(reports.report({"a": result(one)}))[0].effect.startswith("refuses ")
+    audit_finding = finding("bundle-without-successor", breaks_at=PAST)
+    assert found(reports.report({"a": result(audit_finding)}))[0].effect.startswith("refuses ")
 
 
 def test_one_fault_with_two_effects_is_two_rows() -> None:

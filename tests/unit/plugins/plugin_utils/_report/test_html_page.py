@@ -63,7 +63,7 @@ def test_the_page_has_only_elements_and_attributes_of_the_templates(page: Page) 
 
 
 def test_the_policy_allows_exactly_the_style_and_the_script(page: Page) -> None:
-    (policy,) = [one["content"] for one in page.named("meta") if one.get("http-equiv")]
+    (policy,) = [tag["content"] for tag in page.named("meta") if tag.get("http-equiv")]
     allowed = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     (style,), (script,) = page.raw["style"], page.raw["script"]
     assert allowed["default-src"] == "'none'"
@@ -94,9 +94,9 @@ def test_every_table_has_a_caption_and_scopes(page: Page) -> None:
     tables = page.named("table")
     assert tables
     assert len(page.named("caption")) == len(tables)
-    assert {one.get("scope") for one in page.named("th")} == {"col", "row"}
-    for one in page.named("time"):
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", one["datetime"])
+    assert {tag.get("scope") for tag in page.named("th")} == {"col", "row"}
+    for finding in page.named("time"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", finding["datetime"])
 
 
 def test_every_class_has_a_rule_of_the_style(page: Page) -> None:
@@ -117,7 +117,7 @@ def test_the_sections_are_in_order() -> None:
         "gone",
         "passed",
     ]
-    assert [one["id"] for one in page.named("section")] == sections
+    assert [tag["id"] for tag in page.named("section")] == sections
 
 
 def test_what_refuses_requests_comes_first_and_later_faults_come_by_their_time() -> None:
@@ -132,8 +132,8 @@ def test_what_refuses_requests_comes_first_and_later_faults_come_by_their_time()
 
 def test_a_cluster_whose_clock_is_ahead_has_no_later_fault_that_breaks_now() -> None:
     later = "2026-11-26T15:30:00Z"
-    one = reports.result(reports.finding(breaks_at=later), audited_at=later)
-    texts = Page(html.render(reports.report({"ahead": one}))).texts
+    audit_finding = reports.result(reports.finding(breaks_at=later), audited_at=later)
+    texts = Page(html.render(reports.report({"ahead": audit_finding}))).texts
     assert texts[texts.index("2026-11-26 15:30") + 1] == "now"
 
 
@@ -173,7 +173,7 @@ def test_skipped_checks_have_not_passed() -> None:
     findings = [reports.finding(name=status, status=status) for status in ("pass", "skip", "skip")]
     counts = {"pass": 1, "skip": 2}
     page = html_audit.build(reports.report({"a": reports.result(*findings, counts=counts)}))
-    assert (page.passed_count, [one.number for one in page.counts if one.title == "passed"]) == (1, [1])
+    assert (page.passed_count, [count.number for count in page.counts if count.title == "passed"]) == (1, [1])
     assert {status: len(rows) for status, rows in page.answers.items()} == {"pass": 1, "skip": 2}
 
 
@@ -208,9 +208,9 @@ STATES = [
 def test_an_exception_has_its_use_over_all_clusters(states: list[str], state: str, number: str) -> None:
     given = {
         f"cluster-{at}": reports.result(
-            exceptions=[{**EXCEPTION, "state": one, "findings": 2 if one == "matched" else 0}]
+            exceptions=[{**EXCEPTION, "state": state, "findings": 2 if state == "matched" else 0}]
         )
-        for at, one in enumerate(states)
+        for at, state in enumerate(states)
     }
     page = Page(html.render(reports.report(given)))
     at = page.texts.index(state)

@@ -94,7 +94,7 @@ def test_names_of_metrics_follow_the_conventions(metric: prometheus.Metric) -> N
 
 def test_the_number_of_series_of_a_cluster_is_bounded() -> None:
     names = range(prometheus.MOST_FINDINGS + 50)
-    made = report({"a": result(*(finding(name=f"{one}", uid=f"{one}", breaks_at=SOON) for one in names))})
+    made = report({"a": result(*(finding(name=f"{name}", uid=f"{name}", breaks_at=SOON) for name in names))})
     shown = samples(prometheus.render(made))
     for metric in ("certflow_finding_info", "certflow_breaks_timestamp_seconds"):
         assert sum(series.startswith(metric) for series in shown) == prometheus.MOST_FINDINGS
@@ -159,8 +159,10 @@ def test_findings_are_test_cases(fail_on: str) -> None:
 
 
 def test_a_failure_says_what_happens_to_requests() -> None:
-    one = finding("expired", breaks_at="2026-11-20T00:00:00Z", impact="skips", requests=["CREATE of pods"])
-    root = ElementTree.fromstring(junit.render(report({"a": result(one)})).encode())
+    audit_finding = finding(
+        "expired", breaks_at="2026-11-20T00:00:00Z", impact="skips", requests=["CREATE of pods"]
+    )
+    root = ElementTree.fromstring(junit.render(report({"a": result(audit_finding)})).encode())
     (failure,) = root.iter("failure")
     assert "is skipped for CREATE of pods" in str(failure.text).splitlines()
 
@@ -184,7 +186,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path, mode: int) -> None:
     assert path.read_bytes() == "new \u00e9\n".encode()
     assert path.stat().st_mode & 0o777 == mode & 0o640
     assert kept.read_text() == "old"
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["kept", "report.prom"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "report.prom"]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fsync", full)
     with fails("report-not-written", str(path)):
         report_files.write(str(path), "new")
-    assert (path.read_text(), [one.name for one in tmp_path.iterdir()]) == ("old", ["report.json"])
+    assert (path.read_text(), [path.name for path in tmp_path.iterdir()]) == ("old", ["report.json"])
 
 
 def test_every_status_has_a_meaning() -> None:

@@ -57,7 +57,7 @@ def of_html(text: str) -> Any:
     page = Page(text)
     assert page.comments == []
     elements = [(tag, sorted(attributes)) for tag, attributes in page.tags]
-    return elements, [one["href"] for one in page.named("a")], page.raw
+    return elements, [tag["href"] for tag in page.named("a")], page.raw
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ MERGED: dict[str, tuple[list[tuple[int, dict[str, Any]]], list[tuple[str, str, A
 def test_merged_reports(name: str) -> None:
     parts, wanted, lines = MERGED[name]
     merged = merge.merge([report(results, NOW + day * DAY) for day, results in parts])
-    shown = [(one["name"], one["uid"], one["audited_at"]) for one in merged["clusters"]]
+    shown = [(cluster["name"], cluster["uid"], cluster["audited_at"]) for cluster in merged["clusters"]]
     assert shown == wanted
     assert len(merged["notes"]) == lines
     assert merged == report_text.parse(report_text.dump(merged), "merged")
@@ -147,7 +147,7 @@ def test_compared_reports(name: str) -> None:
     earlier, this = report({"a": before}, NOW - DAY), report({"a": now})
     made = compare.compare(this, earlier)
     comparison = made["comparison"]
-    assert [one["state"] for one in made["clusters"][0]["findings"]] == states
+    assert [audit_finding["state"] for audit_finding in made["clusters"][0]["findings"]] == states
     assert (comparison["new"], comparison["known"], len(comparison["gone"])) == numbers
     assert comparison["not_compared"] == ([] if is_compared else ["a"])
     assert comparison["made_at"] == earlier["made_at"]
@@ -163,7 +163,10 @@ def test_a_known_finding_keeps_the_time_of_the_first_audit_that_found_it() -> No
     assert made
     assert made["clusters"][0]["findings"][0]["first_seen"] == OLD
     gone = compare.compare(report({"a": result(uid="1")}), made)["comparison"]["gone"]
-    assert [(one["cluster"], one["check"], one["first_seen"]) for one in gone] == [("a", "expiring", OLD)]
+    assert [
+        (audit_finding["cluster"], audit_finding["check"], audit_finding["first_seen"])
+        for audit_finding in gone
+    ] == [("a", "expiring", OLD)]
 
 
 def test_a_cluster_with_the_uid_of_another_one_is_not_compared_with_it() -> None:

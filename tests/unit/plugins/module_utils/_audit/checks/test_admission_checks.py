@@ -70,7 +70,7 @@ def test_webhooks_on_objects_of_the_control_plane(given: dict[str, Any], wanted:
     called = point(webhook=given)
     found = list(check_control_plane(cluster(called)))
     assert failures(found) == [("control-plane-blocked", severity) for severity in wanted]
-    assert [one.status for one in found] == (["fail"] if wanted else [PASS])
+    assert [finding.status for finding in found] == (["fail"] if wanted else [PASS])
 
 
 def on(resource: str, *operations: str, group: str = "", **fields: Any) -> dict[str, Any]:
@@ -245,14 +245,14 @@ def test_webhooks_that_guard_their_own_pods(given: dict[str, Any], pods: Any, wa
     called = point(webhook=given)
     read = {} if pods is None else {("shop", "hook"): pods}
     found = list(check_deadlocks(cluster(called, pods=read)))
-    assert [one.certainty for one in found if one.status == "fail"] == wanted
+    assert [finding.certainty for finding in found if finding.status == "fail"] == wanted
 
 
 @pytest.mark.parametrize("given", [DEADLOCKS[-1], DEADLOCKS[-2]])
 def test_an_undecided_match_does_not_pass(given: tuple[dict[str, Any], Any, list[str]]) -> None:
     called = point(webhook=given[0])
     read = {} if given[1] is None else {("shop", "hook"): given[1]}
-    found = [(one.status, one.source) for one in check_deadlocks(cluster(called, pods=read))]
+    found = [(deadlock.status, deadlock.source) for deadlock in check_deadlocks(cluster(called, pods=read))]
     assert found == ([] if given[1] is None else [(UNKNOWN, "match-conditions")])
 
 
@@ -261,8 +261,10 @@ def test_pods_of_a_service_that_were_not_read_may_be_guarded() -> None:
     options: dict[str, Any] = {"pods": {("shop", "hook"): (POD,)}, "truncated": frozenset([("shop", "hook")])}
     elsewhere = {"namespaceSelector": {"matchLabels": {"other": "yes"}}}
     others = point(webhook={**selecting.webhook, **elsewhere})
-    found = [one for called in (selecting, others) for one in check_deadlocks(cluster(called, **options))]
-    assert [(one.status, one.source) for one in found] == [(UNKNOWN, "pods"), (PASS, "")]
+    found = [
+        deadlock for called in (selecting, others) for deadlock in check_deadlocks(cluster(called, **options))
+    ]
+    assert [(finding.status, finding.source) for finding in found] == [(UNKNOWN, "pods"), (PASS, "")]
 
 
 #: What the webhook of the Service hook is asked about -> True if its own pods need it.
@@ -313,16 +315,24 @@ def guarding(own: str, others: str) -> Any:
 def test_webhooks_that_guard_the_pods_of_each_other(edges: dict[str, str], stuck: str) -> None:
     points = [guarding(own, others) for own, others in edges.items()]
     pods = {("shop", name): ({"app": name},) for name in edges}
-    backends = {one.backend: Backend(ready=1, selector={"app": one.object.name}) for one in points}
+    backends = {
+        call_point.backend: Backend(ready=1, selector={"app": call_point.object.name})
+        for call_point in points
+    }
     found = list(check_deadlocks(cluster(*points, pods=pods, backends=backends)))
-    assert [one.object.name for one in found if one.status == "fail"] == list(stuck)
+    assert [finding.object.name for finding in found if finding.status == "fail"] == list(stuck)
     undecided = {"a", "b", "c"} if any("?" in others for others in edges.values()) else set()
-    assert {one.object.name for one in found if one.status == PASS} == {*edges} - {*stuck} - undecided
-    for one in found:
-        if one.status == "fail" and one.object.name not in edges[one.object.name]:
+    assert {finding.object.name for finding in found if finding.status == PASS} == {*edges} - {
+        *stuck
+    } - undecided
+    for audit_finding in found:
+        if (
+            audit_finding.status == "fail"
+            and audit_finding.object.name not in edges[audit_finding.object.name]
+        ):
             assert any(
-                f"pods of ValidatingWebhookConfiguration {other}," in one.evidence[0]
-                for other in edges[one.object.name]
+                f"pods of ValidatingWebhookConfiguration {other}," in audit_finding.evidence[0]
+                for other in edges[audit_finding.object.name]
             )
 
 
@@ -349,13 +359,13 @@ def test_a_webhook_of_two_configurations(
 ) -> None:
     points = [point(name="a", webhook=first), point(name="b", webhook=second)]
     found = list(check_duplicates(cluster(*points)))
-    assert [one.status for one in found] == (["fail", "fail"] if is_same else ["pass", "pass"])
+    assert [finding.status for finding in found] == (["fail", "fail"] if is_same else ["pass", "pass"])
 
 
 def test_two_webhooks_of_one_configuration_and_a_mutating_one_are_not_the_same() -> None:
-    one = point(webhook=webhook(**CALL))
+    call_point = point(webhook=webhook(**CALL))
     mutates = point(name="b", webhook=webhook(**CALL), is_mutating=True)
-    assert {found.status for found in check_duplicates(cluster(one, one, mutates))} == {"pass"}
+    assert {found.status for found in check_duplicates(cluster(call_point, call_point, mutates))} == {"pass"}
 
 
 def many(number: int) -> ClusterData:

@@ -147,12 +147,12 @@ def test_a_ca_whose_key_only_go_uses(
     called = point(config(bundle))
     data = cluster(called, backend=Backend(ready=1, chains=(served(given),)))
     found = audit_result.find(data)
-    assert [one.check for one in found if one.status == "fail"] == wanted
-    unknown = [one for one in found if one.status == "unknown"]
+    assert [finding.check for finding in found if finding.status == "fail"] == wanted
+    unknown = [finding for finding in found if finding.status == "unknown"]
     assert bool(unknown) is is_unknown
-    for one in unknown:
-        assert (one.source, one.objects) == ("certificate-unread", (str(called.object),))
-        assert "ca-mismatch" in one.unanswered
+    for audit_finding in unknown:
+        assert (audit_finding.source, audit_finding.objects) == ("certificate-unread", (str(called.object),))
+        assert "ca-mismatch" in audit_finding.unanswered
     signatures._answers.cache_clear()
 
 
@@ -165,7 +165,9 @@ LONG_CA = authority("a CA of one name", extensions=[LONG_ID])
 def test_a_ca_with_bytes_that_go_skips(issuer: Issued, status: str) -> None:
     called = point(config(LONG_CA.pem))
     data = cluster(called, backend=Backend(ready=1, chains=(served(leaf(issuer)),)))
-    assert [one.status for one in audit_result.find(data) if one.check == "ca-mismatch"] == [status]
+    assert [finding.status for finding in audit_result.find(data) if finding.check == "ca-mismatch"] == [
+        status
+    ]
 
 
 #: The backend, the answered calls -> the severities and the first line of the evidence.
@@ -194,7 +196,7 @@ def test_calls_that_succeed_refute_a_likely_fault(
 ) -> None:
     called = point()
     data = cluster(called, backend=backend, answered={"hook.example.com": calls})
-    found = [one for one in check_point(data, called) if one.status == "fail"]
+    found = [call_point for call_point in check_point(data, called) if call_point.status == "fail"]
     assert [severity for _check, severity in failures(found)] == [severity for severity, _line in wanted]
     for finding, (_severity, line) in zip(found, wanted):
         assert finding.evidence[0].startswith(line)
@@ -239,8 +241,8 @@ def test_an_api_that_is_down_explains_itself(is_available: bool, backend: Backen
     state = ApiServiceState(API.object, is_available, "ServiceNotFound: no Service")
     findings = list(check_point(cluster(API, backend=backend, api_services=(state,)), API))
     assert [check for check, _severity in failures(findings)] == wanted
-    down = [one for one in findings if one.check == "apiservice-down"]
-    assert [line.partition(":")[0] for one in down for line in one.evidence] == (
+    down = [finding for finding in findings if finding.check == "apiservice-down"]
+    assert [line.partition(":")[0] for finding in down for line in finding.evidence] == (
         [] if is_available else ["service-missing"]
     )
 
@@ -254,25 +256,27 @@ def test_an_api_is_down_since_its_condition_changed(since: Any, breaks_at: Any) 
 
 
 def test_a_pass_says_what_a_port_forward_does_not_show() -> None:
-    passed = {one.check: one for one in check_point(cluster(point()), point()) if one.status == PASS}
+    passed = {
+        finding.check: finding for finding in check_point(cluster(point()), point()) if finding.status == PASS
+    }
     for check in ("no-endpoints", "ca-mismatch", "endpoints-differ", "handshake-fails"):
         assert "network path" in passed[check].evidence[0]
 
 
 def test_what_does_not_apply_is_skipped() -> None:
     found = check_point(cluster(point(), backend=Backend(exists=False)), point())
-    assert [one.check for one in found if one.status == SKIP] == ["port-missing", "no-endpoints"]
+    assert [finding.check for finding in found if finding.status == SKIP] == ["port-missing", "no-endpoints"]
 
 
 def test_nothing_passes_that_was_not_read() -> None:
     found = check_point(cluster(point(), backend=Backend(is_known=False)), point())
-    seen: set[Any] = {one.check for one in found}
+    seen: set[Any] = {finding.check for finding in found}
     assert seen == {"bundle-empty", "bundle-broken", "ca-expired", "ca-expiring"}  # the bundle was read
 
 
 def test_the_evidence_has_a_line_for_each_endpoint() -> None:
     found = list(check_point(cluster(point(), backend=HALF), point()))
-    (finding,) = [one for one in found if one.check == "ca-mismatch" and one.evidence]
+    (finding,) = [finding for finding in found if finding.check == "ca-mismatch" and finding.evidence]
     assert finding.evidence[0].startswith("pod shop/hook-2, port 8443: ")
 
 
@@ -293,9 +297,9 @@ def test_a_failed_finding_says_for_which_requests_the_webhook_is_called(
 ) -> None:
     called = point(webhook=given)
     findings = audit_result.find(cluster(called, backend=Backend(exists=False)))
-    own = [one for one in findings if one.object == called.object]
-    assert {(one.impact, one.requests) for one in own if one.status == FAIL} == {impact}
-    assert {(one.impact, one.requests) for one in own if one.status != FAIL} <= {("", ())}
+    own = [finding for finding in findings if finding.object == called.object]
+    assert {(finding.impact, finding.requests) for finding in own if finding.status == FAIL} == {impact}
+    assert {(finding.impact, finding.requests) for finding in own if finding.status != FAIL} <= {("", ())}
 
 
 @pytest.mark.parametrize(
@@ -304,9 +308,11 @@ def test_a_failed_finding_says_for_which_requests_the_webhook_is_called(
 def test_conversions_and_aggregated_apis_refuse_requests(caller: str, words: str) -> None:
     called = point(kind="APIService", caller=caller, name="x.example.com", webhook={})
     failed = [
-        one for one in audit_result.find(cluster(called, backend=Backend(exists=False))) if one.status == FAIL
+        finding
+        for finding in audit_result.find(cluster(called, backend=Backend(exists=False)))
+        if finding.status == FAIL
     ]
-    assert {(one.impact, one.requests) for one in failed if one.object == called.object} == {
+    assert {(finding.impact, finding.requests) for finding in failed if finding.object == called.object} == {
         ("refuses", (words,))
     }
 
@@ -343,7 +349,7 @@ def test_a_fault_of_a_webhook_that_is_never_called_is_information(
 ) -> None:
     findings = list(check_point(cluster(called, backend=DEAD, definitions=definitions), called))
     assert failures(findings) == [wanted]
-    (failed,) = [one for one in findings if one.status == FAIL]
+    (failed,) = [finding for finding in findings if finding.status == FAIL]
     assert (failed.breaks_at is None) is (wanted[1] != "")
     is_idle = any(line.startswith("the API server makes no such call now: ") for line in failed.evidence)
     assert is_idle is (wanted[1] != "")
@@ -436,7 +442,7 @@ def test_the_reason_why_cert_manager_writes_no_bundle_is_named(
 ) -> None:
     called = point(config(bundle), certificate=OURS)
     data = cluster(called, backend=HEALTHY, **options)
-    (failed,) = [one for one in check_point(data, called) if one.status == FAIL]
+    (failed,) = [call_point for call_point in check_point(data, called) if call_point.status == FAIL]
     lines = [line for line in failed.evidence if "inject-ca-from names the Certificate shop/hook" in line]
     assert [words in line for line in lines] == [True] * bool(words)
 

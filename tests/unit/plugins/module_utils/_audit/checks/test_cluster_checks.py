@@ -191,7 +191,7 @@ def test_conversions_that_failed(before: float, after: float, wanted: list[str])
 
 def test_a_name_of_two_webhooks_is_only_likely() -> None:
     data = cluster(point(uid="1"), point(uid="2"), counters_before={}, counters_after={NAME: 1})
-    assert {one.certainty for one in cluster_checks.check_calls(data)} == {"likely"}
+    assert {call.certainty for call in cluster_checks.check_calls(data)} == {"likely"}
 
 
 def event(message: str, **fields: Any) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def test_a_stuck_request_has_its_diagnosis() -> None:
     (finding,) = cluster_checks.check_requests(data)
     assert (finding.cause, finding.certainty, finding.breaks_at) == ("It is not issued.", "likely", NOW - DAY)
     assert finding.evidence == ("signer-not-served, Use another signer.", "approved")
-    assert [one.status for one in cluster_checks.check_requests(cluster(request_count=3))] == ["pass"]
+    assert [request.status for request in cluster_checks.check_requests(cluster(request_count=3))] == ["pass"]
     assert list(cluster_checks.check_requests(cluster())) == []
 
 
@@ -297,7 +297,7 @@ CLUSTER_CAS: list[tuple[list[Issued], Issued, list[str]]] = [
 def test_the_end_of_the_ca_of_the_cluster(
     published: list[Issued], signer: Issued, severities: list[str]
 ) -> None:
-    data = cluster(cluster_ca="".join(one.pem for one in published), api_server=leaf(signer).pem)
+    data = cluster(cluster_ca="".join(finding.pem for finding in published), api_server=leaf(signer).pem)
     found = list(cluster_checks.check_cluster_ca(data))
     assert failures(found) == [("cluster-ca-expiring", severity) for severity in severities]
     assert len(found) == 1
@@ -324,9 +324,9 @@ HAZARDS: list[tuple[Any, list[str], list[str]]] = [
 @pytest.mark.parametrize(("hazards", "statuses", "severities"), HAZARDS)
 def test_hazards_of_the_snapshot_controller(hazards: Any, statuses: list[str], severities: list[str]) -> None:
     found = list(cluster_checks.check_snapshot_controller(cluster(snapshot_hazards=hazards)))
-    assert [one.status for one in found] == statuses
+    assert [finding.status for finding in found] == statuses
     assert [severity for _check, severity in failures(found)] == severities
-    assert len({one.fingerprint("c") for one in found}) == len(found)
+    assert len({finding.fingerprint("c") for finding in found}) == len(found)
 
 
 MANAGERS: list[tuple[dict[str, Any], str]] = [
@@ -374,11 +374,11 @@ def test_conversions_that_never_failed_pass(after: int, status: str) -> None:
 
 
 def test_a_connection_without_a_certificate_is_skipped() -> None:
-    assert [one.status for one in cluster_checks.check_api_server(cluster())] == ["skip"]
+    assert [finding.status for finding in cluster_checks.check_api_server(cluster())] == ["skip"]
 
 
 @pytest.mark.parametrize(("days", "wanted"), [(364, ["fail"]), (365, ["pass"])])
 def test_a_ca_of_a_cluster_that_ends_within_a_year(days: int, wanted: list[str]) -> None:
     end = authority("a CA", not_before=NOW - 3000 * DAY, not_after=NOW + days * DAY)
     data = cluster(cluster_ca=end.pem, api_server=leaf(end, not_after=NOW + 300 * DAY).pem)
-    assert [one.status for one in cluster_checks.check_cluster_ca(data)] == wanted
+    assert [finding.status for finding in cluster_checks.check_cluster_ca(data)] == wanted

@@ -52,7 +52,7 @@ ISSUED: list[tuple[IssuedCertificate | None, str]] = [
 def test_a_certificate_that_the_program_did_not_load(issued: Any, status: str) -> None:
     called = point(certificate=OURS)
     found = check_renewal(cluster(called, certificates={OURS: issued} if issued else {}))
-    assert [one.status for one in found if one.check == "not-reloaded"] == [status]
+    assert [finding.status for finding in found if finding.check == "not-reloaded"] == [status]
 
 
 def lasting(days: int) -> Backend:
@@ -85,8 +85,8 @@ def test_a_certificate_that_only_a_person_renews(
     data = cluster(
         called, backend=backend or Backend(ready=2, chains=(served(leaf(not_after=NOW + YEAR / 2)),))
     )
-    found = [one for one in check_renewal(data) if one.check == "renewal-unmanaged"]
-    assert [one.status for one in found] == statuses
+    found = [finding for finding in check_renewal(data) if finding.check == "renewal-unmanaged"]
+    assert [finding.status for finding in found] == statuses
 
 
 def state(**fields: Any) -> DefinitionState:

@@ -88,7 +88,7 @@ def test_a_strict_webhook_on_everything_is_a_warning() -> None:
 )
 def test_newer_api_servers_do_not_ask_about_virtual_resources(version: str, status: str) -> None:
     found = check_settings(cluster(point(webhook=rules(TOKENS, "CREATE")), version=version))
-    assert [one.status for one in found if one.check == "virtual-resources"] == [status]
+    assert [finding.status for finding in found if finding.check == "virtual-resources"] == [status]
 
 
 @pytest.mark.parametrize("fields", [{"matchConditions": [{"name": "some"}]}, NOT_SYSTEM])
@@ -96,5 +96,5 @@ def test_an_undecided_match_is_unknown(fields: dict[str, Any]) -> None:
     called = point(webhook=rules(LEASES, "UPDATE", **IGNORE, **fields))
     found = check_settings(cluster(called, namespaces=None))
     source = "match-conditions" if "matchConditions" in fields else "namespaces"
-    leases = [(one.status, one.source) for one in found if one.check == "slow-leases"]
+    leases = [(finding.status, finding.source) for finding in found if finding.check == "slow-leases"]
     assert leases == [("unknown", source)]

@@ -75,8 +75,10 @@ def configured(start: InstalledState, **fields: Any) -> InstalledState:
     return replace(
         start,
         configurations=tuple(
-            replace(one, hooks=(replace(one.hooks[0], **fields), *one.hooks[1:]))
-            for one in start.configurations
+            replace(
+                configuration, hooks=(replace(configuration.hooks[0], **fields), *configuration.hooks[1:])
+            )
+            for configuration in start.configurations
         ),
     )
 
@@ -115,7 +117,7 @@ def foreign(start: InstalledState, *configurations: WebhookConfiguration) -> Ins
 
 
 def secret(start: InstalledState, **fields: Any) -> InstalledState:
-    return replace(start, secrets=tuple(replace(one, **fields) for one in start.secrets))
+    return replace(start, secrets=tuple(replace(tls_secret, **fields) for tls_secret in start.secrets))
 
 
 MARK = ("object rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",)
@@ -235,7 +237,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     ),
     "foreign-configuration": ([(foreign(V811, POLICY), "8.2.1", NO), (foreign(V702, POLICY), "8.1.1", NO)], [(V811, "8.2.1", NO)]),
     "webhook-shared": (
-        [(foreign(V811, one), target, NO) for one in (CALLER, BEHIND) for target in ("8.2.1", "8.1.0")],
+        [(foreign(V811, entry), target, NO) for entry in (CALLER, BEHIND) for target in ("8.2.1", "8.1.0")],
         [(foreign(V811, POLICY), "8.2.1", NO)],
     ),
     "secret-kept": (
@@ -422,9 +424,9 @@ def test_the_hazard_is_found(name: str, case: Case) -> None:
     start, target, given = case
     plan = planned(start, target, **given)
     row = next(row for row in table.HAZARDS if row.id == name)
-    refused = {one.id: one for one in plan.refused}
+    refused = {refusal.id: refusal for refusal in plan.refused}
     assert name in found(plan)
-    finding = next(one.finding for one in plan.hazards if one.hazard.id == name)
+    finding = next(hazard.finding for hazard in plan.hazards if hazard.hazard.id == name)
     assert finding.evidence
     assert all(finding.evidence)
     assert (name in refused) == (row.handling in (table.REFUSE, table.ASK))
@@ -450,7 +452,7 @@ def test_a_hazard_that_asks_can_be_accepted(name: str) -> None:
 
 
 def test_kubesprays_objects_are_accepted_by_its_name_only() -> None:
-    assert [one.id for one in planned(BY_KUBESPRAY, "8.7.0").refused] == ["owner-kubespray"]
+    assert [refusal.id for refusal in planned(BY_KUBESPRAY, "8.7.0").refused] == ["owner-kubespray"]
     assert planned(BY_KUBESPRAY, "8.7.0", accept=("kubectl", "kubespray")).refused == ()
     assert planned(FROM_KUBESPRAY, "8.7.0").refused == ()
 

@@ -119,11 +119,11 @@ def test_controllers_of_all_kinds_and_namespaces() -> None:
     here = installed(
         {**deployments(CONTROLLER_702), f"{APPS}/statefulsets": [old], f"{APPS}/daemonsets": [driver]}
     )
-    assert [str(one) for one in here.running(CONTROLLER)] == [
+    assert [str(workload) for workload in here.running(CONTROLLER)] == [
         "Deployment kube-system/snapshot-controller",
         "StatefulSet default/snapshot-controller",
     ]
-    assert [(str(one), one.arguments) for one in here.running(SIDECAR)] == [
+    assert [(str(workload), workload.arguments) for workload in here.running(SIDECAR)] == [
         ("DaemonSet csi/driver", ("--enable-volume-group-snapshots",))
     ]
     assert here.running(CONTROLLER)[0].arguments == ("--v=5", "--leader-election=true")
@@ -139,8 +139,8 @@ def test_a_digest_and_a_label_tell_the_release() -> None:
 
 def test_crds_with_their_stored_versions() -> None:
     here = installed({**crds("4.1", stored=("v1beta1", "v1")), **crds("7.0", GROUP)})
-    one = here.crds[SNAPSHOT_CRDS[0]]
-    assert (one.set and one.set.key, one.stored_versions, one.storage) == ("4.1", ("v1beta1", "v1"), "v1")
+    crd = here.crds[SNAPSHOT_CRDS[0]]
+    assert (crd.set and crd.set.key, crd.stored_versions, crd.storage) == ("4.1", ("v1beta1", "v1"), "v1")
     assert set(here.crds) == {*SNAPSHOT_CRDS, *GROUP_CRDS}
 
 
@@ -193,8 +193,8 @@ def test_the_objects_of_a_webhook() -> None:
             "/apis/certificates.k8s.io/v1/certificatesigningrequests/snapshot-validation-service.hooks": request,
         }
     )
-    (one,) = here.configurations
-    assert (one.groups, one.hooks[0].failure_policy, one.hooks[0].service) == (
+    (configuration,) = here.configurations
+    assert (configuration.groups, configuration.hooks[0].failure_policy, configuration.hooks[0].service) == (
         (SNAPSHOT,),
         "Fail",
         ("hooks", "snapshot-validation-service"),
@@ -203,7 +203,7 @@ def test_the_objects_of_a_webhook() -> None:
     assert (found.type, found.keys) == ("Opaque", ("cert.pem", "key.pem"))
     assert here.workloads[0].secrets == ("old-certs",)
     assert here.webhook_account
-    assert [one.selector for one in here.services] == [{"a": "b"}]
+    assert [service.selector for service in here.services] == [{"a": "b"}]
     assert {kind for kind, _namespace, _name in here.leftovers} == {
         "ServiceAccount",
         "ClusterRole",
@@ -225,7 +225,9 @@ def test_pods_without_their_deployment() -> None:
     history = objects.workload("kube-system", "snapshot-validation-deployment-4c1", image)
     history["spec"]["replicas"] = 0
     here = installed({f"{APPS}/namespaces/kube-system/replicasets": [*sets, history]})
-    assert [(one.of, one.labelled, one.workload.secrets) for one in here.orphan_sets] == [
+    assert [
+        (orphan_set.of, orphan_set.labelled, orphan_set.workload.secrets) for orphan_set in here.orphan_sets
+    ] == [
         ("snapshot-validation-deployment", False, ("old",)),
         ("snapshot-validation-deployment", True, ()),
     ]

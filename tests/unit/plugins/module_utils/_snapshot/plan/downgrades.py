@@ -61,5 +61,5 @@ def outcome(start: Release, target: Release, column: Column) -> str:
         return ""
     plan = planned(installed, str(target), **column.given)
     if plan.refused:
-        return f"refused: {', '.join(f'`{one.id}`' for one in plan.refused)}"
+        return f"refused: {', '.join(f'`{refusal.id}`' for refusal in plan.refused)}"
     return f"{SUPPORTED}, reports `{UNATTENDED}`" if UNATTENDED in found(plan) else SUPPORTED

@@ -39,7 +39,7 @@ def fresh(release: Release, column: Column) -> dict[str, Any]:
 @pytest.mark.parametrize("column", COLUMNS, ids=[column.title for column in COLUMNS])
 @pytest.mark.parametrize("target", TARGETS, ids=map(str, TARGETS))
 def test_a_supported_downgrade_ends_as_a_fresh_installation(target: Release, column: Column) -> None:
-    for start in (one for one, other in pairs() if other is target):
+    for start in (pair for pair, other in pairs() if other is target):
         installed = column.start(start)
         if installed is None or not outcome(start, target, column).startswith(SUPPORTED):
             continue
@@ -55,7 +55,7 @@ def test_a_supported_downgrade_ends_as_a_fresh_installation(target: Release, col
 @pytest.mark.parametrize("target", TARGETS, ids=map(str, TARGETS))
 def test_an_upgrade_and_its_downgrade_restore_the_state(target: Release) -> None:
     given: dict[str, Any] = {"failure_policy": "Fail"}
-    for start in (one for one, other in pairs() if other is target):
+    for start in (pair for pair, other in pairs() if other is target):
         if outcome(start, target, COLUMNS[0]) != SUPPORTED:
             continue
         here = cluster(ours(str(target), **given))
@@ -82,7 +82,7 @@ def test_with_a_conversion_webhook_the_downgrade_leads_by_way_of_8_6() -> None:
     """reference_upgrades.rst describes this way."""
     given = {"group_snapshots": False}
     refused = planned(V1BETA2, "8.3.0", **given)
-    assert [one.id for one in refused.refused] == ["back-without-lists"]
+    assert [refusal.id for refusal in refused.refused] == ["back-without-lists"]
     here = cluster(V1BETA2)
     list(steps(here, "8.6.0"))
     assert "groups-unattended" in found(planned(here.installed, "8.3.0", **given))

@@ -97,7 +97,7 @@ def test_refusals_come_first_and_notes_last() -> None:
 def test_a_refusal_names_the_objects_of_the_manager(key: str) -> None:
     origin = Origin(key, ("annotation meta.helm.sh/release-name: snapshots",))
     here = changed(ours("8.1.1"), CONTROLLER, origin=origin)
-    here = replace(here, services=tuple(replace(one, origin=origin) for one in here.services))
+    here = replace(here, services=tuple(replace(service, origin=origin) for service in here.services))
     (line,) = [line for line in plan_text.lines(planned(here, "8.7.0")) if line.startswith("x refused")]
     assert line.startswith(f"x refused owner-{key}: ")
     for place in (
@@ -121,23 +121,32 @@ def _objects(here: InstalledState) -> dict[Reference, Any]:
     found: dict[Reference, Any] = {
         Reference("CustomResourceDefinition", name): crd for name, crd in here.crds.items()
     }
-    found.update({Reference(one.kind, one.name, one.namespace): one for one in here.workloads})
-    found.update({Reference(one.kind, one.name): one for one in here.configurations})
-    found.update({Reference("Service", one.name, one.namespace): one for one in here.services})
-    found.update({Reference("Secret", one.name, one.namespace): one for one in here.secrets})
+    found.update(
+        {Reference(workload.kind, workload.name, workload.namespace): workload for workload in here.workloads}
+    )
+    found.update(
+        {
+            Reference(configuration.kind, configuration.name): configuration
+            for configuration in here.configurations
+        }
+    )
+    found.update(
+        {Reference("Service", service.name, service.namespace): service for service in here.services}
+    )
+    found.update({Reference("Secret", secret.name, secret.namespace): secret for secret in here.secrets})
     return found
 
 
 def _verbs(before: Mapping[Reference, Any], after: Mapping[Reference, Any]) -> dict[Reference, str]:
     """Return the verbs of a step's writes by comparing two states."""
-    found = {one: CREATE for one in after if one not in before}
-    found.update({one: DELETE for one in before if one not in after})
-    found.update({one: CHANGE for one in after if one in before and before[one] != after[one]})
+    found = {entry: CREATE for entry in after if entry not in before}
+    found.update({entry: DELETE for entry in before if entry not in after})
+    found.update({entry: CHANGE for entry in after if entry in before and before[entry] != after[entry]})
     return found
 
 
 def _shown(found: list[PlanLine], step: str) -> dict[Reference, str]:
-    return {one: line.verb for line in found if line.step == step for one in line.objects}
+    return {obj: line.verb for line in found if line.step == step for obj in line.objects}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,7 @@ def test_every_write_has_a_line_with_its_verb(
             before, old = _objects(here.installed), here.installed.orphan_sets
             here.do(step)
             shown, written = _shown(found, step.id), _verbs(before, _objects(here.installed))
-            assert {one: shown.get(one) for one in written} == written, step.id
+            assert {entry: shown.get(entry) for entry in written} == written, step.id
             assert any(line.step == step.id for line in found)
             gone = set(_sets(old)) - set(_sets(here.installed.orphan_sets))
             assert not gone or any(line.step == step.id and line.verb == DELETE for line in found)
@@ -164,7 +173,7 @@ def test_every_write_has_a_line_with_its_verb(
 
 
 def _sets(orphans: tuple[OrphanReplicaSet, ...]) -> list[tuple[str, str]]:
-    return [(one.workload.namespace, one.workload.name) for one in orphans]
+    return [(orphan.workload.namespace, orphan.workload.name) for orphan in orphans]
 
 
 @pytest.mark.parametrize("name", [row[0] for row in JUMPS])

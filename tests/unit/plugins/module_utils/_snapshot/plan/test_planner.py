@@ -87,7 +87,9 @@ def test_the_chain() -> None:
 
 def test_the_first_verification_of_a_new_webhook_watches_its_pods() -> None:
     (step,) = (
-        one for one in planned(upstream("6.2.2"), "7.0.2").hops[0].steps if one.id == "webhook-verify-first"
+        step
+        for step in planned(upstream("6.2.2"), "7.0.2").hops[0].steps
+        if step.id == "webhook-verify-first"
     )
     assert step.action.parameters()["pods_of"] == {
         "namespace": "kube-system",
@@ -191,10 +193,12 @@ def test_the_way_to_8_7_at_once() -> None:
         "crds", "configurations-delete", "controller-rbac", *REPLACE, *PROVE_RULES, "validation-clean",
     ]  # fmt: skip
     steps = {step.id: step for step in plan.hops[0].steps}
-    assert [one["name"] for one in steps["configurations-delete"].action.parameters()["objects"]] == [
+    assert [place["name"] for place in steps["configurations-delete"].action.parameters()["objects"]] == [
         "validation-webhook.snapshot.storage.k8s.io"
     ]
-    gone = [(one["kind"], one["name"]) for one in steps["validation-clean"].action.parameters()["objects"]]
+    gone = [
+        (place["kind"], place["name"]) for place in steps["validation-clean"].action.parameters()["objects"]
+    ]
     assert gone[0] == ("Service", "snapshot-validation-service")
     assert gone[-1] == (
         "Deployment",
@@ -279,9 +283,12 @@ def test_each_configuration_keeps_its_own_policy(
         dict(zip((SNAPSHOT_NAME, GROUP_NAME), live)),
     )
     configurations = tuple(
-        replace(one, hooks=(replace(one.hooks[0], failure_policy=policies[one.name]),))
-        for one in start.configurations
-        if policies[one.name]
+        replace(
+            configuration,
+            hooks=(replace(configuration.hooks[0], failure_policy=policies[configuration.name]),),
+        )
+        for configuration in start.configurations
+        if policies[configuration.name]
     )
     here = replace(start, configurations=configurations)
     plan = planned(here, "8.1.1", **given)
@@ -291,7 +298,9 @@ def test_each_configuration_keeps_its_own_policy(
     ends = {name: "Fail" if name in later else policy for name, policy in first.items()}
     assert (ends[SNAPSHOT_NAME], ends[GROUP_NAME]) == wanted
     end = state_after(UpgradeContext(here, release_table.get("8.1.1"), options(**given)))
-    assert {one.name: one.hooks[0].failure_policy for one in end.configurations} == ends
+    assert {
+        configuration.name: configuration.hooks[0].failure_policy for configuration in end.configurations
+    } == ends
 
 
 def test_namespaces_of_new_objects() -> None:
@@ -324,7 +333,7 @@ def test_the_same_release_is_a_repair(start: InstalledState, target: str, step: 
 def _orphan_sets(start: InstalledState, program: str, *, labelled: bool) -> InstalledState:
     """The run was interrupted after the Deployment was deleted without its pods."""
     old = replace(start.running(program)[0], kind="ReplicaSet", selector={"pod-template-hash": "5d8"})
-    rest = tuple(one for one in start.workloads if one.program != program)
+    rest = tuple(workload for workload in start.workloads if workload.program != program)
     return replace(
         start, workloads=rest, orphan_sets=(OrphanReplicaSet(old, start.running(program)[0].name, labelled),)
     )
@@ -367,14 +376,14 @@ def test_the_downgrade() -> None:
 def test_a_refused_plan_keeps_its_hops() -> None:
     """They show what it would change. Only ``refused`` says that nothing may be written."""
     allowed, refused = (planned(upstream("8.7.0"), "8.7.0", accept=accept) for accept in (("kubectl",), ()))
-    assert (allowed.refused, [one.id for one in refused.refused]) == ((), ["owner-kubectl"])
+    assert (allowed.refused, [refusal.id for refusal in refused.refused]) == ((), ["owner-kubectl"])
     assert ids(refused) == ids(allowed)
     assert "kubespray" in refused.refused[0].remedy
     assert any("Deployment kube-system/snapshot-controller" in text for text in refused.refused[0].evidence)
     values = plan_report.plan(refused)
     fields = {"id", "title", "handling", "answer", "evidence", "remedy", "source"}
     assert [set(hazard) for hazard in values["hazards"]] == [fields] * len(refused.hazards)
-    assert (len(values["hops"]), [one["id"] for one in values["plan"]]) == (1, ids(refused))
+    assert (len(values["hops"]), [entry["id"] for entry in values["plan"]]) == (1, ids(refused))
 
 
 def test_a_hop_has_the_state_before_it() -> None:
@@ -417,7 +426,7 @@ def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], 
     (refusal,) = planned(here, "8.1.1", accept=()).refused
     assert refusal.reason == reason
     managers = plan_report.managers(UpgradeContext(here, release_table.get("8.1.1"), options()))
-    assert {one["manager"] for one in managers} == {origin.key for origin in origins.values()}
+    assert {manager["manager"] for manager in managers} == {origin.key for origin in origins.values()}
 
 
 @pytest.mark.parametrize(
@@ -491,13 +500,13 @@ PAIRS = [(start, target, False) for start in SAMPLE for target in SAMPLE] + [
 
 @pytest.mark.parametrize("start", SAMPLE)
 def test_every_pair_of_releases(start: str) -> None:
-    for target, groups in [(target, groups) for one, target, groups in PAIRS if one == start]:
+    for target, groups in [(target, groups) for pair, target, groups in PAIRS if pair == start]:
         here = upstream(start, groups=groups)
         if groups:
             here = with_groups(here, lists=int(release_table.get(start).version >= (8, 2, 0)))
         plan = planned(here, target)
         if plan.refused:
-            assert {one.id for one in plan.refused} <= {"back-to-alpha", "back-without-lists"}
+            assert {refusal.id for refusal in plan.refused} <= {"back-to-alpha", "back-without-lists"}
             continue
         _check(plan)
         for hop in plan.hops:
@@ -509,7 +518,7 @@ def test_every_pair_of_releases(start: str) -> None:
 
 def _check(plan: Plan) -> None:
     steps = [step for hop in plan.hops for step in hop.steps]
-    handled = {one.hazard.id for one in plan.hazards if one.hazard.handling == table.STEP}
+    handled = {hazard.hazard.id for hazard in plan.hazards if hazard.hazard.handling == table.STEP}
     actions = {step.action.action_name for step in steps}
     assert handled <= ANSWERS.keys()
     for hazard in handled:  # a hazard that a separate hop handles is the reason of that hop
@@ -533,21 +542,23 @@ def _check(plan: Plan) -> None:
 
 
 def _in_order(order: list[str], *wanted: str) -> None:
-    places = [order.index(one) for one in wanted if one in order]
+    places = [order.index(entry) for entry in wanted if entry in order]
     assert places == sorted(places), (order, wanted)
 
 
 def test_permissions_come_before_the_controller_and_last_on_the_downgrade() -> None:
     assert ids(planned(upstream("4.2.1"), "8.7.0")).index("controller-rbac") < 3
-    back = ids(planned(upstream("8.1.1"), "4.2.1"))
-    assert back.index("controller-rbac") > back.index("controller-wait")
+    downgrade = ids(planned(upstream("8.1.1"), "4.2.1"))
+    assert downgrade.index("controller-rbac") > downgrade.index("controller-wait")
 
 
 def test_the_predicted_state_equals_the_state_that_is_read() -> None:
     """The first release that was installed is what the second run finds."""
     here = ours("7.0.2")
     assert here.running(CONTROLLER)[0].version == (7, 0, 2)
-    assert [one.name for one in here.configurations] == ["validation-webhook.snapshot.storage.k8s.io"]
+    assert [configuration.name for configuration in here.configurations] == [
+        "validation-webhook.snapshot.storage.k8s.io"
+    ]
     assert all(crd.set and crd.set.key == "7.0" for crd in here.crds.values())
 
 

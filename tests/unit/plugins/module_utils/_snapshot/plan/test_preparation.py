@@ -51,11 +51,11 @@ class UpgradedCluster:
     """A client that reads one object."""
 
     def __init__(self, *objects: Object) -> None:
-        self.objects = {f"{one['kind']} {one['metadata']['name']}": one for one in objects}
+        self.objects = {f"{obj['kind']} {obj['metadata']['name']}": obj for obj in objects}
 
     def find(self, path: str) -> Object | None:
         name = path.rpartition("/")[2]
-        found = next((one for one in self.objects.values() if one["metadata"]["name"] == name), None)
+        found = next((obj for obj in self.objects.values() if obj["metadata"]["name"] == name), None)
         return copy.deepcopy(found)
 
 
@@ -134,8 +134,8 @@ def test_dry_runs_of_steps(
     steps = [step(str(number), action()) for number, action in enumerate(actions)]
     monkeypatch.setattr(actions_module, "ACTIONS", ACTIONS)
     foreseen = preflight.try_actions(context(), steps)
-    assert [one.step.id for one in foreseen.tried if one.is_due] == due
-    assert [one.step for one in foreseen.problems] == problems
+    assert [entry.step.id for entry in foreseen.tried if entry.is_due] == due
+    assert [problem.step for problem in foreseen.problems] == problems
 
 
 @pytest.mark.parametrize(

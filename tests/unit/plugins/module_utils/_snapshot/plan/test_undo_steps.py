@@ -201,6 +201,6 @@ def test_a_controller_that_the_hop_removed_beside_the_leader_does_not_come_back(
         was_removed = SECOND not in failed.here.installed.workloads
         failed.carry_out()
         assert (SECOND in failed.here.installed.workloads) is not was_removed
-        assert [one.version for one in failed.here.installed.running(CONTROLLER) if one != SECOND] == [
-            (8, 1, 1)
-        ]
+        assert [
+            workload.version for workload in failed.here.installed.running(CONTROLLER) if workload != SECOND
+        ] == [(8, 1, 1)]

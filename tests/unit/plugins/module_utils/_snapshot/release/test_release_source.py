@@ -289,9 +289,9 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a huge size by pax": (lambda: gzipped(pax(size=str(2**40)), entry("x", b""), *[ZEROS] * 40), "unpacks to more than 33554432 bytes"),
     "a huge tar": (lambda: gzipped(header("x", 2**33, tarfile.REGTYPE), *[ZEROS] * 40), "unpacks to more than 33554432 bytes"),
     "many entries in a tar": (lambda: gzipped(entry("x", b"") * 301), "more than 300 entries"),
-    "a name twice in a tar": (lambda: gzipped(*(entry(*one) for one in TAGGED.items()), *(entry(*one) for one in TAGGED.items())), "two files with the name"),
-    "a symbolic link in a tar": (lambda: gzipped(*(entry(*one) for one in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 0, tarfile.SYMTYPE, link="/etc/passwd"), TAIL), f"lacks {CRD}"),
-    "a hard link in a tar": (lambda: gzipped(*(entry(*one) for one in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 9, tarfile.LNKTYPE, link="x"), TAIL), f"lacks {CRD}"),
+    "a name twice in a tar": (lambda: gzipped(*(entry(*pair) for pair in TAGGED.items()), *(entry(*pair) for pair in TAGGED.items())), "two files with the name"),
+    "a symbolic link in a tar": (lambda: gzipped(*(entry(*item) for item in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 0, tarfile.SYMTYPE, link="/etc/passwd"), TAIL), f"lacks {CRD}"),
+    "a hard link in a tar": (lambda: gzipped(*(entry(*item) for item in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 9, tarfile.LNKTYPE, link="x"), TAIL), f"lacks {CRD}"),
     "a sparse file in a tar": (lambda: gzipped(header(CRD, 512, tarfile.GNUTYPE_SPARSE), bytes(512), TAIL), "is a sparse file"),
     "a path out of a tar by pax": (lambda: gzipped(pax(path="../x"), entry("x", b""), TAIL), r"names a file outside of its directory: \.\./x"),
     "an absolute path in a tar": (lambda: gzipped(entry("/x", b""), TAIL), "names a file outside of its directory: /x"),
@@ -329,11 +329,11 @@ def test_an_archive_that_is_not_a_release_is_refused(
 # The forms of tar that programs write: git archive, GNU tar, Python, and pax with a long path.
 LONG = f"{'d' * 90}/{'e' * 90}/"
 TARS: dict[str, Callable[[], bytes]] = {
-    "git": lambda: gzipped(header("pax_global_header", 52, tarfile.XGLTYPE), blocks(b"52 comment=" + b"0" * 40 + b"\n"), *(entry(*one) for one in TAGGED.items()), TAIL),
-    "GNU, long": lambda: gzipped(*(entry(*one) for one in under(LONG).items()), TAIL),
+    "git": lambda: gzipped(header("pax_global_header", 52, tarfile.XGLTYPE), blocks(b"52 comment=" + b"0" * 40 + b"\n"), *(entry(*pair) for pair in TAGGED.items()), TAIL),
+    "GNU, long": lambda: gzipped(*(entry(*pair) for pair in under(LONG).items()), TAIL),
     "pax, long": lambda: gzipped(*(pax(path=name, size=str(len(data)), mtime="1.5") + entry("short", data) for name, data in under(LONG).items()), TAIL),
-    "links and directories": lambda: gzipped(header("x/", 0, tarfile.DIRTYPE), header("x/l", 700, tarfile.LNKTYPE, link="x/a"), header("x/s", 0, tarfile.SYMTYPE, link="/a"), *(entry(*one) for one in under("x/").items()), TAIL),
-    "no end": lambda: gzipped(*(entry(*one) for one in TAGGED.items())),
+    "links and directories": lambda: gzipped(header("x/", 0, tarfile.DIRTYPE), header("x/l", 700, tarfile.LNKTYPE, link="x/a"), header("x/s", 0, tarfile.SYMTYPE, link="/a"), *(entry(*pair) for pair in under("x/").items()), TAIL),
+    "no end": lambda: gzipped(*(entry(*pair) for pair in TAGGED.items())),
 }  # fmt: skip
 
 

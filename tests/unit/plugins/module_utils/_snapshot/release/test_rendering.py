@@ -242,9 +242,9 @@ def test_versions_that_stay_listed(keep: list[str], live: list[str], listed: lis
     versions = [{"name": name, "served": True, "storage": True, "schema": {"of": name}} for name in live]
     wanted = ReleaseParts("6.2.2", [], keep_unserved=keep)
     kept = rendering.keeping(obj, {"spec": {"versions": versions}}, wanted)["spec"]["versions"]
-    assert [one["name"] for one in kept] == listed
-    for one in kept[1:]:
-        assert (one["served"], one["storage"], one["schema"]) == (False, False, {"of": one["name"]})
+    assert [entry["name"] for entry in kept] == listed
+    for item in kept[1:]:
+        assert (item["served"], item["storage"], item["schema"]) == (False, False, {"of": item["name"]})
 
 
 @pytest.mark.parametrize(("upstream", "replicas"), [(None, 2), (1, 2), (3, 3)])

@@ -349,7 +349,9 @@ def test_the_manager_of_an_object(
 def test_a_marker_without_a_value_names_the_manager_of_an_object(key: str) -> None:
     """Such an object must not be taken for one without a manager."""
     place, pattern = next(
-        one for one in INSTALLERS[key].markers if one[0] in ("annotation", "label") and "=" not in one[1]
+        marker
+        for marker in INSTALLERS[key].markers
+        if marker[0] in ("annotation", "label") and "=" not in marker[1]
     )
     metadata = {f"{place}s": {pattern.replace("*", "x"): ""}}
     assert installers.find_origin({"metadata": metadata}).key == key

@@ -70,7 +70,7 @@ MOVES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, dict[str, Any]
 def test_the_move(case: str) -> None:
     before, after = MOVES[case]
     moved = field_ownership.move_fields(before, V1)
-    assert [(one["manager"], one["operation"], one["fieldsV1"]) for one in moved] == after
+    assert [(item["manager"], item["operation"], item["fieldsV1"]) for item in moved] == after
     assert field_ownership.move_fields(moved, V1) == moved
 
 

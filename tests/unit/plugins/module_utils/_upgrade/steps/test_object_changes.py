@@ -39,7 +39,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, Any, Any]
 @pytest.mark.parametrize("case", CASES)
 def test_changes(case: str) -> None:
     before, after, wanted = CASES[case]
-    assert list(changes(thing(before), thing(after))) == [FieldChange(*one) for one in wanted]
+    assert list(changes(thing(before), thing(after))) == [FieldChange(*entry) for entry in wanted]
 
 
 def test_fields_that_every_write_changes_do_not_count() -> None:

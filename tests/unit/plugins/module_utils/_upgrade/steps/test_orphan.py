@@ -78,15 +78,15 @@ class OrphanCluster:
         if deployment and deployment["spec"]["template"] != self.set["spec"]["template"]:
             self.rollouts += 1
         read = [obj for since, obj in self.seen if since + self.lag <= self.count][-1:]
-        for one in read:
-            while len(self.pods) < one["spec"]["replicas"]:
+        for entry in read:
+            while len(self.pods) < entry["spec"]["replicas"]:
                 self.made += 1
                 self.put("pods", f"pod-{self.made}", f"pod-{self.made}")
                 self.objects[f"pods/pod-{self.made}"]["metadata"].update(
-                    labels=dict(one["spec"]["template"]["metadata"]["labels"]),
+                    labels=dict(entry["spec"]["template"]["metadata"]["labels"]),
                     ownerReferences=[{"uid": "set", "controller": True}],
                 )
-            self.set["status"]["observedGeneration"] = one["metadata"]["generation"]
+            self.set["status"]["observedGeneration"] = entry["metadata"]["generation"]
 
     def find(self, path: str) -> Object | None:
         self.act()
@@ -108,15 +108,15 @@ class OrphanCluster:
             raise NotFound("gone", status=404)
         obj = copy.deepcopy(self.objects[key])
         before = copy.deepcopy(obj["spec"]) if "spec" in obj else None
-        for one in operations[1:]:  # the first is the lock
-            *parents, last = (part.replace("~1", "/") for part in one["path"].split("/")[1:])
+        for operation in operations[1:]:  # the first is the lock
+            *parents, last = (part.replace("~1", "/") for part in operation["path"].split("/")[1:])
             place = obj
             for part in parents:
                 place = place[part]
-            if one["op"] == "remove":
+            if operation["op"] == "remove":
                 del place[last]
             else:
-                place[last] = one["value"]
+                place[last] = operation["value"]
         if obj.get("spec") != before:
             obj["metadata"]["generation"] += 1
         if not dry_run:
@@ -189,4 +189,4 @@ def test_the_next_run_completes_an_interrupted_run() -> None:
 def test_check_mode_returns_the_same_outcomes() -> None:
     foreseen = detach(OrphanCluster(), check_mode=True)
     assert foreseen == detach(OrphanCluster())
-    assert {one.reference.kind for one in foreseen} == {"ReplicaSet", "Pod", "Deployment"}
+    assert {entry.reference.kind for entry in foreseen} == {"ReplicaSet", "Pod", "Deployment"}

@@ -223,7 +223,10 @@ def test_at_most_five_pods_of_the_newest_template_the_worst_first() -> None:
         pod("strange", "strange", **crashing),
         pod("ending", ending=True, **crashing),
     ]
-    found = [one["metadata"]["name"] for one in select_worst_pods(DeploymentPods(deployment(), SETS, pods))]
+    found = [
+        worst_pod["metadata"]["name"]
+        for worst_pod in select_worst_pods(DeploymentPods(deployment(), SETS, pods))
+    ]
     assert found == ["crashing", "restarted", "fine-0", "fine-1", "fine-2"]
 
 
@@ -378,9 +381,11 @@ SETBACKS: dict[str, tuple[list[Object], dict[tuple[str, str], int], list[str]]] 
 def test_the_setbacks_of_pods_that_were_available(case: str) -> None:
     pods, before, names = SETBACKS[case]
     found = find_setbacks(DeploymentPods(deployment(conditions=[COMPLETE]), SETS, pods), before)
-    assert [name for name in "ab" if any(one.words.startswith(f"pod {name}") for one in found)] == names
+    assert [
+        name for name in "ab" if any(finding.words.startswith(f"pod {name}") for finding in found)
+    ] == names
     assert len(found) == len(names)
-    assert all(one.is_lasting for one in found)
+    assert all(finding.is_lasting for finding in found)
 
 
 def test_without_a_time_of_completion_only_later_restarts_count() -> None:
@@ -417,7 +422,7 @@ def test_a_container_that_restarts_repeatedly(restarts: int, first: int, reason:
     pods = [pod("a", **READY, **box({"running": {}}, ready=True, restartCount=restarts, lastState=end))]
     found = find_crash_loops(DeploymentPods(deployment(), SETS, pods), {("a", "hook"): first})
     assert bool(found) is is_loop
-    assert all(one.is_lasting and (one.log == LOG) != (reason == "OOMKilled") for one in found)
+    assert all(finding.is_lasting and (finding.log == LOG) != (reason == "OOMKilled") for finding in found)
 
 
 def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> None:

@@ -108,9 +108,11 @@ class MigrationServer:
             fresh["status"]["storedVersions"] = operations[-1]["value"]
             self.written.append("storedVersions")
         else:
-            for one in operations:
-                if one["path"].endswith("/storage"):
-                    fresh["spec"]["versions"][int(one["path"].split("/")[3])]["storage"] = one["value"]
+            for operation in operations:
+                if operation["path"].endswith("/storage"):
+                    fresh["spec"]["versions"][int(operation["path"].split("/")[3])]["storage"] = operation[
+                        "value"
+                    ]
             self.written += [] if dry_run else ["storage"]
         self.crd = self.crd if dry_run else fresh
         return fresh
@@ -160,7 +162,7 @@ def test_migrate(case: str, naps: list[float]) -> None:
     assert naps == [storage_migration.SETTLE_SECONDS] * bool(written)
     assert server.crd is not None
     assert server.crd["status"]["storedVersions"] == ["v1"]
-    assert [one["name"] for one in server.crd["spec"]["versions"] if one["storage"]] == ["v1"]
+    assert [version["name"] for version in server.crd["spec"]["versions"] if version["storage"]] == ["v1"]
 
 
 def test_check_mode_tries_and_writes_nothing(naps: list[float]) -> None:
@@ -168,7 +170,7 @@ def test_check_mode_tries_and_writes_nothing(naps: list[float]) -> None:
     done = migrate(server, check_mode=True)
     assert server.written == []
     assert naps == []
-    assert [change.after for one in done for change in one.changes][-1] == ["v1"]
+    assert [change.after for entry in done for change in entry.changes][-1] == ["v1"]
 
 
 # A case: as above, with the code and the names of the error instead of the writes.
