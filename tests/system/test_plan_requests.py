@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from tests.support import snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.bundle_rig import pem
 from tests.support.clusters import AdminApiError
-from tests.support.csr_rig import HOOKS, TWO_STEP, CsrRig
+from tests.support.csr_rig import CSRS, HOOKS, TWO_STEP, CsrRig
 from tests.support.https_webhook import allow, convert
 from tests.support.probe_rig import DEFINITIONS
 from tests.support.repair_rig import RepairRig, of
@@ -274,6 +274,31 @@ def test_the_writes_for_an_emptied_secret(fleet: Fleet, promised: list[Write]) -
         assert {write.id for write in promised} == set(RENEW), plan
         result = rig.run(approved_plan=plan["plan_digests"], **given)
         assert not result.get("failed"), result
+
+
+@pytest.mark.parametrize("bundle", ["", pem("other")], ids=["all webhooks change", "one has a CA"])
+def test_a_webhook_that_appears_during_the_run_is_not_written(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, bundle: str
+) -> None:
+    """Another client adds it while the run waits for the certificate."""
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        hook = rig.hook()
+        if bundle:
+            rig.set_bundle(hook, bundle)
+        plan = rig.run(check_mode=True, targets=[hook])["plan_digests"]
+        create = Client.create
+
+        def add_webhook(self: Client, path: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+            if path == CSRS and not options.get("dry_run"):
+                obj = rig.cluster.api("GET", f"{HOOKS}/{hook['name']}")
+                obj["webhooks"].append({**obj["webhooks"][0], "name": "added.certflow.test"})
+                rig.cluster.api("PUT", f"{HOOKS}/{hook['name']}", obj)
+            return create(self, path, *arguments, **options)
+
+        monkeypatch.setattr(Client, "create", add_webhook)
+        result = rig.run(approved_plan=plan, targets=[hook])
+        assert result["code"] == "plan-differs", result
+        assert rig.bundle(hook) == bundle
 
 
 class Killed(BaseException):

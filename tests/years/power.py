@@ -81,7 +81,7 @@ MENDS = (
     Mend(
         "a target that lost its CA gets it again",
         "module_utils/_certificate/use_certificate.py",
-        "        changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=pem, now=state.now)\n        secret_store",
+        "        changes = target_anchors.write(run, changes, anchor, leaf_pem=pem, now=state.now)\n        secret_store",
         "        secret_store",
     ),
     Mend(

@@ -59,18 +59,25 @@ def permissions(changes: Iterable[TargetChange]) -> list[Permission]:
 
 
 def write(
-    client: Client,
-    intent: Intent,
-    changes: Iterable[TargetChange],
+    run: CertificateRun,
+    changes: Collection[TargetChange],
     anchor: TrustAnchor,
     *,
     leaf_pem: str,
     now: datetime,
 ) -> tuple[TargetChange, ...]:
-    """Write the changes of ``plan``, and return them as they were written."""
+    """Write the changes of ``plan``, and return them as they were written.
 
-    replan = functools.partial(_plan, intent, anchor=anchor, leaf_pem=leaf_pem, now=now)
-    return _written(client, changes, replan)
+    Raises PlanDiffersError for a webhook that another client has added to the object since the plan.
+    """
+
+    def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
+        change = _plan(run.intent, target, obj, anchor, leaf_pem, now=now)
+        run.allow_bundles([change])
+        return change
+
+    run.allow_bundles(changes)
+    return _written(run.client, changes, replan)
 
 
 def find_anchor(

@@ -101,7 +101,7 @@ def keep(
     access_review.require(client, wanted, f"bring the {intent} up to date", lacking)
     if (wanted or patch) and not run.check_mode:
         gather.acquire_lease(run, state)
-        changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=pem, now=state.now)
+        changes = target_anchors.write(run, changes, anchor, leaf_pem=pem, now=state.now)
         secret_store.write(client, intent.secret, secret, refresh)
     is_changed = bool(patch) or any(change.changed for change in changes)
     values = certificate_report.values(
@@ -174,7 +174,7 @@ def use(
         # The wait for the certificate may have taken hours, and no write guards a target that does not change.
         state = _read_again(run, state)
         changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
-    written = target_anchors.write(client, intent, changes, anchor, leaf_pem=issued.pem, now=now)
+    written = target_anchors.write(run, changes, anchor, leaf_pem=issued.pem, now=now)
     if written != changes:  # another client wrote a target during the wait
         state, changes = _read_again(run, state), written
     unproven = _unproven(run, state, facts, changes, anchor)
