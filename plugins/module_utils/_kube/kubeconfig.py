@@ -79,7 +79,7 @@ class Kubeconfig:
             raise ConfigurationError(
                 f"kubeconfig {self.where}: the files have different {section} with the name {quoted(name)}, which the context "
                 f"{quoted(context)} needs",
-                remedy="Rename all but one of them, or set kubeconfig to one file",
+                remedy="Rename all but one of them, or set kubeconfig to one file, or to a list of the files in the inventory plugin",
             )
 
     def entry(self, section: str, name: str) -> KubeconfigEntry:

@@ -25,7 +25,7 @@ from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import nearest, quoted, safe_name
 from ...module_utils._csr.providers import detect_by_kubeconfig
 from ...module_utils._kube import kubeconfig, kubeconfig_parsing
-from ...module_utils._kube.errors import ConfigurationError, KubeconfigError
+from ...module_utils._kube.errors import KubeconfigError
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
 
@@ -63,13 +63,7 @@ def check_merged(contents: Mapping[str, Any], names: Iterable[str]) -> None:
     parts = [(content, os.path.dirname(file)) for file, content in contents.items()]
     merged = kubeconfig.parse(parts, os.pathsep.join(contents))
     for name in names:
-        try:
-            merged.check_unambiguous(name)
-        except ConfigurationError as error:
-            remedy = (
-                "Set the option kubeconfig to a list of the files, so that each host uses its own file only"
-            )
-            raise ConfigurationError(error.cause, remedy=remedy) from None
+        merged.check_unambiguous(name)
 
 
 def _context(file: str, name: str, config: kubeconfig.Kubeconfig) -> Context:
