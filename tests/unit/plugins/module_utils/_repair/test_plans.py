@@ -323,20 +323,20 @@ def test_equal_writes_have_equal_digests() -> None:
 def test_a_plan_covers_each_part_of_a_write() -> None:
     """Another client may have done a part of a write since the plan, or an endpoint that was not seen is seen."""
     config = case_of(configuration(OLD.pem), served(leaf(NEW))).point.config
-    entry = BundleEdit(config, NEW.pem, (NEW.fingerprint,))
-    both = replace(entry, fingerprints=(NEW.fingerprint, OLD.fingerprint), mode=bundle_repairs.APPEND)
-    sure = replace(entry, secures=True)
-    gone = replace(entry, mode=bundle_repairs.ABSENT)
+    edit = BundleEdit(config, NEW.pem, (NEW.fingerprint,))
+    both = replace(edit, fingerprints=(NEW.fingerprint, OLD.fingerprint), mode=bundle_repairs.APPEND)
+    sure = replace(edit, secures=True)
+    gone = replace(edit, mode=bundle_repairs.ABSENT)
 
     def promised(*edits: BundleEdit) -> set[str]:
         action = bundle_repairs.BundleAction(Target(KIND, "example"), {}, edits, NOW)
         return {digest(part.content) for write in action.writes for part in write.promises("add-ca")}
 
-    second = replace(entry, config=replace(config, webhook="second"))
-    assert promised(entry) < promised(entry, second)
-    assert promised(entry) < promised(both)
-    assert promised(entry) < promised(sure) < promised(replace(sure, unseen=("an endpoint",)))
-    assert not promised(entry) & promised(gone, second)
+    second = replace(edit, config=replace(config, webhook="second"))
+    assert promised(edit) < promised(edit, second)
+    assert promised(edit) < promised(both)
+    assert promised(edit) < promised(sure) < promised(replace(sure, unseen=("an endpoint",)))
+    assert not promised(edit) & promised(gone, second)
 
 
 def test_two_edits_of_one_webhook_stay_one() -> None:
