@@ -261,6 +261,11 @@ def test_an_object_has_the_fields_of_the_rule_that_it_violates(message: str) -> 
     assert fields and [name for name in fields if f'"{name}":' not in body] == []
 
 
+def test_the_reference_of_a_content_lacks_its_namespace() -> None:
+    (build,) = (build for message, build in release_checks.RULES.items() if "volumeSnapshotRef" in message)
+    assert list(build("default")["spec"]["volumeSnapshotRef"]) == ["name"]
+
+
 def answers(**other: str) -> list[tuple[str, str]]:
     every = {
         message: f"VolumeSnapshot is invalid: spec: Invalid value: {message}"
