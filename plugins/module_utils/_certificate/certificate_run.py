@@ -68,7 +68,11 @@ class CertificateRun:
     def allow_to_issue(self, reason: IssueReason, changes: Iterable[TargetChange]) -> None:
         """Compare the certificate, its Secret, and the caBundles of every target."""
         intent = self.intent
-        content = [reason.code, intent.signer.name, intent.namespace, intent.service, asdict(intent.request)]
+        request = {
+            name: sorted(value) if isinstance(value, tuple) else value
+            for name, value in asdict(intent.request).items()
+        }
+        content = [reason.code, intent.signer.name, intent.namespace, intent.service, request]
         self.guard.allow([Write("certificate", f"{intent}: {reason.message}", [intent.secret.path, content])])
         self.allow_to_store()
         self.allow_bundles(changes)

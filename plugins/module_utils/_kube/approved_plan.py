@@ -129,13 +129,26 @@ def begin(
             return PlanGuard()
         raise
     options = [
-        f"option {name}:{digest(value)}"
+        f"option {name}:{digest(_in_one_order(value, spec[name]))}"
         for name, value in sorted(parameters.items())
         if name in spec and name not in UNCOVERED and value not in (None, spec[name].get("default"))
     ]
     guard = PlanGuard(approved, [f"cluster:{digest(uid)}", *options])
     guard.check_options()
     return guard
+
+
+def _in_one_order(value: Any, option: Mapping[str, Any]) -> Any:
+    """Return the value of an option with each list in one order. Ansible's filters for sets, such as union, return another one in each run.
+
+    A write whose lists have an order has it in its own digest.
+    """
+    inner = option.get("options")
+    if isinstance(value, list):
+        return sorted((_in_one_order(item, {"options": inner or {}}) for item in value), key=digest)
+    if inner is not None and isinstance(value, Mapping):
+        return {name: _in_one_order(item, inner.get(name, {})) for name, item in value.items()}
+    return value
 
 
 def digest(content: Any) -> str:

@@ -176,6 +176,11 @@ def test_each_part_of_a_certificate_is_in_the_plan(changed: dict[str, Any]) -> N
     assert planned(**changed) != planned()
 
 
+def test_the_order_of_names_is_not_in_the_plan() -> None:
+    names = ["hook.apps.svc", "a.test", "b.test"]
+    assert planned(names=names, allow_names=names) == planned(names=names[::-1], allow_names=names)
+
+
 def test_a_certificate_that_was_not_planned_is_refused_before_a_write() -> None:
     """The plan was made when the certificate was kept and a target lacked its CA."""
     api = ScriptedApi()

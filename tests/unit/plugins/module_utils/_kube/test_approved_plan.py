@@ -121,6 +121,45 @@ def test_each_option_is_covered_or_has_a_reason(role: str, name: str, given: dic
     assert (before.fixed != after.fixed) == (option not in UNCOVERED)
 
 
+# Module -> options whose lists have no order.
+LISTS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "webhook_certificate",
+        {
+            "names": ["a.test", "b.test", "c.test"],
+            "accept": ["kubectl", {"unseen": ["Pod/a", "Pod/b"]}],
+            "targets": [{"kind": "APIService", "name": "a"}, {"kind": "APIService", "name": "b"}],
+        },
+    ),
+    ("snapshot_controller", {"accept": ["kubectl", {"unseen": ["Pod/a"]}]}),
+    ("webhook_repair", {"kinds": ["add-ca", "reload"], "cluster_ca": {"outgoing": ["a", "b"]}}),
+]
+
+
+@pytest.mark.parametrize(("role", "given"), LISTS, ids=[row[0] for row in LISTS])
+def test_the_order_of_a_list_is_no_difference(role: str, given: dict[str, Any]) -> None:
+    def turned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: turned(item) for name, item in value.items()}
+        return [*map(turned, reversed(value))] if isinstance(value, list) else value
+
+    base = MODULES[role][1]
+    plan, other = begin(role, {**base, **given}), begin(role, {**base, **turned(given)})
+    assert plan.fixed == other.fixed
+    shorter = {name: value[1:] if isinstance(value, list) else {} for name, value in given.items()}
+    assert not set(begin(role, {**base, **shorter}).fixed) >= set(plan.fixed)
+
+
+def test_the_order_of_arguments_is_a_difference() -> None:
+    """A partial Deployment has lists with an order."""
+    containers = [{"name": name} for name in "ab"]
+    plans = [
+        begin("snapshot_controller", {"version": "8.5.0", "controller": {"spec": value}}).fixed
+        for value in (containers, containers[::-1])
+    ]
+    assert plans[0] != plans[1]
+
+
 def test_the_exclusions_are_options_with_reasons() -> None:
     assert set(UNCOVERED) <= {name for spec, _given in MODULES.values() for name in spec}
     assert all(reason.strip() for reason in UNCOVERED.values())
