@@ -237,12 +237,9 @@ def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
         reason = f"it is being deleted, and waits for its finalizers {', '.join(secret.deletion_waits_for)}"
     if not reason and not secret.is_created:
         reason = f"this collection did not create it{_end_of(secret)}"
-    others = secret.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}
+    others = secret_content.other_content(secret, intent.secret, secret.conventional_ca)
     if not reason and others:
-        reason = f"it also holds {', '.join(sorted(others))}. Delete it if no program needs that"
-    cas = secret_content.other_cas(secret, secret.conventional_ca)
-    if not reason and cas:
-        reason = f"it also holds another CA than that of its certificate: {', '.join(cas)}. Delete it if no program needs that"
+        reason = f"it also holds {', '.join(others)}. Delete it if no program needs that"
     return f"{intent.secret} is kept: {reason}" if reason else ""
 
 

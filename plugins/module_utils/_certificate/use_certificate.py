@@ -156,7 +156,13 @@ def use(
     request = AnotherRequest(issued.csr, is_new=True)
     held = secret.certificate if secret and reason.code == certificate_rules.RENEWAL_DUE else None
     if secret and held and facts.not_after <= held.not_after:
-        state, why = _read_again(run, state), _gains_no_lifetime(intent, facts, held)
+        state, why = (
+            _read_again(run, state),
+            (
+                f"the signer {intent.signer.name} issued a certificate that is valid until {facts.not_after:%Y-%m-%d %H:%M} UTC, no "
+                f"longer than the certificate in {intent.secret} ({held.not_after:%Y-%m-%d %H:%M} UTC), which is kept"
+            ),
+        )
         remedy = "Check whether the CA of the signer is about to expire"
         in_use = _in_use(run, state, secret)
         kept = keep(run, state, in_use, request=request, warnings=(*warnings, f"{why}. {remedy}"))
@@ -270,13 +276,6 @@ def _store(
 
     stored = secret_store.write(run.client, intent.secret, secret, change)
     return None if stored is None or stored.key_sha256 == content.key_sha256 else stored
-
-
-def _gains_no_lifetime(intent: Intent, offered: CertificateFacts, held: CertificateFacts) -> str:
-    return (
-        f"the signer {intent.signer.name} issued a certificate that is valid until {offered.not_after:%Y-%m-%d %H:%M} UTC, no "
-        f"longer than the certificate in {intent.secret} ({held.not_after:%Y-%m-%d %H:%M} UTC), which is kept"
-    )
 
 
 def _renews_every_run(intent: Intent, facts: CertificateFacts, now: datetime) -> tuple[str, ...]:

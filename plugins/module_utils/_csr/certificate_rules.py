@@ -33,7 +33,7 @@ LONGEST_RENEWAL_MARGIN = timedelta(days=30)
 CLOCK_SKEW = timedelta(minutes=5)
 # The tags of subjectAltName (RFC 5280 section 4.2.1.6): those that a request may have, and some others by number.
 _NAMES = (go_parser.EMAIL, go_parser.DNS_NAME, go_parser.URI, go_parser.ADDRESS)
-_OTHER_NAMES = {0: "otherName", 4: "directoryName", 8: "registeredID"}
+_OTHER_NAMES = {0xA0: "otherName", 0xA4: "directoryName", 0x88: "registeredID"}
 # A comma or a plus sign of RFC 4514 text that is not escaped.
 _BETWEEN_PARTS = re.compile(r"(?<!\\)[,+]")
 
@@ -298,8 +298,11 @@ def find_losses(intent: Intent, held: CertificateFacts) -> Iterator[str]:
     yield from (f"the address {name}" for name in held.ip_addresses if name not in request.ip_addresses)
     yield from (f"the URI {name}" for name in held.uris)
     yield from (f"the e-mail address {name}" for name in held.emails)
-    others = [tag for tag, _name in held.alternative_names if tag not in _NAMES]
-    yield from (f"a subjectAltName of the type {_OTHER_NAMES.get(tag & 31, tag & 31)}" for tag in others)
+    yield from (
+        f"a subjectAltName of the type {_OTHER_NAMES.get(tag, tag & 31)}"
+        for tag, _name in held.alternative_names
+        if tag not in _NAMES
+    )
     extended = purposes(held.usages)
     yield from (f"the usage {usage}" for usage in extended if usage not in request.usages)
     if not extended and not is_client_identity(request.usages):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from .._base.object_managers import OWN_MANAGER
@@ -38,9 +39,10 @@ PENDING_UID = f"{PREFIX}csr-uid"
 PENDING_PUBLIC_KEY = f"{PREFIX}public-key-sha256"
 
 
-def labels_for(secret: SecretSpec) -> dict[str, str]:
+def labels_for(secret: SecretSpec, held: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Return the labels of an object for a Secret. held: the labels that it has. The label of another manager stays."""
     digest = hashlib.sha256(f"{secret.namespace}/{secret.name}".encode()).hexdigest()[:16]
-    return {MANAGED_BY: MANAGER, SECRET_LABEL: digest}
+    return {MANAGED_BY: held.get(MANAGED_BY, MANAGER), SECRET_LABEL: digest}
 
 
 def annotations_for(intent: Intent) -> dict[str, str]:

@@ -112,10 +112,6 @@ class ProviderVerdict:
     is_hidden: bool = False
 
 
-def _is_plain(version: str) -> bool:
-    return "-" not in version and "+" not in version
-
-
 def _keys_of_nodes(facts: Mapping[str, Any], field: str) -> list[str]:
     return [key for node in facts["nodes"] for key in node[field]]
 
@@ -123,7 +119,9 @@ def _keys_of_nodes(facts: Mapping[str, Any], field: str) -> list[str]:
 #: The values that a mark looks at, from the result of _kube.cluster_facts.read_cluster_facts.
 FACTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "version": lambda facts: [facts["version"]["gitVersion"]],
-    "plain version": lambda facts: list(filter(_is_plain, [facts["version"]["gitVersion"]])),
+    "plain version": lambda facts: [
+        text for text in [facts["version"]["gitVersion"]] if not {"-", "+"} & {*text}
+    ],
     "API server": lambda facts: [facts["api_host"]],
     "API group": lambda facts: facts["api_groups"],
     "ClusterRole": lambda facts: facts["cluster_roles"],

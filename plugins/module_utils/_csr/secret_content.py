@@ -203,12 +203,9 @@ def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
     other = _other_service(secret, intent)
     if other or secret.is_written:
         return other
-    others = secret.data_keys - intent.secret.data_keys - {CONVENTIONAL_CA_KEY}
+    others = other_content(secret, intent.secret, secret.ca_pem)
     if others:
-        return f"it also has the keys {', '.join(sorted(others))}"
-    cas = other_cas(secret, secret.ca_pem)
-    if cas:
-        return f"its {intent.secret.ca_key} is another CA than that of its certificate: {', '.join(cas)}"
+        return f"it also has {', '.join(others)}"
     foreign = _foreign_names(secret.certificate, intent) if secret.certificate else []
     return f"its certificate is for {', '.join(foreign)}" if foreign else ""
 
@@ -220,12 +217,13 @@ def _other_service(secret: ExistingSecret, intent: Intent) -> str:
     return "" if is_own else f"it was made for Service {owner}"
 
 
-def other_cas(secret: ExistingSecret, bundle: str) -> list[str]:
-    """Return the subjects of the CAs of a bundle beside the certificate that did not issue it, such as one for clients."""
+def other_content(secret: ExistingSecret, spec: SecretSpec, bundle: str) -> list[str]:
+    """Return the other keys of the Secret, and the CAs of a bundle in it that did not issue its certificate, such as one for clients."""
     chain = tuple(certificate_facts.load_readable(secret.certificate_pem))
     cas = [ca for ca in certificate_facts.load_readable(bundle) if ca not in chain]
     issuers = {entry.encoded_issuer for entry in (*chain, *cas) if not entry.is_self_issued}
-    return [ca.subject for ca in cas if ca.encoded_subject not in issuers]
+    keys = sorted(secret.data_keys - spec.data_keys - {CONVENTIONAL_CA_KEY})
+    return keys + [f"another CA ({ca.subject})" for ca in cas if ca.encoded_subject not in issuers]
 
 
 def is_for(secret: ExistingSecret, intent: Intent) -> bool:
@@ -274,7 +272,7 @@ def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
     annotations = {
         **_annotations(intent),
         **_records(content),
-        markers.CREATED: _mark(spec, content),
+        markers.CREATED: markers.written(spec, content.key_sha256, content.fingerprint),
     }
     metadata = {
         "name": spec.name,
@@ -297,8 +295,9 @@ def patch_content(
     # A Secret is adopted, too, if another client has stored a certificate of its own.
     mark, other = (markers.CREATED, markers.ADOPTED)[:: 1 if secret.stays_created else -1]
     if content:
-        annotations |= {**_records(content), mark: _mark(intent.secret, content), other: None}
-    labels = {**_own_labels(secret, intent.secret), **intent.secret.labels}
+        written = markers.written(intent.secret, content.key_sha256, content.fingerprint)
+        annotations |= {**_records(content), mark: written, other: None}
+    labels = {**markers.labels_for(intent.secret, secret.labels), **intent.secret.labels}
     data = _data(intent.secret, content) if content else {}
     return _patch(secret, labels, annotations, data) or [json_patch.at_version(secret.resource_version)]
 
@@ -311,7 +310,7 @@ def patch_metadata(
     The private key is neither read nor sent. An adopted Secret does not get this collection's label, because its key
     stays, and ``state: absent`` must keep it.
     """
-    own_labels = _own_labels(secret, intent.secret) if secret.is_ours else {}
+    own_labels = markers.labels_for(intent.secret, secret.labels) if secret.is_ours else {}
     annotations = {**(_annotations(intent) if secret.is_ours else intent.secret.annotations)}
     # The signer of the certificate that stays. The task may name another signer and wait for it.
     annotations[markers.SIGNER] = secret.annotations.get(markers.SIGNER, annotations.get(markers.SIGNER))
@@ -349,18 +348,6 @@ def _records(content: SecretContent, *, is_proven: bool = True) -> dict[str, str
     if content.unproven or is_proven:
         records[markers.UNPROVEN] = content.unproven or None
     return records
-
-
-def _mark(spec: SecretSpec, content: SecretContent) -> str | None:
-    return markers.written(spec, content.key_sha256, content.fingerprint) if content.key_sha256 else None
-
-
-def _own_labels(secret: ExistingSecret, spec: SecretSpec) -> dict[str, str]:
-    """Return the labels of this collection. The label of another manager stays."""
-    return {
-        **markers.labels_for(spec),
-        **{key: text for key, text in secret.labels.items() if key == MANAGED_BY},
-    }
 
 
 def _annotations(intent: Intent) -> dict[str, str | None]:

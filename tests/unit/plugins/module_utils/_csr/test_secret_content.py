@@ -205,7 +205,8 @@ def test_a_new_secret() -> None:
     assert decoded(body["data"]) == {"cert.pem": "CERTIFICATE", "key.pem": "KEY", "ca.pem": "CA"}
     assert body["metadata"]["labels"]["tier"] == "edge"
     assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "certflow.kubernetes"
-    own = {SERVICE: "apps/hook", SIGNER: KUBELET_SERVING, ANCHORS: "kind/name=print"}
+    mark = markers.written("Secret apps/hook-tls", "", "")
+    own = {SERVICE: "apps/hook", SIGNER: KUBELET_SERVING, ANCHORS: "kind/name=print", markers.CREATED: mark}
     assert body["metadata"]["annotations"] == {**own, "note": "n", "empty": ""}
 
 
@@ -323,7 +324,7 @@ def test_another_ca_beside_the_certificate_is_content_of_its_owner() -> None:
     """Such as the CA of the clients of an ingress."""
     wanted = intent(secret={"ca_key": "ca.crt"})
     beside: dict[str, Any] = {"data": {"ca.crt": encoded(ca("clients").pem)}}
-    with fails("secret-unusable", "ca.crt", ca("clients").certificate.subject.rfc4514_string()):
+    with fails("secret-unusable", ca("clients").certificate.subject.rfc4514_string()):
         secret_content.refuse_foreign(found(of=wanted, **beside), wanted)
     secret_content.refuse_foreign(found(of=wanted, data={"ca.crt": encoded(ca().pem)}), wanted)
     secret_content.refuse_foreign(found(**beside), intent())  # it is not written
