@@ -98,13 +98,14 @@ options:
       clusters:
         description:
           - Shell patterns of O(cluster_name) or of O(cluster_uid). The UID that the cluster reports does not count, because a cluster
-            may report the UID of another cluster.
+            may report the UID of another cluster. An empty list is an error.
         type: list
         elements: str
         default: ["*"]
       objects:
         description:
-          - Shell patterns of C(KIND/NAME), for objects in a namespace C(KIND/NAMESPACE/NAME), or of the name of a webhook.
+          - Shell patterns of C(KIND/NAME), for objects in a namespace C(KIND/NAMESPACE/NAME), or of the name of a webhook. An empty list is
+            an error.
         type: list
         elements: str
         default: ["*"]

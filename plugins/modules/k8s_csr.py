@@ -456,6 +456,7 @@ left:
       webhook serves the new certificate. Without the permissions to see that, no proof is asked for. A target by URL is left only while
       it keeps the CA of the old certificate. A due renewal is left if the signer issues nothing that lasts longer. A target of another
       task with the same Secret is left if this identity may not read it, and no record shows that it trusts the certificate.
+    - With O(state=absent), what the module made and did not remove, such as a Secret that holds further data.
   returned: success
   type: dict
   contains:

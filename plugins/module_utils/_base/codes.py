@@ -45,7 +45,6 @@ CODES = {
     "no-trust-anchor": "No CA certificate that the cluster publishes verifies the issued certificate.",
     "not-found": "The API server has no object of that name.",
     "not-issued": "The signer did not issue the certificate, or issued one that cannot be used. See `diagnosis` in the result.",
-    "not-removed": "With `state: absent`, something that this collection made was not removed. The reason says what, and why.",
     "object-refused": "The API server refused to create or change an object.",
     "owned-by-another": "Another program or team manages the object.",
     "plan-differs": "The run would write more or something else than the approved plan, or the report of `certflow_findings` "
