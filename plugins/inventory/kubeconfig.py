@@ -24,10 +24,10 @@ description:
   - A host or group name never holds braces, control characters, invisible characters or parts of a path such as C(..). The
     plugin replaces them by C(_), adds a suffix to the name, and warns about the host. It shortens names of more than 200
     characters. C(certflow_context) keeps the name of the context, and Ansible never renders it as a template.
-  - These are errors - an unknown option, two contexts of one name, a host with the name of a group, a host that an earlier
-    source leads to another cluster, a field of another type than Kubernetes defines, an unreadable file, a pattern that matches
-    no file, and a result without a host. Files that the environment names must not give a cluster or a user of one name
-    different values, because tasks merge these files.
+  - These are errors - an unknown option, two contexts of one name, a host with the name of a group, a host to which an earlier
+    source gives another kubeconfig, context or server, a field of another type than Kubernetes defines, an unreadable file, a
+    pattern that matches no file, and a result without a host. Files that the environment names must not give a cluster or a user
+    of one name different values, because tasks merge these files.
   - After an error Ansible continues without the inventory, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
     playbooks of this collection stop.
 options:
@@ -180,14 +180,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             raise AnsibleParserError(str(error)) from None  # the original error may quote a kubeconfig
 
     def _check_other_source(self, host: str, context: contexts.Context) -> None:
-        """Raise CertflowError if an earlier source has given the host another cluster."""
+        """Raise CertflowError if an earlier source gave the host another kubeconfig, context or server."""
         present = self.inventory.hosts[host].vars if host in self.inventory.hosts else {}
         if any(
             str(present.get(name, value)) != value for name, value in self._cluster_variables(context).items()
         ):
             raise CertflowError(
-                f"the context {quoted(context.name)} of {context.file} would become the host {quoted(host)}, which another source "
-                "of the inventory leads to another cluster",
+                f"the context {quoted(context.name)} of {context.file} would become the host {quoted(host)}, to which an earlier "
+                "source of the inventory gives another kubeconfig, context or server",
                 code="invalid-connection",
                 remedy="Set the option prefix, or rename the context: kubectl config rename-context OLD NEW",
             )
