@@ -28,8 +28,8 @@ description:
     source gives another kubeconfig, context or server, a field of another type than Kubernetes defines, an unreadable file, a
     pattern that matches no file, and a result without a host. Files that the environment names must not give a cluster or a user
     of one name different values, because tasks merge these files.
-  - After an error Ansible continues without the inventory, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
-    playbooks of this collection stop.
+  - After an error Ansible continues without this source, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
+    playbooks of this collection stop, also if another source has hosts.
 options:
   plugin:
     description:
@@ -177,6 +177,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
                     self.inventory.remove_host(self.inventory.hosts[host])
                 raise
         except CertflowError as error:
+            # Ansible continues with the other sources, so the playbooks refuse a run without the clusters of this one.
+            self.inventory.set_variable("all", contexts.UNREAD, distrust(str(error)))
             raise AnsibleParserError(str(error)) from None  # the original error may quote a kubeconfig
 
     def _check_other_source(self, host: str, context: contexts.Context) -> None:

@@ -23,6 +23,7 @@ from ...module_utils._ansible.operation import LIBRARIES_OF_RULES, missing_libra
 from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import harmless, visible
+from .._inventory.contexts import UNREAD
 from .._report import job_report, report_files, report_schema
 from .._variables import read_variables
 from .._variables.specs import AUDIT
@@ -95,7 +96,11 @@ class Step:
                     "uids": check_run.uids(run),
                 }
         libraries = _missing_libraries(run.hosts.values())
-        lines = [*libraries, *lines]
+        unread = self._variables.get(UNREAD)
+        left_out = (
+            [f"the run would leave out the clusters of a source of the inventory. {unread}"] if unread else []
+        )
+        lines = [*libraries, *left_out, *lines]
         if not lines:
             return {**settings, "notes": check_hosts.notes(run)}
         for line in lines if len(lines) > 1 else ():

@@ -28,6 +28,8 @@ from ...module_utils._kube import kubeconfig, kubeconfig_parsing
 from ...module_utils._kube.errors import KubeconfigError
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
+#: The variable of all hosts with the error of a source of the inventory.
+UNREAD = "__certflow_unread_source"
 
 
 @dataclass(frozen=True)

@@ -464,6 +464,19 @@ def test_a_group_of_a_later_source_with_the_name_of_a_context_is_refused(
     assert "Rename the host or the group." in output, output
 
 
+@pytest.mark.parametrize("playbook", ["audit", "certificates"])
+def test_a_playbook_does_not_leave_out_the_clusters_of_a_source(tmp_path: Path, playbook: str) -> None:
+    """Ansible only warns of a source that it cannot read, and the run would be a success without its clusters."""
+    for name, content in (("a.yml", config("a")), ("b.yml", {"contexts": []})):
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+        source = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": name}
+        (tmp_path / f"clusters-{name}").write_text(yaml.safe_dump(source))
+    sources = [word for name in ("a.yml", "b.yml") for word in ("-i", f"clusters-{name}")]
+    output = ansible(tmp_path, "ansible-playbook", *sources, f"certflow.kubernetes.{playbook}", COLUMNS="500")
+    assert "failed=1" in output, output
+    assert not absent(["leave", "source", "context."], output), output
+
+
 def test_what_is_refused_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a")))
     (tmp_path / "two.yml").write_text(yaml.safe_dump(config("a")))
