@@ -194,7 +194,11 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     holds = _find_holds(rotation, scans, superseded, confirmed)
     going = [entry for entry in superseded if entry[:2] not in holds]
     kept = count - sum(len(anchors) for _target, _config, anchors in going)
-    entries = target_anchors.entries_of(going)
+    entries = frozenset(
+        target_anchors.prefix(target, config.webhook) + anchor.fingerprint
+        for target, config, anchors in going
+        for anchor in anchors
+    )
     removed: tuple[TargetChange, ...] = ()
     if entries or not kept:
         rotation.acquire_lease()

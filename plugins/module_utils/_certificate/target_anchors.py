@@ -360,15 +360,6 @@ def superseded(intent: Intent, secret: ExistingSecret, targets: Iterable[TargetS
     ]
 
 
-def entries_of(places: Iterable[Superseded]) -> frozenset[str]:
-    """Return the entries of the anchors."""
-    return frozenset(
-        prefix(target, config.webhook) + anchor.fingerprint
-        for target, config, anchors in places
-        for anchor in anchors
-    )
-
-
 def find_unproven_trust(
     annotations: Mapping[str, str], targets: Iterable[Target], anchor: TrustAnchor | None
 ) -> list[Target]:

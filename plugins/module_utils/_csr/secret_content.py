@@ -146,9 +146,13 @@ def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
     """Return the fields of ExistingSecret that describe certificate and key, as far as they can be read."""
     pem, problem = _text(data, spec.certificate_key)
     key_pem, key_problem = _text(data, spec.private_key_key)
-    fields: dict[str, Any] = {"certificate_pem": pem, "problem": problem or key_problem, "key_sha256": ""}
-    is_binary = bool(data.get(spec.private_key_key)) and not key_pem
-    fields["has_key"] = is_binary or "PRIVATE KEY" in key_pem
+    fields: dict[str, Any] = {
+        "certificate_pem": pem,
+        "problem": problem or key_problem,
+        "key_sha256": "",
+        # What is not text may be a key in DER.
+        "has_key": "PRIVATE KEY" in key_pem or (bool(data.get(spec.private_key_key)) and not key_pem),
+    }
     fingerprint = ""
     try:
         if key_pem:
