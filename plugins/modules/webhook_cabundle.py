@@ -107,9 +107,9 @@ seealso:
   - module: certflow.kubernetes.k8s_csr
 notes:
   - The module needs the permissions to get and patch the objects. Before it removes a certificate, it reads what the endpoints serve. It
-    fails with the code C(still-needed) before the first write if the API server would then refuse an endpoint. The permissions for that
-    are those of C(docs/rbac/rotate.yaml). The task warns about each endpoint that it cannot see. It connects to no address outside of
-    the cluster.
+    fails with the code C(still-needed) before the first write if the API server would then refuse an endpoint, or if an endpoint cannot
+    be seen. The permissions for that are those of C(docs/rbac/rotate.yaml). It connects to no address outside of the cluster. O(accept)
+    allows the removal for an object.
   - The module does not write an object that is already in the requested state, and does not check its manager.
 """
 

@@ -24,6 +24,7 @@ from tests.support import (
     snapshot_webhook,
     team_labels,
 )
+from tests.support.clusters import pki
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ def _webhook_cabundle(cluster: clusters.Cluster, directory: Path) -> None:
     (directory / "ca.pem").write_text(cluster.ca_pem)
     secret = cluster.api("GET", "/api/v1/namespaces/kube-system/secrets/snapshot-validation-secret")
     (directory / "tls.crt").write_bytes(base64.b64decode(secret["data"]["tls.crt"]))
-    (directory / "old-ca.pem").write_text(cluster.ca_pem)
+    (directory / "old-ca.pem").write_bytes(pki.make_ca("old").certificate_pem)
 
 
 def _k8s_csr_approve(cluster: clusters.Cluster, _directory: Path) -> None:

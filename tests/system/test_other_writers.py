@@ -230,9 +230,10 @@ def test_a_target_of_another_manager(rig: bundle_rig.BundleRig, row: WriterRow) 
     assert rig.run(target, ca_bundle=pem("mine"), accept=[manager.key])["changed"]
     assert rig.bundles(target) == [pem("theirs") + pem("mine")]
     if not manager.writes_bundles:
-        result = rig.run(target, ca_bundle=pem("theirs"), mode="absent", accept=[manager.key])
+        accept = [manager.key, {"unseen": [f"{target['kind']}/{target['name']}"]}]
+        result = rig.run(target, ca_bundle=pem("theirs"), mode="absent", accept=accept)
         assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("mine")]
-        assert rig.run(target, ca_bundle=pem("theirs"), mode="exactly", accept=[manager.key])["changed"]
+        assert rig.run(target, ca_bundle=pem("theirs"), mode="exactly", accept=accept)["changed"]
         assert rig.bundles(target) == [pem("theirs")]
 
 

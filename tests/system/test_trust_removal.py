@@ -11,17 +11,22 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
+    rotation,
+    wait_until_served,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, webhook_cabundle
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import bundle_repairs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import trust_removal
 
-from tests.support import clusters
+from tests.support import clusters, endpoint_slices
 from tests.support.authority import Issued
 from tests.support.clusters import AdminApiError, pki
 from tests.support.repair_rig import publish_as_istiod, withdraw
 from tests.support.rig import encoded
 from tests.support.rotation_rig import RotationRig, codes, of_program
 from tests.support.waiting import wait_for
-from tests.support.world import Program, Shape, shapes
+from tests.support.world import ACCEPTED, Program, Shape, World, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,23 +102,21 @@ def confirm(rig: RotationRig, hooks: dict[str, Program]) -> None:
 
 
 def set_bundles(rig: RotationRig, hook: Program, url: Program) -> None:
-    """webhook_cabundle refuses what it sees, and warns about what it does not see."""
+    """webhook_cabundle refuses what it sees, and what it does not see."""
+    for word, program in (("downtime", hook), ("unseen", url)):
+        for mode, ca in (("absent", rig.old), ("exactly", rig.new)):
+            assert set_bundle(rig, program, ca, mode, kubeconfig=rig.trust())["code"] == "still-needed"
+        accept = [{word: [f"ValidatingWebhookConfiguration/{program.full_name}"]}]
+        options: dict[str, Any] = {"check_mode": word == "unseen", "accept": accept}
+        result = set_bundle(rig, program, rig.old, "absent", kubeconfig=rig.trust(), **options)
+        assert (result["changed"], len(result["warnings"])) == (True, 1)
 
-    def run(
-        program: Program, ca: KeyPair, mode: str, accept: Any = (), *, check_mode: bool = False
-    ) -> dict[str, Any]:
-        pem = ca.certificate_pem.decode()
-        options = {"targets": [program.target], "ca_bundle": pem, "mode": mode, "accept": list(accept)}
-        return rig.operate(
-            webhook_cabundle.OPERATION, check_mode=check_mode, kubeconfig=rig.trust(), **options
-        )
 
-    for mode, ca in (("absent", rig.old), ("exactly", rig.new)):
-        assert run(hook, ca, mode)["code"] == "still-needed"
-        warned = run(url, ca, mode, check_mode=True)
-        assert (warned["changed"], len(warned["warnings"])) == (True, 1)
-    downtime = {"downtime": [f"ValidatingWebhookConfiguration/{hook.full_name}"]}
-    assert run(hook, rig.old, "absent", [downtime])["changed"]
+def set_bundle(rig: World, program: Program, ca: KeyPair, mode: str, **options: Any) -> dict[str, Any]:
+    pem = ca.certificate_pem.decode()
+    return rig.operate(
+        webhook_cabundle.OPERATION, targets=[program.target], ca_bundle=pem, mode=mode, **options
+    )
 
 
 def secure(rig: RotationRig, insecure: Program, secured: Program) -> None:
@@ -198,3 +201,118 @@ def test_an_abandoned_rotation(rig: RotationRig) -> None:
     assert refused["code"] == "invalid-input"
     for program in (hook, busy):
         wait_for(program.is_called, evidence=program.call)
+
+
+OURS: dict[str, Any] = {"certificate": shapes.OURS, "bundle": None}
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with (
+        clusters.running({"removal": "local-services"}) as fleet,
+        contextlib.closing(World(fleet["removal"])) as world,
+    ):
+        world.signer = "ephemeral-ca"
+        yield world
+
+
+@contextlib.contextmanager
+def hidden(world: World, program: Program, *, is_deleted: bool) -> Iterator[None]:
+    """Delete the Service for a moment, as helm --force does, or let it select no pod. The pods stay."""
+    path = f"/api/v1/namespaces/{world.name}/services"
+    service = world.cluster.api("GET", f"{path}/{program.name}")
+    before = service["spec"]["selector"]
+    if is_deleted:
+        world.cluster.api("DELETE", f"{path}/{program.name}")
+    else:
+        world.cluster.api("PATCH", f"{path}/{program.name}", {"spec": {"selector": {"app": "none"}}}, MERGE)
+        wait_for(lambda: not slices(world, program))
+    yield
+    if is_deleted:
+        spec = {key: service["spec"][key] for key in ("clusterIP", "ports", "selector")}
+        world.cluster.api("POST", path, {"metadata": {"name": program.name}, "spec": spec})
+    else:
+        world.cluster.api("PATCH", f"{path}/{program.name}", {"spec": {"selector": before}}, MERGE)
+    wait_for(lambda: slices(world, program))
+
+
+def slices(world: World, program: Program) -> list[Any]:
+    """Return the endpoints in the EndpointSlices of the program."""
+    path = f"{endpoint_slices.path(world.name)}?labelSelector=kubernetes.io/service-name={program.name}"
+    items = world.cluster.api("GET", path)["items"]
+    return [endpoint for item in items for endpoint in item["endpoints"] or ()]
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_pods_behind_a_service_that_is_away(world: World, is_deleted: bool) -> None:
+    """state: absent deletes the Secret, and the pods that have it serve its certificate as soon as the Service leads to them again."""
+    hook, other = world.one(Shape("ours", **OURS)), world.one(Shape("other"))
+    new = pki.make_ca("new")
+    other.set_bundle(other.bundle + new.certificate_pem.decode())
+    options: dict[str, Any] = {
+        "service": "ours",
+        "namespace": world.name,
+        "secret": {"name": "ours"},
+        "wait_timeout": 10,
+    }
+    with hidden(world, hook, is_deleted=is_deleted), hidden(world, other, is_deleted=is_deleted):
+        assert set_bundle(world, other, world.ca("cluster"), "absent")["code"] == "still-needed"
+        assert set_bundle(world, other, new, "exactly")["code"] == "still-needed"
+        absent = world.operate(k8s_csr.OPERATION, state="absent", targets=[hook.target], **options)
+        assert absent["code"] == "still-needed"
+    for program in (hook, other):
+        wait_for(program.is_called, evidence=program.call)
+
+
+def test_two_runs_that_each_leave_the_ca_that_the_other_removes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook, first = world.one(Shape("hook")), world.ca("cluster")
+    twin = pki.make_ca("kubernetes", key=first.key)
+    hook.set_bundle(hook.bundle + twin.certificate_pem.decode())
+    judge, judged = trust_removal.check_removal, list[str]()
+
+    def judge_and_wait(*arguments: Any) -> Iterator[str]:
+        yield from judge(*arguments)
+        judged.append("judged")
+        if len(judged) == 1:
+            assert set_bundle(world, hook, twin, "absent")["changed"]
+
+    monkeypatch.setattr(trust_removal, "check_removal", judge_and_wait)
+    assert set_bundle(world, hook, first, "absent")["code"] == "conflict"
+    assert (hook.trusts(first), hook.call()) == (True, ACCEPTED)
+
+
+def test_a_secret_that_is_restored_during_the_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod serves the new certificate until the kubelet updates its volume."""
+    hook = world.one(Shape("restored", **OURS))
+    path = f"/api/v1/namespaces/{world.name}/secrets/restored"
+    before, wait = world.cluster.api("GET", path)["data"], wait_until_served.wait_until_served
+
+    def wait_and_restore(*arguments: Any) -> Any:
+        served = wait(*arguments)
+        world.cluster.api("PATCH", path, {"data": before}, MERGE)
+        return served
+
+    monkeypatch.setattr(rotation, "wait_until_served", wait_and_restore)
+    more = "more.certflow.test"
+    renewed = world.renew(hook, names=[hook.reach.server_name, more], allow_names=[more])
+    assert renewed["proof"]["verdict"] == "unproven"
+    assert hook.call() == ACCEPTED
+
+
+def test_two_ports_of_one_pod(world: World) -> None:
+    """EndpointSlices that were written by hand lead to two programs in one pod."""
+    hook = world.one(Shape("hook", reached=shapes.BY_SLICE, endpoints=(shapes.READY, shapes.READY)))
+    world.one(Shape("pod"))
+    new = pki.make_ca("new")
+    hook.set_bundle(hook.bundle + new.certificate_pem.decode())
+    world.forwarded[f"{world.name}/pod-0"] = hook.reach.address
+    world.cluster.api("DELETE", f"{endpoint_slices.path(world.name)}/hook")
+    for number, port in enumerate(hook.reach.ports):
+        endpoint = endpoint_slices.endpoint("10.9.9.9", pod=(world.name, "pod-0"))
+        body = endpoint_slices.endpoint_slice("hook", endpoint, port=port, name=f"hook-{number}")
+        world.make(endpoint_slices.path(world.name), body)
+    hook.issue(new, endpoints=(0,))
+    assert set_bundle(world, hook, world.ca("cluster"), "absent")["code"] == "still-needed"
+    assert {hook.call() for _turn in range(4)} == {ACCEPTED}

@@ -97,14 +97,16 @@ def test_four_kinds_of_objects_in_one_task_and_a_second_run_that_only_reads(
 
 def test_a_bundle_from_the_first_to_the_last_change(rig: BundleRig) -> None:
     for target in (rig.definition(pem("a")), rig.api_service(pem("a"))):
+        accept = [{"unseen": [f"{target['kind']}/{target['name']}"]}]  # no server answers for it
         rig.run(target, ca_bundle=pem("b"))
         assert rig.bundles(target) == [pem("a") + pem("b")]
         assert rig.run(target, ca_bundle=pem("b") + pem("a"), mode="exactly")["changed"] is False
-        result = rig.run(target, ca_bundle=pem("c"), mode="exactly")
+        assert rig.run(target, ca_bundle=pem("c"), mode="exactly")["code"] == "still-needed"
+        result = rig.run(target, ca_bundle=pem("c"), mode="exactly", accept=accept)
         assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("c")]
         assert rig.bundles(target) == [pem("c")]
         assert rig.run(target, ca_bundle=pem("a"), mode="absent")["changed"] is False
-        assert rig.run(target, ca_bundle=pem("a") + pem("c"), mode="absent")["changed"]
+        assert rig.run(target, ca_bundle=pem("a") + pem("c"), mode="absent", accept=accept)["changed"]
         assert rig.bundles(target) == [None]
         assert rig.run(target, ca_bundle=pem("c"), mode="absent")["changed"] is False
 
@@ -233,7 +235,10 @@ def test_a_certificate_is_verified_for_the_name_of_each_webhook(rig: BundleRig) 
     assert rig.run(target, ca_bundle=pem("b"), certificate=certificate)["code"] == "certificate-untrusted"
     assert rig.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"]
     assert rig.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"] is False
-    assert rig.run(target, ca_bundle=certificate, mode="exactly", certificate=certificate)["changed"]
+    accept = [{"unseen": [f"{VALIDATING}/{target['name']}"]}]
+    assert rig.run(target, ca_bundle=certificate, mode="exactly", certificate=certificate, accept=accept)[
+        "changed"
+    ]
 
 
 CERT_MANAGER = {"cert-manager.io/inject-ca-from": "ns/hook"}

@@ -17,12 +17,12 @@ from .._csr import csr_api, markers, pending_key, secret_content, signers
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
-from .._kube.access_review import Permission
+from .._kube.access_review import Permission, missing_permissions
 from .._kube.approved_plan import Write
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
 from .._kube.json_patch import retry_on_conflict
-from .._webhook import trust_removal, webhook_endpoints
+from .._webhook import trust_removal, webhook_endpoints, workloads
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import StillNeededError
@@ -41,6 +41,8 @@ from .secret_store import Change
 
 _PAUSE_SECONDS = 2.0
 _REMEDY = "End the cause and run the task again, or remove it by hand"
+#: The phases of pods whose programs do not run again.
+_ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
@@ -315,11 +317,13 @@ def check_removal(
 
     keeps_secret: the Secret with the certificate stays, so pods may come back with it.
 
-    Raises StillNeededError for an effect that the user does not accept, KubeError.
+    Raises StillNeededError for an effect that the user does not accept, MissingPermissions, KubeError.
     """
     changes, until = tuple(changes), time.monotonic() + run.intent.wait_timeout
     while True:
-        effects = tuple(effect for change in changes for effect in _effects(run.client, change, keeps_secret))
+        effects = tuple(
+            effect for change in changes for effect in _effects(run, change, keeps_secret=keeps_secret)
+        )
         refused = [
             effect
             for effect in effects
@@ -339,12 +343,29 @@ def check_removal(
     )
 
 
-def _effects(client: Client, change: TargetChange, keeps_secret: bool) -> Iterator[RemovalEffect]:
-    held = list(trust_removal.find_holds(client, change, comes_back=keeps_secret))
-    obj = client.find(change.path) if held else None
+def _effects(run: CertificateRun, change: TargetChange, *, keeps_secret: bool) -> Iterator[RemovalEffect]:
+    held, accepts = list(trust_removal.find_holds(run.client, change)), run.intent.accept
+    is_open = any(hold.is_empty and not accepts.covers(hold.word, change.target) for _bundle, hold in held)
+    # Without the Secret, no new pod serves its certificate. A pod that has it may become an endpoint again.
+    if is_open and not keeps_secret and not _is_in_use(run):
+        held = [(bundle, hold) for bundle, hold in held if not hold.is_empty]
+    obj = run.client.find(change.path) if held else None
     if obj:  # unless another client deleted it
         for bundle, hold in held:
             yield RemovalEffect(change.target, hold, *_called_for(change.target, obj, bundle.config.webhook))
+
+
+def _is_in_use(run: CertificateRun) -> bool:
+    """Return True if a pod has the Secret. Raises MissingPermissions, KubeError."""
+    spec = run.intent.secret
+    try:
+        pods = run.client.list_all(f"/api/v1/namespaces/{spec.namespace}/pods")["items"]
+    except Forbidden as error:
+        lacking = [Permission("list", "", "pods", spec.namespace)]
+        raise missing_permissions(lacking, f"see if a pod serves {spec}", error.message) from error
+    return any(
+        workloads.uses(pod, spec.name) for pod in pods if (pod.get("status") or {}).get("phase") not in _ENDED
+    )
 
 
 def _called_for(target: Target, obj: Mapping[str, Any], name: str) -> tuple[str, bool]:

@@ -49,6 +49,10 @@ _SEEN = frozenset((serving_progress.IN_USE, serving_progress.PARTLY_SEEN))
 #: What the user may confirm for an object.
 _NOT_SEEN = frozenset((serving_progress.HIDDEN, serving_progress.UNREACHED))
 _AT_ADDRESS = "Check that every machine at that address serves it"
+_REPLACED = (
+    "Find the client that writes the Secret (its metadata.managedFields names the clients), and run the task again. The old CA stays "
+    "trusted"
+)
 _KEPT = (
     ". The old CA stays trusted until it has expired, and each run checks again. To remove it before, set accept to "
     "[{unseen: [KIND/NAME]}]"
@@ -203,6 +207,10 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     if entries or not kept:
         rotation.acquire_lease()
         allow_completion(run, rotation.state)  # another run may have opened this rotation since the start
+        stored = secret_store.read(run.client, run.intent.secret)
+        if stored is None or stored.certificate_pem != secret.certificate_pem:
+            words = f"another client has replaced the certificate in {run.intent.secret}, and the pods will serve that one"
+            return replace(unproven, evidence=(words,), remedy=_REPLACED)
         removed = _remove_superseded(rotation, entries)
     if not kept:
         _close(rotation, removed)

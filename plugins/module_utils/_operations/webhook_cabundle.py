@@ -17,7 +17,6 @@ from .._base.result import Result
 from .._csr import trust_anchors
 from .._kube.client import Client
 from .._webhook import bundle_content, bundle_patch, bundle_targets, trust_removal
-from .._webhook.errors import TargetError
 from .._x509.errors import BundleError
 
 # Mode -> what the objects that it changes had in common.
@@ -54,32 +53,14 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     targets = bundle_targets.targets_from(parameters["targets"])
     changes = [decide(target, bundle_targets.read(client, target)) for target in targets]
     warnings = tuple(
-        warning for change in changes for warning in trust_removal.find_doubts(client, change, consent)
+        warning for change in changes for warning in trust_removal.check_removal(client, change, consent)
     )
-    judged = {change.target: _removed(change) for change in changes}
-
-    def decide_again(target: bundle_targets.Target, obj: bundle_targets.Object) -> bundle_patch.TargetChange:
-        change = decide(target, obj)
-        if _removed(change) <= judged[target]:
-            return change
-        raise TargetError(
-            f"another client added a CA to {target}, and this run has not checked if an endpoint needs it",
-            code="conflict",
-            remedy="Run the task again",
-        )
-
     if wanted is not None:
-        changes = bundle_patch.write_all(client, changes, decide_again, check_mode=check_mode)
+        changes = bundle_patch.write_all(client, changes, decide, check_mode=check_mode)
     due = [change for change in changes if change.changed]
     reason = _reason(len(due), len(changes), parameters["mode"], known=wanted is not None)
     values = {"targets": [bundle_patch.report(change) for change in changes], "reason": reason}
     return Result(bool(due), values, bundle_patch.diff(due) if due else None, warnings)
-
-
-def _removed(change: bundle_patch.TargetChange) -> set[tuple[str, str]]:
-    """Return webhook and fingerprint of each certificate that a change removes."""
-    known = (bundle for bundle in change.bundles if bundle.after is not None)
-    return {(bundle.config.webhook, entry.fingerprint) for bundle in known for entry in bundle.removed}
 
 
 def _wanted(ca_bundle: str | None, check_mode: bool) -> str | None:

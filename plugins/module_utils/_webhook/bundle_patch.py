@@ -62,6 +62,12 @@ class BundleChange:
         """Return the fingerprints of the certificates after the change."""
         return _prints(self.after) or []
 
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Return the webhook, and what the API server calls for it."""
+        config = self.config
+        return config.webhook, config.service, config.server_name, config.port
+
     def operations(self) -> list[dict[str, Any]]:
         """Return the JSON patch of this caBundle, guarded by the webhook's name if it has one."""
         config, pointer = self.config, f"{self.config.pointer}/caBundle"
@@ -160,8 +166,8 @@ def write(
 ) -> TargetChange:
     """Write the change (check mode: as a server dry run) and return it.
 
-    Where the object has moved since it was read, replan decides again on a fresh read. Raises KubeError, and
-    whatever replan raises.
+    Where the object has moved since it was read, replan decides again on a fresh read. Raises KubeError, TargetError if that
+    would remove trust that nothing has judged, and whatever replan raises.
     """
 
     def patch(known: TargetChange) -> TargetChange:
@@ -171,7 +177,29 @@ def write(
         client.patch(known.path, known.operations, dry_run=check_mode)
         return known
 
-    return retry(change.target, change, patch, lambda: replan(bundle_targets.read(client, change.target)))
+    def read() -> TargetChange:
+        fresh = replan(bundle_targets.read(client, change.target))
+        _check_removals(change, fresh, client.now())
+        return fresh
+
+    return retry(change.target, change, patch, read)
+
+
+def _check_removals(judged: TargetChange, fresh: TargetChange, now: datetime) -> None:
+    """Raise TargetError if a change removes trust that was not judged, such as the last CA after another client removed the others."""
+    known = {bundle.place: bundle for bundle in judged.bundles}
+    for bundle in fresh.bundles:
+        going = {entry.fingerprint for entry in bundle.removed}
+        if bundle.after is None or all(entry.not_after <= now for entry in bundle.removed):
+            continue
+        before = known.get(bundle.place)
+        same = before is not None and going.issubset(entry.fingerprint for entry in before.removed)
+        if before is None or not (same and set(before.left) <= set(bundle.left)):
+            raise TargetError(
+                f"another client changed {fresh.target}, and this run has not checked if an endpoint needs what the caBundle would lose",
+                code="conflict",
+                remedy="Run the task again",
+            )
 
 
 def retry(

@@ -147,8 +147,6 @@ class EndpointScan:
     is_known: bool = True
     #: Of the endpoints that are not ready or terminating, if they were scanned.
     unready: tuple[ServedChain, ...] = ()
-    #: False if the Service does not exist.
-    exists: bool = True
 
     @property
     def is_blind(self) -> bool:
@@ -187,7 +185,7 @@ def scan(
     places = [(endpoint, config) for endpoint in (*endpoints.ready, *(endpoints.unready if unready else ()))]
     chains, count = tuple(read_chains(client, places, until)), len(endpoints.ready)
     known = endpoints.is_known
-    return EndpointScan(chains[:count], endpoints.problem, known, chains[count:], endpoints.exists)
+    return EndpointScan(chains[:count], endpoints.problem, known, chains[count:])
 
 
 def read_chains(

@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Decide if trust may be removed from a caBundle. Only find_holds and find_doubts send requests.
+"""Decide if trust may be removed from a caBundle. Only find_holds and check_removal send requests.
 
 A removal looks at every endpoint that may serve. An endpoint that is not ready may become ready with its current certificate, and one
 that terminates still gets calls. If an endpoint cannot be seen, the removal waits until the CA has expired or the user confirms the object.
-So it does for an address without an endpoint, because pods come back with the certificate that their Secret has.
+So it does for an address without an endpoint, because pods come back with the certificate that their Secret has, and for a Service that
+does not exist, because it may be created again in front of its pods.
 """
 
 from __future__ import annotations
@@ -45,8 +46,6 @@ class Serving:
     unseen: tuple[str, ...]
     #: The states of the unseen endpoints, "" for what is not known as an endpoint. Empty if the address has no endpoint.
     states: frozenset[str] = frozenset()
-    #: False if the Service does not exist, so the API server can call nothing.
-    exists: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,18 +63,18 @@ class TrustHold:
     states: frozenset[str] = frozenset()
 
     @property
+    def is_empty(self) -> bool:
+        """Return True if the address has no endpoint."""
+        return not (self.served or self.states)
+
+    @property
     def word(self) -> str:
         """Return the word of the option accept that allows the removal."""
         return DOWNTIME if self.served else UNSEEN
 
 
 def serving(
-    chains: Iterable[ServedChain],
-    problem: str = "",
-    *,
-    unread: int = 0,
-    hidden: Iterable[str] = (),
-    exists: bool = True,
+    chains: Iterable[ServedChain], problem: str = "", *, unread: int = 0, hidden: Iterable[str] = ()
 ) -> Serving:
     """Return what may be served.
 
@@ -83,7 +82,6 @@ def serving(
     problem: why no endpoint is known, or why none is ready.
     unread: the number of further endpoints that were not read.
     hidden: what else was not read, such as a Secret of the pods, each with the reason.
-    exists: False if the Service does not exist.
     """
     chains = tuple(chains)
     seen = tuple(chain for chain in chains if chain.certificate)
@@ -102,12 +100,12 @@ def serving(
     unseen += [("", reason) for reason in hidden]
     nothing = () if seen or unseen else (problem or "no endpoint is known",)
     reasons = (*(reason for _state, reason in unseen), *nothing)
-    return Serving(seen, reasons, frozenset(state for state, _reason in unseen), exists)
+    return Serving(seen, reasons, frozenset(state for state, _reason in unseen))
 
 
 def of_scan(scan: EndpointScan) -> Serving:
     """Return what the endpoints of a scan may serve. The scan includes the endpoints that are not ready."""
-    found = serving((*scan.served, *scan.unready), scan.problem, exists=scan.exists)
+    found = serving((*scan.served, *scan.unready), scan.problem)
     if scan.is_known:
         return found
     return Serving(found.seen, tuple(dict.fromkeys((*found.unseen, scan.problem))), found.states | {""})
@@ -123,7 +121,6 @@ def find_hold(
     is_confirmed: bool = False,
     was_verified: bool = True,
     only_losses: bool = False,
-    comes_back: bool = True,
 ) -> TrustHold | None:
     """Return why the certificates may not be removed, None if they may be.
 
@@ -131,7 +128,6 @@ def find_hold(
     is_confirmed: the user confirms what was not seen. What was seen counts nevertheless.
     was_verified: False if the API server accepted every certificate before.
     only_losses: an endpoint that the API server refuses today does not count.
-    comes_back: False if no new pod can serve what the certificates verify.
     """
     live = [entry for entry in removed if entry.not_after > now]
     if was_verified and not live:  # an expired CA verifies nothing
@@ -149,8 +145,7 @@ def find_hold(
         states = frozenset(other.endpoint.state for other, _words in refused)
         reason = f"the API server would refuse {chain.endpoint}: {refusal}"
         return TrustHold(reason, evidence, chain, states=states)
-    is_empty = not (serves.seen or serves.states)
-    if not serves.unseen or is_confirmed or not serves.exists or (is_empty and not comes_back):
+    if not serves.unseen or is_confirmed:
         return None
     until = max(entry.not_after for entry in live) if live and was_verified else None
     count = len(serves.unseen)
@@ -160,12 +155,11 @@ def find_hold(
 
 
 def find_holds(
-    client: Client, change: TargetChange, *, outside: bool = True, comes_back: bool = True
+    client: Client, change: TargetChange, *, outside: bool = True
 ) -> Iterator[tuple[BundleChange, TrustHold]]:
     """Yield each caBundle that loses a certificate which an endpoint needs or may need, with the reason.
 
-    An endpoint that the API server refuses today does not count. outside: connect to addresses outside of the cluster. comes_back: as
-    for find_hold.
+    An endpoint that the API server refuses today does not count. outside: connect to addresses outside of the cluster.
     """
     scans: dict[tuple[Any, ...], Serving] = {}
     for bundle in change.bundles:
@@ -175,37 +169,28 @@ def find_holds(
         address = config.service, config.server_name, config.port, config.ca_bundle
         if address not in scans:
             scans[address] = of_scan(_scan(client, config, outside=outside))
-        hold = find_hold(
-            config,
-            bundle.after,
-            bundle.removed,
-            scans[address],
-            client.now(),
-            only_losses=True,
-            comes_back=comes_back,
-        )
+        hold = find_hold(config, bundle.after, bundle.removed, scans[address], client.now(), only_losses=True)
         if hold:
             yield bundle, hold
 
 
-def find_doubts(client: Client, change: TargetChange, consent: Consent) -> Iterator[str]:
-    """Yield a warning for each caBundle that loses a certificate that an unseen endpoint may need.
+def check_removal(client: Client, change: TargetChange, consent: Consent) -> Iterator[str]:
+    """Yield a warning for each caBundle that loses a certificate as the user accepts it.
 
-    Raises StillNeededError if an endpoint that was seen needs it. Connects to no address outside of the cluster.
+    Raises StillNeededError if an endpoint needs the certificate or may need it, and the user does not accept that. Connects to no address
+    outside of the cluster.
     """
     target = change.target
     for _bundle, hold in find_holds(client, change, outside=False):
-        is_accepted = consent.covers(hold.word, target)
-        if hold.served and not is_accepted:
+        if not consent.covers(hold.word, target):
             raise StillNeededError(
-                f"{target} would lose the trust in what it calls: {hold.reason}",
+                f"{target} would lose the trust in what it calls: {hold.reason}"
+                if hold.served
+                else f"{target} would lose a CA, and {hold.reason}",
                 evidence=hold.evidence,
                 remedy=remedy(target, hold),
             )
-        if hold.served:
-            yield f"{target} loses trust in what it calls, as set with accept: {hold.reason}"
-        elif not is_accepted:
-            yield f"{target} loses trust in a CA, and {hold.reason}. {remedy(target, hold)}"
+        yield f"{target} loses trust in what it calls, as set with accept: {hold.reason}"
 
 
 def _scan(client: Client, config: ClientConfig, *, outside: bool) -> EndpointScan:

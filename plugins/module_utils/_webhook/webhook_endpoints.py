@@ -62,8 +62,6 @@ class Endpoints:
     is_known: bool = True
     #: The endpoints that are not ready, and those that are terminating.
     unready: tuple[Endpoint, ...] = ()
-    #: False if the Service does not exist.
-    exists: bool = True
 
 
 def permissions(namespace: str) -> list[Permission]:
@@ -92,7 +90,7 @@ def find(client: Client, config: ClientConfig) -> Endpoints:
     try:
         service = find_service(client, config.service)
         if service is None:
-            return Endpoints(problem=f"there is no Service {namespace}/{name}", exists=False)
+            return Endpoints(problem=f"there is no Service {namespace}/{name}")
         if service["spec"].get("type") == "ExternalName":
             return _at_address(client, str(service["spec"].get("externalName")), config.port)
         slices = list_slices(client, config.service)
@@ -126,7 +124,7 @@ def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], 
     family = next(iter(service["spec"].get("ipFamilies") or ()), "")
     own = [part for part in slices if not family or part.get("addressType", family) == family]
     for endpoint in _of_slices(own, service["metadata"]["namespace"], wanted.get("name") or ""):
-        key = endpoint.pod or endpoint.host
+        key = endpoint.pod or endpoint.host, endpoint.port
         # While slices are reordered, two of them may list the same endpoint.
         known = endpoints.get(key)
         if known is None or (known.state != READY and endpoint.state == READY):

@@ -116,9 +116,12 @@ def find_candidates(
 
 def _serves(template: Mapping[str, Any], secret: str, selector: Mapping[str, str]) -> bool:
     labels = (template.get("metadata") or {}).get("labels") or {}
-    if not selector.items() <= labels.items():
-        return False
-    volumes, containers = _mounts(template, secret)
+    return selector.items() <= labels.items() and uses(template, secret)
+
+
+def uses(pod: Mapping[str, Any], secret: str) -> bool:
+    """Return True if a pod or a template mounts a Secret, or has a part of it in its environment."""
+    volumes, containers = _mounts(pod, secret)
     return bool(volumes) or any(any(_frozen(container, volumes, secret)) for container in containers)
 
 

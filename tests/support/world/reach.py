@@ -43,7 +43,7 @@ class Reach:
         self.endpoints = [Endpoint(answer) for _state in states]
         self._turn = itertools.count()
         #: The port of each endpoint, and that of the Service or the URL.
-        self._ports = [self._listen(number) for number in range(len(states))]
+        self.ports = [self._listen(number) for number in range(len(states))]
         self.port = (
             world.listeners.closed_port(self.address)
             if shape.reached == shapes.NOWHERE
@@ -110,7 +110,7 @@ class Reach:
         }
 
     def _slice(self) -> dict[str, Any]:
-        port = self._ports[0] if self._ports else self.port
+        port = self.ports[0] if self.ports else self.port
         return endpoint_slices.endpoint_slice(self._name, *self._slice_endpoints(), port=port)
 
     def _slice_endpoints(self) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ class Reach:
 
     def _pod_address(self, number: int) -> str:
         """Return an address that no other endpoint has."""
-        port = self._ports[number]
+        port = self.ports[number]
         return f"10.{self.address.split('.')[-1]}.{port // 250}.{port % 250 + 1}"
 
     def _pod_name(self, number: int) -> str:
@@ -129,7 +129,7 @@ class Reach:
 
     def _make_pod(self, number: int) -> None:
         name = self._pod_name(number)
-        port = {"name": "https", "containerPort": self._ports[number]}
+        port = {"name": "https", "containerPort": self.ports[number]}
         mount = {"name": "tls", "mountPath": "/tls"}
         container = {"name": "webhook", "image": "webhook", "ports": [port], "volumeMounts": [mount]}
         volume = {"name": "tls", "secret": {"secretName": self._name, "optional": True}}

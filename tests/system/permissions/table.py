@@ -192,6 +192,7 @@ TABLE = (
         {"get services": _NO_ENDPOINTS, "list endpointslices": _NO_ENDPOINTS, "get pods": UNSEEN, **_PODS},
         rest=True,
     ),
+    Row("rotate", calls.ephemeral_ca_and_removal, {"list pods": STOPS}),
     Row("store", calls.ephemeral_ca, {**_NAMES, **_LEASES}, rest=True),
     Row("store", calls.ephemeral_ca_again, {"patch secrets": STOPS}),
     Row("store", calls.ephemeral_ca_and_removal, _REMOVAL),

@@ -15,6 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_patch,
     bundle_targets,
@@ -30,7 +31,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import c
 
 from tests.support.authority import NOW
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, ca, intent, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, ca, intent, leaf
 from tests.unit.plugins.module_utils._csr.objects import encoded
 
 pytestmark = pytest.mark.quick
@@ -77,11 +78,13 @@ def check(
     count: int = 1,
     other: str = "",
     keeps_secret: bool = False,
+    pods: Any = (),
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[str, ...]:
-    """Remove the CA "cluster" from a bundle, which may hold another CA."""
+    """Remove the CA "cluster" from a bundle, which may hold another CA. pods: those of the namespace, or the answer of the API server."""
     obj = webhooks(count, ca().pem + (ca(other).pem if other else ""), policy)
-    api = ScriptedApi({bundle_targets.path(TARGET): obj})
+    listed = pods if isinstance(pods, Exception) else {"metadata": {}, "items": list(pods)}
+    api = ScriptedApi({bundle_targets.path(TARGET): obj, "/api/v1/namespaces/apps/pods": listed})
     monkeypatch.setattr(served_chains, "scan", lambda *_args, **_options: scan)
     monkeypatch.setattr(remove, "_PAUSE_SECONDS", 0.01)
     run = CertificateRun(api, intent(accept=accept, wait_timeout=1))  # type: ignore[arg-type]
@@ -123,12 +126,39 @@ def test_a_removal_that_refuses_requests_needs_a_word(
 
 
 def test_pods_may_come_back_with_a_secret_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Deployment has no replica now. A Service that does not exist leads to no pod."""
+    """The Deployment has no replica now."""
     scan = EndpointScan(problem="no pod is ready")
     with fails("still-needed", "unseen"):
         check(scan, keeps_secret=True, monkeypatch=monkeypatch)
     assert len(check(scan, "unseen", keeps_secret=True, monkeypatch=monkeypatch)) == 1
-    assert check(replace(scan, exists=False), keeps_secret=True, monkeypatch=monkeypatch) == ()
+
+
+def pod(secret: str, phase: str = "Running") -> dict[str, Any]:
+    return {
+        "spec": {"volumes": [{"name": "tls", "secret": {"secretName": secret}}]},
+        "status": {"phase": phase},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pods", "code"),
+    [
+        ([pod("hook-tls")], "still-needed"),  # the Service does not select it now, or does not exist
+        ([pod("hook-tls", "Pending")], "still-needed"),
+        ([pod("hook-tls", "Succeeded"), pod("other")], ""),
+        (api_error(Forbidden), "missing-permissions"),
+    ],
+)
+def test_a_pod_with_the_secret_may_become_an_endpoint_again(
+    pods: Any, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = EndpointScan(problem="there is no Service apps/hook")
+    if not code:
+        assert check(scan, pods=pods, monkeypatch=monkeypatch) == ()
+        return
+    with fails(code):
+        check(scan, pods=pods, monkeypatch=monkeypatch)
+    assert len(check(scan, "unseen", pods=pods, monkeypatch=monkeypatch)) == 1
 
 
 def test_a_webhook_that_is_skipped_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

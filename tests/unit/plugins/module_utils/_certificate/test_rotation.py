@@ -275,6 +275,25 @@ def test_a_verification_reports_what_is_left_of_a_rotation(
     assert rig.patched == []
 
 
+@pytest.mark.parametrize("record", [f"0a {MARK}{OLD_CA.fingerprint}", "0a"])
+def test_a_secret_that_another_client_replaces_during_the_wait_keeps_the_old_anchor(
+    make_rig: Make, monkeypatch: pytest.MonkeyPatch, record: str
+) -> None:
+    """The pods still serve the new certificate, until the kubelet updates their volumes."""
+    rig = make_rig(FRESH, record=record)
+    stored = secret_object(OLD, **MARKED)
+
+    def scan(*_arguments: Any, **_options: Any) -> EndpointScan:
+        rig.api.objects[SPEC.path] = stored
+        return FRESH
+
+    monkeypatch.setattr(served_chains, "scan", scan)
+    result = rig.complete()
+    assert rig.patched == []
+    assert (result.values["proof"]["verdict"], result.values["left"]["count"]) == ("unproven", 1)
+    assert "replaced the certificate" in result.warnings[0]
+
+
 def test_it_waits_for_the_last_endpoint_and_touches_each_pod_once(make_rig: Make) -> None:
     rig = make_rig(STALE, STALE, STALE, FRESH)
     assert rig.complete().values["proof"]["verdict"] == "ok"

@@ -39,33 +39,58 @@ def hooks(version: str, *cas: Any) -> dict[str, Any]:
     return configuration(("a", place), resourceVersion=version)
 
 
-def run(api: ScriptedApi, *chains: ServedChain, accept: Any = (), patch: pytest.MonkeyPatch) -> Any:
+def run(
+    api: ScriptedApi, *chains: ServedChain, mode: str = "exactly", accept: Any = (), patch: pytest.MonkeyPatch
+) -> Any:
+    """Leave only the new CA, or remove the old one."""
     patch.setattr(ScriptedApi, "now", lambda _api: NOW)
     patch.setattr(served_chains, "scan", lambda *_args, **_options: EndpointScan(chains))
     options = {
         "targets": [{"kind": KIND, "name": NAME}],
-        "ca_bundle": NEW.pem,
-        "mode": "exactly",
+        "ca_bundle": (NEW if mode == "exactly" else OLD).pem,
+        "mode": mode,
         "accept": accept,
     }
     unset = dict.fromkeys(("cluster_trust_bundle", "certificate", "service"))
     return webhook_cabundle.run(api, {**unset, **options}, False)  # type: ignore[arg-type]
 
 
-def test_a_ca_that_another_client_adds_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    api = ScriptedApi({PATH: hooks("7", OLD, NEW)})
+def change_after_read(api: ScriptedApi, after: dict[str, Any]) -> None:
+    """Let another client write the object between the read and the first write."""
 
     def is_late(_method: str, _path: str, body: Any) -> Any:
         if body[0]["value"] == "7":
-            api.objects[PATH] = hooks("8", OLD, NEW, ADDED)
+            api.objects[PATH] = after
             raise Conflict("the object was changed", status=409)
         return body
 
     api.on_write = is_late
-    with fails("conflict", "added"):
-        run(api, served(leaf(NEW)), patch=monkeypatch)
-    api.on_write = lambda _method, _path, body: body
-    assert run(api, served(leaf(NEW)), patch=monkeypatch).changed
+
+
+MOVED = configuration(("a", client_config(OLD.pem + NEW.pem, service=("shop", "other"))), resourceVersion="8")
+
+
+@pytest.mark.parametrize(
+    ("mode", "after"),
+    [
+        ("exactly", hooks("8", OLD, NEW, ADDED)),  # it holds a CA that was not judged
+        ("absent", hooks("8", OLD)),  # the CA that was to stay is gone
+        ("absent", MOVED),  # the endpoints of the other Service were not seen
+    ],
+)
+def test_a_removal_is_the_one_that_was_judged(
+    mode: str, after: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = ScriptedApi({PATH: hooks("7", OLD, NEW)})
+    change_after_read(api, after)
+    with fails("conflict", "changed"):
+        run(api, served(leaf(NEW)), mode=mode, patch=monkeypatch)
+
+
+def test_a_ca_that_another_client_adds_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = ScriptedApi({PATH: hooks("7", OLD, NEW)})
+    change_after_read(api, hooks("8", OLD, NEW, ADDED))
+    assert ADDED.fingerprint in str(run(api, served(leaf(NEW)), mode="absent", patch=monkeypatch).values)
 
 
 def test_an_accepted_removal_of_what_is_served_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

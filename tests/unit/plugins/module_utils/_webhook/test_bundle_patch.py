@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -241,6 +241,9 @@ class TargetServer:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.calls: list[tuple[str, Any]] = []
+
+    def now(self) -> datetime:
+        return NOW
 
     def find(self, path: str) -> Any:
         return self._next("find", None)

@@ -52,9 +52,6 @@ CASES: list[tuple[list[ServedChain], dict[str, Any], str]] = [
     ([at(WELL, is_outside=True)], {"is_confirmed": True}, GOES),
     ([], {}, UNSEEN),
     ([], {"is_confirmed": True}, GOES),
-    ([], {"exists": False}, GOES),  # without its Service, the API server can call nothing
-    ([], {"comes_back": False}, GOES),  # the Secret of the certificate is deleted with the CA
-    ([at(silent(), NOT_READY)], {"comes_back": False}, UNSEEN),
     ([WELL], {"unread": 1}, UNSEEN),
     ([LATE], {"removed": authority("expired", not_after=NOW - DAY)}, GOES),
     ([WELL], {"was_verified": False}, GOES),
@@ -77,7 +74,7 @@ STATES: list[tuple[list[ServedChain], set[str]]] = [
 def test_what_keeps_a_ca(chains: list[ServedChain], options: dict[str, Any], expected: str) -> None:
     options = dict(options)
     removed = options.pop("removed", OLD)
-    about = {key: options.pop(key) for key in ("unread", "exists") if key in options}
+    about = {key: options.pop(key) for key in ("unread",) if key in options}
     serves = trust_removal.serving(chains, "no endpoint", **about)
     going = bundle_content.certificates(removed.pem)
     hold = trust_removal.find_hold(config(BOTH), NEW.pem, going, serves, NOW, **options)

@@ -55,6 +55,7 @@ A, B = Endpoint("10.0.0.4", 8443, ("apps", "a")), Endpoint("10.0.0.5", 8443, ("a
         pytest.param(service(), [part(pod("a", "10.0.0.4")), part(pod("b", "10.0.0.5"))], 443, (A, B), id="slices"),
         pytest.param(service(), [part(pod("a", "10.0.0.4", ready=True, terminating=True))], 443, (A,), id="publishNotReadyAddresses"),
         pytest.param(service(), [part(pod("a", "10.0.0.4")), part(pod("a", "fd00::4"))], 443, (A,), id="dual stack is one pod"),
+        pytest.param(service(), [part(pod("a", "10.0.0.4")), part(pod("a", "10.0.0.4"), port=9443)], 443, (A, replace(A, port=9443)), id="one pod, two ports"),
         pytest.param(service(), [part(pod("a", "10.0.0.4")), part(pod("a", "10.0.0.4"), name="metrics", port=9090)], 443, (A,), id="named"),
         pytest.param(service([{"port": 443}]), [part(pod("a", "10.0.0.4"), name=None)], 443, (A,), id="a port without a name"),
         pytest.param(service([{"port": 8080}]), [part(pod("a", "10.0.0.4"), name="")], webhook_endpoints.ANY_PORT, (A,), id="the only one"),
@@ -150,7 +151,7 @@ def test_read_from_the_api_server() -> None:
 
 def test_there_is_no_service() -> None:
     api: Any = ScriptedApi()
-    expected = Endpoints((), "there is no Service apps/hook", exists=False)
+    expected = Endpoints((), "there is no Service apps/hook")
     assert webhook_endpoints.find(api, config()) == expected
 
 
