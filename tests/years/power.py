@@ -93,8 +93,8 @@ MENDS = (
     Mend(
         "state absent removes what a task made",
         "module_utils/_certificate/remove.py",
-        "        if removal.own:\n            warnings",
-        "        if False:\n            warnings",
+        "        if removal.own:\n            left",
+        "        if False:\n            left",
     ),
 )
 
