@@ -450,11 +450,7 @@ def _match(place: str, key: str, value: str, markers: tuple[Marker, ...]) -> str
 
 def _matches(pattern: str, key: str, value: str) -> bool:
     wanted_key, equals, wanted_value = pattern.partition("=")
-    if not matches(key, wanted_key):
-        return False
-    if equals:
-        return matches(value.casefold(), wanted_value.casefold())
-    return True
+    return matches(key, wanted_key) and (not equals or matches(value.casefold(), wanted_value.casefold()))
 
 
 def _described(pattern: str, place: str, key: str, value: str) -> str:

@@ -101,9 +101,7 @@ def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
     if not (is_ours and csr_api.is_plain_name(csr_name)):
         _refuse(secret)
     csr = csr_api.find(client, csr_name)
-    if csr is None or csr["metadata"]["uid"] != csr_uid:
-        return pending
-    return replace(pending, csr=csr)
+    return replace(pending, csr=csr) if csr and csr["metadata"]["uid"] == csr_uid else pending
 
 
 def foreign_reason(pending: PendingRequest, own: Requester | None, accepted: Collection[str]) -> str:

@@ -88,9 +88,7 @@ def _approval_remedy(observation: CsrObservation) -> str:
     if remedy:
         return remedy
     later = foresee(observation)
-    if later:
-        return later.remedy
-    return remedy_of("never-approved", observation)
+    return later.remedy if later else remedy_of("never-approved", observation)
 
 
 def _comparison_remedy(observation: CsrObservation) -> str:

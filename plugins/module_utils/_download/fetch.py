@@ -169,10 +169,11 @@ def _refused(url: str, status: int, asked: str, auth: SourceAuth) -> SourceError
         f"{status} {HTTPStatus(status).phrase}" if status in HTTPStatus._value2member_map_ else f"{status}"
     )
     elsewhere = urlsplit(asked).hostname if _origin(asked) != _origin(url) else None
-    if elsewhere:
-        cause = f"the URL {url} leads to the host {elsewhere}, which answered with {words}"
-    else:
-        cause = f"the URL {url} was answered with {words} by {urlsplit(url).hostname}"
+    cause = (
+        f"the URL {url} leads to the host {elsewhere}, which answered with {words}"
+        if elsewhere
+        else f"the URL {url} was answered with {words} by {urlsplit(url).hostname}"
+    )
     if status not in (401, 403):
         remedy = "Check that the server has this release" if status in (404, 410) else "Try again later"
     elif elsewhere:

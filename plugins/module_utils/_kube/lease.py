@@ -381,12 +381,12 @@ class Lease:
     def _lost_error(self, lease: Mapping[str, Any] | None) -> LeaseLostError:
         self._held = None
         holder = read_lease(lease or {}).holder
-        if holder in ("", self.holder):
-            cause = (
-                f"this run lost {self._title}: another run held the Lease in the meantime, or it was deleted"
-            )
-        else:
-            cause = f"this run lost {self._title}: another run, {_short(holder)}, holds the Lease now"
+        reason = (
+            "another run held the Lease in the meantime, or it was deleted"
+            if holder in ("", self.holder)
+            else f"another run, {_short(holder)}, holds the Lease now"
+        )
+        cause = f"this run lost {self._title}: {reason}"
         remedy = f"Run the task again. The next run continues from the current state of the {self._purpose}"
         return self._stop_client(LeaseLostError(cause, remedy=remedy))
 

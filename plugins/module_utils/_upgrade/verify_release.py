@@ -251,9 +251,7 @@ def _probe(
 
 def _pod_watch(client: Client, pods_of: Place | None) -> Callable[[], object]:
     """Return the function that looks at the pods of the webhook's Deployment between two attempts."""
-    if pods_of is None:
-        return lambda: None
-    return PodWatch(client, pods_of.reference("Deployment")).look
+    return PodWatch(client, pods_of.reference("Deployment")).look if pods_of else lambda: None
 
 
 def _find_default_driver(client: Client) -> str:

@@ -96,10 +96,8 @@ def type_of(key: PrivateKey) -> str | None:
     """Return the key's name in KEY_TYPES, None if the table does not have it."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ed25519"
-    if isinstance(key, rsa.RSAPrivateKey):
-        name = f"rsa-{key.key_size}"
-    else:
-        name = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}.get(key.curve.name, "")
+    curves = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
+    name = f"rsa-{key.key_size}" if isinstance(key, rsa.RSAPrivateKey) else curves.get(key.curve.name, "")
     return name if name in KEY_TYPES else None
 
 

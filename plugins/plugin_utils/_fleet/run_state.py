@@ -109,9 +109,7 @@ def last_line(content: bytes) -> bytes:
 def is_run_file(content: bytes) -> bool:
     """Return True for the content of a run file. It may be empty, or a torn first line."""
     first, newline, _rest = content.partition(b"\n")
-    if newline:
-        return to_event(first) is not None
-    return first[: len(_BEGINNING)] == _BEGINNING[: len(first)]
+    return to_event(first) is not None if newline else first[: len(_BEGINNING)] == _BEGINNING[: len(first)]
 
 
 def read_events(content: bytes, run: str = "") -> Iterator[Event]:

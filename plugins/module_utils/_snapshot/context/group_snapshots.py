@@ -36,9 +36,8 @@ class GroupSnapshots:
     def wanted(self) -> bool:
         if self.hop.release.groups is None:
             return False
-        if self.hop.options.group_snapshots is not None:
-            return self.hop.options.group_snapshots
-        return self.is_on
+        wanted = self.hop.options.group_snapshots
+        return self.is_on if wanted is None else wanted
 
     @property
     def is_on(self) -> bool:

@@ -99,9 +99,7 @@ class HopContext:
     @property
     def version(self) -> Version | None:
         """Return the running release, None if no controller runs or its release is unknown."""
-        if self.controller is None:
-            return None
-        return self.controller.version or self.options.installed_version
+        return (self.controller.version or self.options.installed_version) if self.controller else None
 
     @property
     def version_text(self) -> str:

@@ -550,13 +550,12 @@ def _prove(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
 
 def _clean(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
     for kind in (VALIDATION, CONVERSION):
-        if context.webhooks.wants(kind):
-            # The Secrets that are no longer mounted, also those that a killed run left, and the old requests.
-            gone = _secrets(context, kind, but=context.webhooks.secret(kind)) + _leftovers(
-                context, kind, REQUEST
-            )
-        else:
-            gone = _webhook_objects(context, kind)
+        # Of a webhook that stays: the Secrets that are no longer mounted, also those that a killed run left, and the old requests.
+        gone = (
+            _secrets(context, kind, but=context.webhooks.secret(kind)) + _leftovers(context, kind, REQUEST)
+            if context.webhooks.wants(kind)
+            else _webhook_objects(context, kind)
+        )
         if gone:
             yield Step(
                 f"{kind}-clean",

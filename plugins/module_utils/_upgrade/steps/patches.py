@@ -82,9 +82,7 @@ def call_webhook(crd: Object, service: Mapping[str, Any], bundle: str) -> Operat
         "strategy": "Webhook",
         "webhook": {"clientConfig": client_config, "conversionReviewVersions": ["v1"]},
     }
-    if crd["spec"].get("conversion") == wanted:
-        return []
-    return [json_patch.add("/spec/conversion", wanted)]
+    return [] if crd["spec"].get("conversion") == wanted else [json_patch.add("/spec/conversion", wanted)]
 
 
 def read_bundle(crd: Object) -> str:
