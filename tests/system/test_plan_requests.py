@@ -265,7 +265,7 @@ def test_the_writes_for_a_certificate(
 def test_the_writes_for_an_emptied_secret(fleet: Fleet, promised: list[Write]) -> None:
     """The pods may still serve the certificate that another client removed from the Secret."""
     with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
-        given: dict[str, Any] = {**OWN_CA, "targets": [rig.hook()]}
+        given: dict[str, Any] = {**OWN_CA, "targets": [rig.hook()], "accept": ["foreign-secret"]}
         rig.run(**given)
         empty = {"data": {"tls.crt": "", "tls.key": ""}}
         rig.cluster.api("PATCH", f"{rig.secrets}/hook-tls", empty, "application/merge-patch+json")
