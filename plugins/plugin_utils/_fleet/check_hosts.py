@@ -105,11 +105,12 @@ def pattern_problems(run: RunInput, patterns: Sequence[str] = ()) -> list[str]:
     if not run.hosts:
         return [no_match(run.pattern, run.limit)]
     if run.chosen and {*run.chosen} != {*run.hosts}:
-        words = (
-            f"the inventory sets certflow_hosts to {run.pattern}, but the hosts of a play are chosen before variables of the"
-            " inventory are read. Give certflow_hosts as an extra variable (-e)"
-        )
-        return [words]
+        return [
+            (
+                f"the inventory sets certflow_hosts to {run.pattern}, but the hosts of a play are chosen before variables of the"
+                " inventory are read. Give certflow_hosts as an extra variable (-e)"
+            )
+        ]
     return []
 
 

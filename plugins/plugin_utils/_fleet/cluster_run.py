@@ -178,8 +178,8 @@ def end_check(run: FleetRun, host: str, outcome: Mapping[str, Any]) -> dict[str,
 
 def _of_item(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the result of the failed item of a loop, which has the reason, or the result itself."""
-    items = [item for item in result.get("results") or () if isinstance(item, Mapping) and item.get("failed")]
-    return items[0] if items else result
+    items = (item for item in result.get("results") or () if isinstance(item, Mapping))
+    return next((item for item in items if item.get("failed")), result)
 
 
 def _find_refusal(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any]:
@@ -217,8 +217,7 @@ def _nothing_found(run: FleetRun, findings: Findings, task: ClusterTask) -> dict
             remedy="Audit the cluster, and run the repair with the new report",
         )
         return _failure(task, failed_result(error), time.monotonic())
-    nothing = {outcome_of_result.REPAIRS: ()}
-    outcome = _success(run, task, nothing)
+    outcome = _success(run, task, {outcome_of_result.REPAIRS: ()})
     if outcome["status"] != report_schema.LEFT:
         outcome["reason"] = NOTHING_FOUND
     return {**outcome, UNTOUCHED: True}

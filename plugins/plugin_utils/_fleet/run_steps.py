@@ -224,9 +224,8 @@ class Step:
         last = [count, *([f"plan {plan['hash']}"] if plan else []), left]
         for line in (*problems, *unwritten, *lines, *last):
             fleet_task.print_line(line)  # A callback may hide the results of successful tasks.
-        summary = [*problems, *unwritten, *last]
         return {
-            "summary": summary,
+            "summary": [*problems, *unwritten, *last],
             "is_written": not unwritten,
             "artifacts": self._artifacts(run, rows, plan),
         }

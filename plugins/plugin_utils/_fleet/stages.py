@@ -262,6 +262,9 @@ def _cut(stages: tuple[Stage, ...], names: Sequence[str], until: Any) -> Assignm
     kept = names[: names.index(last) + 1]
     remaining = tuple(stage for stage in stages if stage.name in kept)
     if not remaining and stages:
-        line = f"{UNTIL} ends the run after the stage {visible(last)}, and no cluster of the run is in a stage up to it."
-        return Assignment(problems=(line,))
+        return Assignment(
+            problems=(
+                f"{UNTIL} ends the run after the stage {visible(last)}, and no cluster of the run is in a stage up to it.",
+            )
+        )
     return Assignment(remaining)

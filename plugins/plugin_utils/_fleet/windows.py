@@ -82,8 +82,9 @@ def find_problems(value: Any) -> list[str]:
     if isinstance(entries, (list, tuple)) and entries:
         rows = enumerate(entries)
         return [line for number, entry in rows for line in _entry_problems(f"{NAME}[{number}]", entry)]
-    text = f"{NAME} is not a window or a list of windows: {shown(entries)}. {EXAMPLE}. To remove a window, set {NAME} to an empty text."
-    return [text]
+    return [
+        f"{NAME} is not a window or a list of windows: {shown(entries)}. {EXAMPLE}. To remove a window, set {NAME} to an empty text."
+    ]
 
 
 def parse(value: Any) -> tuple[Window, ...]:

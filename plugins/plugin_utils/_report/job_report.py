@@ -62,20 +62,23 @@ def problems(name: Any, required: Any, variables: Mapping[str, Any]) -> list[str
     artifact = f"{REPORT}{required}"
     report = variables.get(artifact)
     if report is None:
-        line = (
-            f"certflow_required_job is {required}, but there is no artifact {artifact}. The job {required} did not end, or its"
-            f" certflow_job_name is not {required}. Start the workflow again."
-        )
-        return [line]
+        return [
+            (
+                f"certflow_required_job is {required}, but there is no artifact {artifact}. The job {required} did not end, or its"
+                f" certflow_job_name is not {required}. Start the workflow again."
+            )
+        ]
     data = report if isinstance(report, Mapping) else {}
     names = data.get("clusters_without_success") or ["all"]
     if not isinstance(data.get("succeeded"), bool) or not isinstance(names, list):
         return [f"{artifact} is not the report of a job. Remove this variable."]
     if data["succeeded"]:
         return []
-    clusters = listed([visible(str(name)) for name in names])
     return [
-        f"the job {required} did not succeed. Repair these clusters, and start the workflow again: {clusters}."
+        (
+            f"the job {required} did not succeed. Repair these clusters, and start the workflow again:"
+            f" {listed([visible(str(name)) for name in names])}."
+        )
     ]
 
 
