@@ -100,7 +100,7 @@ class Step:
         left_out = (
             [f"the run would leave out the clusters of a source of the inventory. {unread}"] if unread else []
         )
-        lines = [*libraries, *left_out, *lines]
+        lines = [*libraries, *lines, *left_out]
         if not lines:
             return {**settings, "notes": check_hosts.notes(run)}
         for line in lines if len(lines) > 1 else ():
