@@ -152,7 +152,7 @@ def test_a_ca_that_another_identity_planted_gets_into_no_target(rig: CsrRig) -> 
 def test_the_target_of_another_task_that_may_not_be_read(rig: CsrRig) -> None:
     """The tasks share the Secret. The webhook of the first one would refuse a certificate that the second one renews."""
     first, second = rig.hook("first"), rig.hook("second")
-    rig.run(targets=[first])
+    rig.run(targets=[first], expiration_seconds=3600)
     rig.run(targets=[second])
     bundle = copy.deepcopy(BUNDLE)
     for rule in bundle["rules"]:

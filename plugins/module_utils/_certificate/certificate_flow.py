@@ -133,6 +133,6 @@ def verify_certificate(run: CertificateRun) -> Result:
     values |= {"proof": proof, "left": certificate_report.left_unread(unread)}
     if is_open or progress.state == UNREACHED:
         why = next(iter(progress.evidence), "the CA of the old certificate is still trusted")
-        left = certificate_report.left_unproven(run.intent, why, _OPEN if is_open else _UNREACHED)
-        values["left"] = make_left(1, left)
+        remedy = _OPEN if is_open else _UNREACHED
+        values["left"] = make_left(1, certificate_report.left_unproven(run.intent, why, remedy))
     return Result(changed=False, values=values, warnings=warnings)

@@ -149,9 +149,10 @@ def read_targets(
     client: Client, targets: Iterable[Target], known: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[TargetState, ...]:
     """Read the object of each target that is not known. Raises TargetError, MissingPermissions."""
-    known = known or {}
     return tuple(
-        TargetState(target, known.get(bundle_targets.path(target)) or bundle_targets.read(client, target))
+        TargetState(
+            target, (known or {}).get(bundle_targets.path(target)) or bundle_targets.read(client, target)
+        )
         for target in targets
     )
 

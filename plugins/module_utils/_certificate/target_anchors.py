@@ -360,32 +360,24 @@ def superseded(intent: Intent, secret: ExistingSecret, targets: Iterable[TargetS
     ]
 
 
-def find_unproven_trust(
-    annotations: Mapping[str, str], targets: Iterable[Target], anchor: TrustAnchor | None
-) -> list[Target]:
-    """Return the targets for which no entry shows that they trust the anchor. None stands for a CA that is new."""
-    entries, wanted = added_entries(annotations), fingerprints(anchor.pem if anchor else "")
-    trusting = {path for path, _sign, fingerprint in map(_parts, entries) if fingerprint in wanted}
-    paths = {target: {_parts(entry)[0] for entry in of_target(entries, target)} for target in targets}
-    return [target for target, own in paths.items() if own - trusting]
-
-
 def judge_unread(
     run: CertificateRun, annotations: Mapping[str, str], anchor: TrustAnchor | None
 ) -> dict[Target, MissingPermissions]:
     """Return each recorded object that may refuse a certificate of the anchor, because this run may not read it, with the error.
 
-    The user may confirm the object.
+    The user may confirm the object. anchor: None stands for a CA that is new.
     """
+    entries, wanted = added_entries(annotations), fingerprints(anchor.pem if anchor else "")
+    trusting = {entry.partition("=")[0] for entry in entries if entry.partition("=")[2] in wanted}
     return {
         target: MissingPermissions(
             f"it is not known if {target} trusts the CA of {run.intent.secret}, and {error.cause}",
             evidence=error.evidence,
             remedy=f"{error.remedy}, or check the object yourself, and set {accept_option([UNSEEN], target)}",
         )
-        for target in find_unproven_trust(annotations, run.unread, anchor)
+        for target, error in run.unread.items()
         if not run.intent.accept.covers(UNSEEN, target)
-        for error in [run.unread[target]]
+        and any(entry.partition("=")[0] not in trusting for entry in of_target(entries, target))
     }
 
 
@@ -404,12 +396,8 @@ def of_target(entries: Collection[str], target: Target) -> set[str]:
 
 def targets_of(entries: Iterable[str], anchors: Collection[str]) -> list[Target]:
     """Return the targets in the entries of these anchors."""
-    parts = map(_parts, sorted(entries))
+    parts = (entry.partition("=") for entry in sorted(entries))
     return targets_from("/".join(path.split("/")[:2]) for path, _sign, anchor in parts if anchor in anchors)
-
-
-def _parts(entry: str) -> tuple[str, str, str]:
-    return entry.partition("=")
 
 
 def targets_from(paths: Iterable[str]) -> list[Target]:

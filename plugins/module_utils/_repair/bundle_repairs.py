@@ -293,13 +293,6 @@ def _plan(case: Case, *, secures: bool) -> BundleAction | Refusal | None:
         pem = select_certificates(published.pem, used)
         if not secures:
             return plan_edit(case, pem)
-        lost = find_lost_secret(case, pem)
-        if lost:
-            return Refusal(
-                "still-needed",
-                f"{lost}, which the pods mount, has a certificate of another CA, and the pods serve it after a restart",
-                "Let the owner of the certificate renew it, or publish its CA",
-            )
         return refusal_to_remove(case, pem, (), was_verified=False) or plan_edit(case, pem, secures=True)
     return Refusal(
         "not-published",
@@ -328,7 +321,14 @@ def refusal_to_remove(
     case: Case, left: str, removed: Iterable[CertificateFacts], *, was_verified: bool = True
 ) -> Refusal | None:
     """Return why trust may not be removed from the caBundle of the case, None if it may be."""
-    target = case.around.target
+    lost, target = _find_lost_secret(case, left), case.around.target
+    if lost:
+        return Refusal(
+            "outgoing-served" if was_verified else "still-needed",
+            f"the API server would refuse the certificate of {lost}, which the pods mount and serve after a restart",
+            "Let the owner of the certificate renew it",
+            state=WAITING,
+        )
     confirmed = case.options.consent.covers(UNSEEN, target)
     hold = trust_removal.find_hold(
         case.point.config,
@@ -465,7 +465,7 @@ def refusal_of(case: Case, bundle: str, seen: Iterable[ServedChain]) -> str:
     return next(filter(None, (_judged(case, bundle, chain).refusal for chain in seen)), "")
 
 
-def find_lost_secret(case: Case, left: str) -> MountedSecret | None:
+def _find_lost_secret(case: Case, left: str) -> MountedSecret | None:
     """Return a Secret of the pods whose certificate the API server accepts now, and would refuse with the caBundle ``left``.
 
     The pods serve it after a restart. An aggregated API that is not verified accepts each certificate of its name.

@@ -27,7 +27,6 @@ from .bundle_repairs import (
     ABSENT,
     APPEND,
     BundleAction,
-    find_lost_secret,
     plan_edit,
     refusal_to_remove,
 )
@@ -89,14 +88,6 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
             "still-needed",
             "the caBundle would be empty, so the API server would trust the roots of its own machine",
             "Add the CA that verifies what the endpoints serve first",
-        )
-    lost = find_lost_secret(case, left)
-    if lost:
-        return Refusal(
-            "outgoing-served",
-            f"{lost}, which the pods mount, has a certificate of the outgoing CA, and the pods serve it after a restart",
-            "Let the owner of the certificate renew it",
-            state=WAITING,
         )
     return refusal_to_remove(case, left, going) or plan_edit(case, pem, mode=ABSENT)
 
