@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -182,11 +183,25 @@ def find_address_problem(client: Client, host: str) -> str:
     """Return why this process cannot reach the address that the API server would reach, "" if it can try."""
     if not host:
         return "the URL has no valid host"
+    if _is_other_notation(host):
+        return f"the API server looks up {host} as a name, and other programs read it as an IPv4 address"
     if _is_loopback(host) and not _is_loopback(client.host_name):
         return (
             f"{host} means the API server's own machine"  # a loopback address is the API server's, not ours
         )
     return ""
+
+
+def _is_other_notation(host: str) -> bool:
+    """Return True for a notation of an IPv4 address that getaddrinfo reads, and Go does not, such as 127.1 (net.ParseIP)."""
+    try:
+        socket.inet_aton(host)
+        ipaddress.ip_address(host)
+    except OSError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -173,6 +173,13 @@ def test_what_may_not_be_read_is_not_known() -> None:
         ("localhost", "10.0.0.1", False),
         ("LOCALHOST.", "10.0.0.1", False),
         ("127.0.0.1", "api.example.com", False),
+        # Go reads only four decimal numbers as an address, and looks up these as names. getaddrinfo does not.
+        ("127.1", "127.0.0.1", False),
+        ("2130706433", "127.0.0.1", False),
+        ("0x7f000001", "127.0.0.1", False),
+        ("127.000.000.001", "127.0.0.1", False),
+        ("10.1.example.com", "10.0.0.1", True),
+        ("10.20.30.40", "10.0.0.1", True),
     ],
 )
 @pytest.mark.parametrize("by", ["url", "ExternalName"])
