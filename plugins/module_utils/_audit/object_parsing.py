@@ -211,6 +211,8 @@ def _words_of(condition: Object) -> str:
 #: Controllers write this Event if they cannot create a pod.
 SELECTOR = "type=Warning,reason=FailedCreate"
 _REJECTIONS = "apiserver_admission_webhook_rejection_count"
+# The second one has the patches that do not apply. The type "no_error" has the refusals by webhooks.
+_FAILURES = ("calling_webhook_error", "apiserver_internal_error")
 _IGNORED = "apiserver_admission_webhook_fail_open_count"
 _CONVERSION = "apiserver_conversion_webhook_request_total"
 # The marks of webhooks from files (KEP-5793, k8s.io/apiserver pkg/admission/plugin/manifest). Only the names of their
@@ -286,7 +288,7 @@ def find_file_webhooks(text: str) -> tuple[str, ...]:
 
 def _counted(metric: str, labels: Mapping[str, str]) -> str:
     """Return the counter to which a line belongs, "" for other lines."""
-    if metric == _REJECTIONS and labels.get("error_type") == "calling_webhook_error":
+    if metric == _REJECTIONS and labels.get("error_type") in _FAILURES:
         return labels.get("name", "")
     if metric == _IGNORED:
         return labels.get("name", "")

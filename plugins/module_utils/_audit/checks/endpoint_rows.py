@@ -136,9 +136,10 @@ ENDPOINT_ROWS: tuple[Check, ...] = (
         REACH,
         ERROR,
         (data.CONFIGURATIONS, data.EVENTS, data.METRICS),
-        "The API server itself cannot call the webhook. A port-forward takes another network path, and may succeed. If calls "
-        "failed only before the audit, the finding is information, because calls may succeed again. For matchConditions that were not changed "
-        "since the start of the API server, it is a warning. " + FAILS,
+        "The API server itself cannot call the webhook, or cannot use its answer. A port-forward takes another network path, and may succeed. "
+        "The API server refuses a patch that does not apply also with failurePolicy Ignore. If calls failed only before "
+        "the audit, the finding is information, because calls may succeed again. For matchConditions that were not changed since the start of "
+        "the API server, it is a warning. " + FAILS,
         "Compare this with the other findings of the same webhook. If it has none, check firewalls and network policies from the API server to "
         "the pods. On EKS with another CNI the pods of the webhook need hostNetwork.",
         "aws/containers-roadmap#1215; kubernetes/ingress-nginx#5401",

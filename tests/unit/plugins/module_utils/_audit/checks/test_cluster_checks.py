@@ -53,6 +53,7 @@ METRICS = """\
 apiserver_admission_webhook_rejection_count{error_type="calling_webhook_error",name="hook.example.com",operation="CREATE",rejection_code="0",type="validating"} 3
 apiserver_admission_webhook_rejection_count{error_type="calling_webhook_error",name="hook.example.com",operation="UPDATE",rejection_code="0",type="validating"} 2
 apiserver_admission_webhook_rejection_count{error_type="no_error",name="denies.example.com",operation="CREATE",rejection_code="403",type="validating"} 9
+apiserver_admission_webhook_rejection_count{error_type="apiserver_internal_error",name="patches.example.com",operation="CREATE",rejection_code="0",type="admit"} 6
 apiserver_admission_webhook_fail_open_count{name="ignored.example.com",type="validating"} 1e+06
 apiserver_conversion_webhook_request_total{failure_type="ConversionCallFailure",result="failure"} 4
 apiserver_conversion_webhook_request_total{failure_type="",result="success"} 40
@@ -62,7 +63,8 @@ apiserver_request_total{code="200"} 1
 
 
 def test_counters_are_summed_by_webhook() -> None:
-    assert object_parsing.read_counters(METRICS) == {NAME: 5, "ignored.example.com": 1e6, "conversions": 4}
+    counters = {NAME: 5, "patches.example.com": 6, "ignored.example.com": 1e6, "conversions": 4}
+    assert object_parsing.read_counters(METRICS) == counters
     assert object_parsing.read_counters("") == {}
 
 
