@@ -190,11 +190,9 @@ def test_the_signer_can_be_changed_and_changed_back(rig: CsrRig) -> None:
         assert rig.run(signer_name=signer, **options)["changed"]
         assert rig.run(signer_name=signer, **options)["changed"] is False
     assert len(prints(rig.bundle(target))) == 2
-    accept = [
-        {"unseen": [f"{target['kind']}/{target['name']}"]}
-    ]  # no Service is there, and the Secret may stay
-    assert rig.run(state="absent", accept=accept, **options)["changed"]
+    assert rig.run(state="absent", **options)["changed"]
     assert rig.bundle(target) == ""
+    assert rig.secret() is None
 
 
 def test_the_api_server_calls_a_webhook_with_the_certificate(rig: CsrRig) -> None:

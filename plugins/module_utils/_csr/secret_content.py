@@ -22,7 +22,7 @@ from .._kube.object_state import is_ending
 from .._x509 import certificate_facts, private_keys
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
-from . import markers, name_policy
+from . import markers, name_policy, signers
 from .errors import SecretError
 from .intent import MANAGED_BY, Intent, SecretSpec
 
@@ -284,7 +284,7 @@ def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
         "labels": {**markers.labels_for(spec), **spec.labels},
         "annotations": {key: text for key, text in annotations.items() if text is not None},
     }
-    data = {key: _encoded(text) for key, text in _data(spec, content).items()}
+    data = {key: _encoded(text) for key, text in _data(spec, content, spec.ca_key).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
 
 
@@ -302,7 +302,7 @@ def patch_content(
         written = markers.written(intent.secret, content.key_sha256, content.fingerprint)
         annotations |= {**_records(content), mark: written, other: None}
     labels = {**markers.labels_for(intent.secret, secret.labels), **intent.secret.labels}
-    data = _data(intent.secret, content) if content else {}
+    data = _data(intent.secret, content, _find_ca_key(secret, intent.secret)) if content else {}
     return _patch(secret, labels, annotations, data) or [json_patch.at_version(secret.resource_version)]
 
 
@@ -374,10 +374,18 @@ def _patch(
     return [json_patch.at_version(secret.resource_version), *operations] if operations else []
 
 
-def _data(spec: SecretSpec, content: SecretContent) -> dict[str, str]:
-    """Return the keys to write. Without ``ca_key``, a CA in the Secret belongs to another program and stays."""
+def _find_ca_key(secret: ExistingSecret, spec: SecretSpec) -> str:
+    """Return the key of the CA to write, "" for none. Without ``ca_key``, only a CA that this collection made is replaced."""
+    row = signers.SIGNERS.get(secret.annotations.get(markers.SIGNER, ""))
+    made_here = secret.conventional_ca if secret.is_written and row and not row.is_asked else ""
+    return spec.ca_key or (
+        CONVENTIONAL_CA_KEY if made_here and not other_content(secret, spec, made_here) else ""
+    )
+
+
+def _data(spec: SecretSpec, content: SecretContent, ca_key: str) -> dict[str, str]:
     parts = {spec.certificate_key: content.certificate_pem, spec.private_key_key: content.key_pem}
-    return {**parts, spec.ca_key: content.ca_pem} if spec.ca_key else parts
+    return {**parts, ca_key: content.ca_pem} if ca_key else parts
 
 
 def _merge(

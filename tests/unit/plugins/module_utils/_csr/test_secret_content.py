@@ -250,6 +250,22 @@ def test_another_certificate_leaves_everything_else_alone() -> None:
     assert metadata["resourceVersion"] == "12"
 
 
+@pytest.mark.parametrize(
+    ("signer", "held", "after"),
+    [
+        ("ephemeral-ca", ca(), "CA"),
+        ("ephemeral-ca", ca("clients"), ca("clients").pem),
+        (KUBELET_SERVING, ca(), ca().pem),
+    ],
+)
+def test_the_ca_of_a_signer_of_before(signer: str, held: Issued, after: str) -> None:
+    """Only a CA that this collection made for the certificate is replaced."""
+    marks = {**MARKED, "annotations": {**MARKED["annotations"], SIGNER: signer}}
+    obj = secret_object(data={"ca.crt": encoded(held.pem)}, **marks)
+    patch = secret_content.patch_content(secret_content.read_secret(obj, intent().secret), intent(), CONTENT)
+    assert decoded(applied(obj, patch)["data"])["ca.crt"] == after
+
+
 def renewed(obj: dict[str, Any]) -> dict[str, Any]:
     """Return the Secret with a new certificate and a new key of this collection."""
     pair, seen = leaf(), secret_content.read_secret(obj, intent().secret)
