@@ -69,6 +69,7 @@ class ServiceReader:
             selector=service["spec"].get("selector") or {},
             ready=len(endpoints.ready),
             unready=len(endpoints.unready),
+            is_ending=any(endpoint.serves_until_end for endpoint in endpoints.unready),
         ), (*endpoints.ready, *(endpoints.unready if self.unready else ()))
 
     def _service(self, name: tuple[str, str]) -> Any:

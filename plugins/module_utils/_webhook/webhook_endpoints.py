@@ -11,7 +11,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._base.errors import check_shape
@@ -39,6 +39,7 @@ class Endpoint:
     state: READY, NOT_READY, TERMINATING.
     is_outside: True for the address of a URL or of a Service of type ExternalName. This process may connect to it, and it
       may lead each connection to another machine. Here an address of the cluster's network may belong to another machine.
+    serves_until_end: True for a terminating endpoint that answers. kube-proxy leads to it if no endpoint is ready (KEP-1669).
     """
 
     host: str
@@ -46,6 +47,7 @@ class Endpoint:
     pod: tuple[str, str] | None = None
     state: str = READY
     is_outside: bool = False
+    serves_until_end: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         name = f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
@@ -161,7 +163,10 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: s
             is_pod = target.get("kind") == "Pod" and target.get("namespace") == namespace
             name = str(target.get("name") or "")
             pod = (namespace, name) if is_pod and _POD_NAME.fullmatch(name) else None
-            yield Endpoint(entry["addresses"][0], ports[0], pod, _state(entry.get("conditions") or {}))
+            conditions = entry.get("conditions") or {}
+            state = _state(conditions)
+            is_ending = state == TERMINATING and conditions.get("serving") is not False
+            yield Endpoint(entry["addresses"][0], ports[0], pod, state, serves_until_end=is_ending)
 
 
 def _state(conditions: Mapping[str, Any]) -> str:

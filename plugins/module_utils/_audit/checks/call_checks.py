@@ -108,7 +108,7 @@ def has_broken_webhook(data: ClusterData) -> bool:
 
 def _is_broken(finding: AuditFinding) -> bool:
     """Return True if each call fails now."""
-    return finding.status == FAIL and finding.check in BROKEN_NOW
+    return finding.status == FAIL and finding.check in BROKEN_NOW and finding.severity != WARNING
 
 
 def check_fields(data: ClusterData) -> Iterator[AuditFinding]:
@@ -238,7 +238,10 @@ def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterat
     first = next((check for check, fault in faults.items() if fault), "")
     place = REFERENCES.index(first) if first else len(REFERENCES)
     yield from _all(PASS, REFERENCES[:place], point, BLIND_SPOT)
-    if first:
+    if first == "no-endpoints" and backend.is_ending:
+        words = f"{point.object} cannot be called after its last endpoints have ended: {faults[first]}"
+        yield AuditFinding(first, FAIL, point.object, words, severity=WARNING, certainty=LIKELY)
+    elif first:
         words = f"{point.object} cannot be called, because {faults[first]}"
         yield AuditFinding(first, FAIL, point.object, words, breaks_at=data.now)
     yield from _all(SKIP, REFERENCES[place + 1 :], point)

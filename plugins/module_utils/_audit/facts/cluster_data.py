@@ -240,13 +240,16 @@ class Backend:
     #: The number of endpoints that are not ready or that terminate, and the chains of those that were read.
     unready: int = 0
     unready_chains: tuple[ServedChain, ...] = ()
+    #: True if an endpoint terminates and still answers. It gets calls if none is ready, but not with --enable-aggregator-routing.
+    is_ending: bool = False
     #: False if the Service or its endpoints could not be read.
     is_known: bool = True
 
     @property
     def is_reachable(self) -> bool:
         """Return True if at least one endpoint can get calls."""
-        return self.is_known and self.exists and self.has_port and (self.is_external or self.ready > 0)
+        has_endpoint = self.is_external or self.ready > 0 or self.is_ending
+        return self.is_known and self.exists and self.has_port and has_endpoint
 
 
 @dataclass(frozen=True)

@@ -320,6 +320,15 @@ def test_an_address_of_the_objects_is_read_only_with_the_option(
     assert next(iter(data.backends.values())).is_external
 
 
+@pytest.mark.parametrize("is_serving", [True, False])
+def test_endpoints_that_end_are_known_as_long_as_they_serve(is_serving: bool) -> None:
+    answer = slices("hook-1")
+    conditions = {"ready": False, "serving": is_serving, "terminating": True}
+    answer["items"][0]["endpoints"][0]["conditions"] = conditions
+    (backend,) = run(FakeClient(answers={SLICES: answer})).backends.values()
+    assert (backend.ready, backend.is_ending, backend.is_reachable) == (0, is_serving, is_serving)
+
+
 FORBIDDEN = Forbidden("no", status=403, message="the user may not")
 WEBHOOK = "ValidatingWebhookConfiguration hooks, webhook hook.example.com"
 MUTATING = every("MutatingWebhookConfiguration")

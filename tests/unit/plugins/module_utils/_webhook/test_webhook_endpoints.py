@@ -97,6 +97,7 @@ def test_only_the_family_of_the_cluster_ip_and_tcp_count() -> None:
     [
         ({"ready": False}, "not ready"),
         ({"ready": False, "serving": False, "terminating": False}, "not ready"),
+        ({"ready": False, "serving": False, "terminating": True}, "terminating"),
         ({"ready": False, "serving": True, "terminating": True}, "terminating"),
     ],
 )
@@ -105,6 +106,7 @@ def test_those_that_get_no_new_connections_are_unready(conditions: dict[str, boo
     found = webhook_endpoints.of_service(service(), slices, 443)
     assert found == Endpoints((A,), unready=(replace(B, state=state),))
     assert str(found.unready[0]) == f"pod apps/b, port 8443 ({state})"
+    assert found.unready[0].serves_until_end is conditions.get("serving", False)
 
 
 def test_an_endpoint_that_moves_between_slices_is_ready_where_one_says_so() -> None:

@@ -63,6 +63,7 @@ THREE = Backend(ready=3, chains=(*SAME.chains, served(leaf(), pod="hook-3")))
 HALF = Backend(ready=2, chains=(served(GOOD), served(leaf(OTHER_CA), pod="hook-2")))
 DEMANDING = Backend(ready=1, chains=(replace(served(GOOD), refusal="it demands a client certificate"),))
 SLOW = Backend(ready=1, chains=(replace(served(GOOD), seconds=10.5),))
+ENDING = Backend(unready=1, is_ending=True)
 CRD = point(kind="CustomResourceDefinition", caller=CONVERSION)
 API = point(kind="APIService", caller=AGGREGATION)
 
@@ -71,6 +72,8 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
     ("no Service", point(), Backend(exists=False), ["service-missing"]),
     ("no port", point(), Backend(has_port=False), ["port-missing"]),
     ("no endpoint", point(), Backend(), ["no-endpoints"]),
+    ("an endpoint that ends", point(), ENDING, ["no-endpoints"]),
+    ("an endpoint of a conversion that ends", CRD, ENDING, ["no-endpoints"]),
     ("not readable", point(), Backend(is_known=False), []),
     ("no bundle", point(config("")), HEALTHY, ["bundle-empty"]),
     ("a placeholder", point(config("\n")), HEALTHY, ["bundle-broken"]),
@@ -107,6 +110,17 @@ ROWS: list[tuple[str, CallPoint, Backend, list[str]]] = [
 def test_each_fault_is_one_finding(called: CallPoint, backend: Backend, wanted: list[str]) -> None:
     data = cluster(called, backend=backend)
     assert [check for check, _severity in failures(check_point(data, called))] == wanted
+
+
+@pytest.mark.parametrize("called", [point(), CRD, API])
+def test_an_endpoint_that_ends_may_get_calls_until_then(called: CallPoint) -> None:
+    """kube-proxy leads to it if no endpoint is ready (KEP-1669)."""
+    (finding,) = (
+        entry
+        for entry in check_point(cluster(called, backend=ENDING), called)
+        if (entry.check, entry.status) == ("no-endpoints", FAIL)
+    )
+    assert (finding.severity, finding.certainty, finding.breaks_at) == ("warning", "likely", None)
 
 
 @pytest.mark.parametrize(("published", "wanted"), [(CA, [("bundle-empty", "")]), (OTHER_CA, []), (None, [])])
