@@ -39,7 +39,7 @@ from .._x509.verify import verify
 from . import webhook_endpoints
 from .bundle_targets import ClientConfig
 from .call_faults import CA_MISMATCH, CERTIFICATE_REFUSED, HANDSHAKE_FAILS, NOT_TLS, REFUSED
-from .webhook_endpoints import Endpoint
+from .webhook_endpoints import TERMINATING, Endpoint
 
 # The limit for a TLS handshake, and the limit for the way to the endpoint before it. The API server allows a webhook as many seconds
 # for a handshake (k8s.io/client-go transport/cache.go, TLSHandshakeTimeout).
@@ -110,6 +110,11 @@ class ServedChain:
     may_pass: bool = False
     #: The reason is that the permission to port-forward is missing.
     lacks_permission: bool = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Return True for a terminating endpoint that refuses connections. It never serves again."""
+        return self.endpoint.state == TERMINATING and self.fault == REFUSED
 
     @property
     def parsed(self) -> tuple[CertificateFacts, tuple[CertificateFacts, ...]]:

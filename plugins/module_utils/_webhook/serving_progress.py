@@ -64,11 +64,10 @@ def assess(views: Iterable[ConfigScan], fingerprint: str, now: datetime) -> Serv
             evidence.append(view.scan.problem)
         for chain in (*view.scan.served, *view.scan.unready):
             fault = _fault(chain, view.config, fingerprint, now)
-            is_leaving = chain.endpoint.state == TERMINATING
-            if not fault or (is_leaving and not chain.certificate and not chain.is_blind):
+            if not fault or chain.is_gone:
                 continue
             evidence.append(f"{chain.endpoint} {fault}")
-            if chain.certificate and not is_leaving:
+            if chain.certificate and chain.endpoint.state != TERMINATING:
                 stale.append(chain)
             elif chain.is_blind:
                 unreached = True

@@ -30,7 +30,6 @@ from .bundle_patch import BundleChange, TargetChange
 from .bundle_targets import ClientConfig, Target
 from .errors import StillNeededError
 from .served_chains import EndpointScan, ServedChain
-from .webhook_endpoints import TERMINATING
 
 #: The limit for the reading of the endpoints of one caBundle.
 LOOK_SECONDS = 15.0
@@ -85,11 +84,10 @@ def serving(
     """
     chains = tuple(chains)
     seen = tuple(chain for chain in chains if chain.certificate)
-    # A terminating endpoint that refuses connections never serves again.
     unseen = [
         (chain.endpoint.state, f"{chain.endpoint}: {chain.problem}")
         for chain in chains
-        if not chain.certificate and (chain.is_blind or chain.endpoint.state != TERMINATING)
+        if not chain.certificate and not chain.is_gone
     ]
     unseen += [
         (chain.endpoint.state, f"{chain.endpoint}: it may lead to other machines")

@@ -59,7 +59,7 @@ def hidden(state: str = webhook_endpoints.NOT_READY) -> ServedChain:
 
 
 def refusing() -> ServedChain:
-    return replace(hidden(webhook_endpoints.TERMINATING), is_blind=False)
+    return replace(hidden(webhook_endpoints.TERMINATING), is_blind=False, fault="refused")
 
 
 def webhooks(count: int, bundle: str, policy: str) -> dict[str, Any]:

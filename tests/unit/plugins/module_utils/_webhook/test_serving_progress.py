@@ -15,7 +15,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     NotFound,
     UnprocessableObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import serving_progress, workloads
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    call_faults,
+    serving_progress,
+    workloads,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
     EndpointScan,
@@ -55,9 +59,9 @@ def unready(chain: ServedChain, state: str) -> EndpointScan:
     )
 
 
-def unseen(*, blind: bool = False) -> ServedChain:
+def unseen(*, blind: bool = False, fault: str = call_faults.REFUSED) -> ServedChain:
     return ServedChain(
-        Endpoint("10.0.0.5", 8443, ("apps", "b")), problem="Connection refused", is_blind=blind
+        Endpoint("10.0.0.5", 8443, ("apps", "b")), problem="Connection refused", fault=fault, is_blind=blind
     )
 
 
@@ -101,6 +105,7 @@ def state(*scans: EndpointScan, bundle: str = CA.pem) -> serving_progress.Servin
         # An API server that reconnects may reach it until every kube-proxy knows that it terminates.
         ([unready(served(OLD, "b"), "terminating")], serving_progress.UNSEEN),
         ([unready(unseen(), "terminating")], serving_progress.IN_USE),
+        ([unready(unseen(fault=call_faults.HANDSHAKE_FAILS), "terminating")], serving_progress.UNSEEN),
     ],
 )
 def test_how_far_it_is(scans: list[EndpointScan], expected: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_content,
+    call_faults,
     trust_removal,
     webhook_endpoints,
 )
@@ -46,7 +47,8 @@ CASES: list[tuple[list[ServedChain], dict[str, Any], str]] = [
     ([WELL, at(LATE, NOT_READY)], {"is_confirmed": True}, SERVED),
     ([WELL, at(silent(), NOT_READY)], {}, UNSEEN),
     ([WELL, at(silent(), NOT_READY)], {"is_confirmed": True}, GOES),
-    ([WELL, at(silent(), TERMINATING)], {}, GOES),  # it refuses connections, and never serves again
+    ([WELL, at(silent(fault=call_faults.REFUSED), TERMINATING)], {}, GOES),
+    ([WELL, at(silent(fault=call_faults.HANDSHAKE_FAILS), TERMINATING)], {}, UNSEEN),
     ([WELL, at(silent(is_blind=True), TERMINATING)], {}, UNSEEN),
     ([at(WELL, is_outside=True)], {}, UNSEEN),
     ([at(WELL, is_outside=True)], {"is_confirmed": True}, GOES),
