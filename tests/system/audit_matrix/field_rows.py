@@ -10,7 +10,7 @@ import base64
 import ssl
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
 from cryptography import x509
@@ -29,6 +29,7 @@ from tests.system.audit_matrix.row import ACCEPTED, LEAF, Made, Pod, Row, Shape,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.https_webhook import Reply
     from tests.system.audit_matrix.lab import Lab
 
 BROKEN, WRONG_NAME, WRONG_USAGE = (
@@ -244,9 +245,37 @@ def _by_go(lab: Lab, name: str, *, leaf: Leaf, **settings: Any) -> Made:
 
 
 def _failing_condition(lab: Lab, name: str) -> Made:
-    """Make a webhook with a condition that fails for each request. Requests go on until the end, because the audit counts failures."""
+    """Make a webhook with a condition that fails for each request."""
     condition = {"name": "broken", "expression": "object.data.missing == 'x'"}
-    made = lab.admission(name, Shape(webhook={"matchConditions": [condition]}))
+    return _called_on(lab, name, lab.admission(name, Shape(webhook={"matchConditions": [condition]})))
+
+
+def _useless_patch(lab: Lab, name: str) -> Made:
+    """Make a webhook with failurePolicy Ignore whose patch removes a field that the object does not have."""
+    patch = base64.b64encode(b'[{"op": "remove", "path": "/data"}]').decode()
+
+    def answer(review: dict[str, Any]) -> Reply:
+        status, reply = allow(review)
+        cast("Any", reply)["response"].update(patchType="JSONPatch", patch=patch)
+        return status, reply
+
+    shape = Shape(is_mutating=True, webhook={"failurePolicy": "Ignore"})
+    full = lab.configure(name, shape, lab.client_config(name, shape, answer))
+    return _called_on(lab, name, Made((full,), lambda: lab.ask(name)))
+
+
+def _ending(lab: Lab, name: str) -> Made:
+    """Make a webhook whose only pod terminates, and serves until then."""
+    made = lab.admission(name, Shape((Pod(is_ready=False),)))
+    path = f"{endpoint_slices.path(lab.name)}/{name}-0"
+    slice_ = lab.cluster.api("GET", path)
+    slice_["endpoints"][0]["conditions"] = {"ready": False, "serving": True, "terminating": True}
+    lab.cluster.api("PUT", path, slice_)
+    return made
+
+
+def _called_on(lab: Lab, name: str, made: Made) -> Made:
+    """Send requests until the end, because the audit counts failures."""
     is_over = threading.Event()
 
     def go_on() -> None:
@@ -309,6 +338,10 @@ SERVICES = (
     Row("a pod of three is for another name", "certificate is valid for", f"endpoints-differ: warning, proven; {WRONG_NAME}", Shape((Pod(), Pod(Leaf(names=("a.example.com",))), Pod()))),
     Row("one of two pods speaks plain HTTP", "first record does not look like a TLS handshake", "not-tls: error, likely, now", Shape((Pod(leaf=None), Pod()))),
     Row("a condition that cannot be evaluated at run time", "no such key", "calls-fail: error, proven, now", _failing_condition, True),
+    Row("failurePolicy Ignore, and a patch that does not apply", "error in remove for path", "calls-fail: error, proven, now", _useless_patch),
+    Row("the only pod terminates, and still serves", ACCEPTED, "no-endpoints: warning, likely", _ending),
+    Row("a URL with the address 127.1, which other programs read", "no such host", "unknown: endpoints",
+        Shape((Pod(Leaf(names=("localhost",))),), url="127.1")),
     Row("failurePolicy Ignore, and another CA", ACCEPTED, MISMATCH, Shape(chain("other"), webhook={"failurePolicy": "Ignore"})),
     Row("failurePolicy Ignore, and no Service", ACCEPTED, "service-missing: error, proven, now", Shape(calls="nosuch", webhook={"failurePolicy": "Ignore"})),
     Row("a signer failed an approved request", "failed", "request-stuck: warning, proven, now", _failed_request),
