@@ -63,14 +63,17 @@ class ServiceReader:
             address = Endpoint(str(service["spec"].get("externalName")), config.port, is_outside=True)
             return Backend(is_external=True, ready=1), (address,)
         endpoints = webhook_endpoints.of_service(service, slices, config.port)
+        ending = tuple(entry for entry in endpoints.unready if entry.serves_until_end and not endpoints.ready)
+        called = endpoints.ready or tuple(replace(entry, state=READY) for entry in ending)
+        others = tuple(entry for entry in endpoints.unready if entry not in ending)
         return Backend(
             has_port=webhook_endpoints.find_port(service, config.port) is not None,
             is_headless=service["spec"].get("clusterIP") == "None",
             selector=service["spec"].get("selector") or {},
             ready=len(endpoints.ready),
             unready=len(endpoints.unready),
-            is_ending=any(endpoint.serves_until_end for endpoint in endpoints.unready),
-        ), (*endpoints.ready, *(endpoints.unready if self.unready else ()))
+            is_ending=bool(ending),
+        ), (*called, *(others if self.unready else ()))
 
     def _service(self, name: tuple[str, str]) -> Any:
         if name not in self._services:

@@ -240,7 +240,7 @@ class Backend:
     #: The number of endpoints that are not ready or that terminate, and the chains of those that were read.
     unready: int = 0
     unready_chains: tuple[ServedChain, ...] = ()
-    #: True if an endpoint terminates and still answers. It gets calls if none is ready, but not with --enable-aggregator-routing.
+    #: True if no endpoint is ready, and one terminates and still answers. It gets calls, but not with --enable-aggregator-routing.
     is_ending: bool = False
     #: False if the Service or its endpoints could not be read.
     is_known: bool = True

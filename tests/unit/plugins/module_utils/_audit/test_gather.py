@@ -48,7 +48,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundl
     ClientConfig,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import (
+    READY,
+    Endpoint,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -321,12 +324,15 @@ def test_an_address_of_the_objects_is_read_only_with_the_option(
 
 
 @pytest.mark.parametrize("is_serving", [True, False])
-def test_endpoints_that_end_are_known_as_long_as_they_serve(is_serving: bool) -> None:
+def test_endpoints_that_end_are_read_as_long_as_they_serve(is_serving: bool, read: list[Endpoint]) -> None:
     answer = slices("hook-1")
     conditions = {"ready": False, "serving": is_serving, "terminating": True}
     answer["items"][0]["endpoints"][0]["conditions"] = conditions
     (backend,) = run(FakeClient(answers={SLICES: answer})).backends.values()
     assert (backend.ready, backend.is_ending, backend.is_reachable) == (0, is_serving, is_serving)
+    assert [(str(endpoint.pod), endpoint.state) for endpoint in read] == (
+        [("('shop', 'hook-1')", READY)] if is_serving else []
+    )
 
 
 FORBIDDEN = Forbidden("no", status=403, message="the user may not")
