@@ -132,9 +132,8 @@ def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFi
         return
     backend = data.backends.get(point.backend, Backend(is_known=False))
     seen = [chain for chain in backend.chains if chain.certificate]
-    is_blind = len(seen) < max(len(backend.chains), 1)
     signed = [(chain, signer) for chain in seen if (signer := signer_of(cas.cas, *chain.parsed))]
-    if not signed and not (is_blind and cas.has_any_in(bundle)):
+    if not signed and not cas.has_any_in(bundle):
         return
     missing = cas.missing_in(bundle)
     if not missing:
@@ -143,7 +142,7 @@ def _bundle(data: ClusterData, ca: CaData, point: CallPoint) -> Iterator[AuditFi
     signers = [signer for _chain, signer in signed]
     ends = [chain.certificate.not_after for chain, _signer in signed if chain.certificate]
     breaks_at = _breaks_at(data, ca, missing, signers, ends)
-    unseen = "no endpoint shows its certificate, and the caBundle has a CA of the cluster"
+    unseen = "no endpoint shows a certificate of the cluster's CAs, and the caBundle has a CA of the cluster"
     lines = (
         *(f"{chain.endpoint} serves a certificate of {signer}" for chain, signer in signed[:MOST_LINES]),
         *([] if signed else [unseen]),

@@ -107,7 +107,12 @@ def found(data: ClusterData, *checks: str) -> list[tuple[str, str]]:
         (BOTH, {}, None),
         (BOTH, {"served_by": NEW, "api": NEW}, None),
         (CA.pem, {"served_by": CA}, None),  # a certificate of another CA
-        (CA.pem + OLD.pem, {"served_by": CA}, None),
+        (
+            CA.pem + OLD.pem,
+            {"served_by": CA},
+            "",
+        ),  # such as that of a CA before OLD: the next one is of OLD or NEW
+        (CA.pem + BOTH, {"served_by": CA}, None),
         (CA.pem, {"backend": Backend()}, None),
     ],
 )
