@@ -25,6 +25,8 @@ from . import kinds
 from .repair_model import GONE, Refusal, Repair, RepairOptions
 
 _AUDIT = "Audit the cluster, and run the repair with the new findings"
+#: What to do about a cause for which the audit has no answer. Another audit would not change it.
+CORRECT = "Correct this cause, for example with probe_urls: true, and run the repair again"
 _RECREATED = Refusal(
     "recreated",
     "the check still finds the fault, and the object or the cluster has another UID than in the finding, so the object may have been"
@@ -74,7 +76,19 @@ def judge(
         return repair.with_refusal(_RECREATED)
     # A named finding of the same check about the same object has its own outcome.
     is_gone = bool(failed) or any(map(_is_passed, own))
-    return replace(repair, state=GONE) if is_gone else repair.with_refusal(_UNPROVEN)
+    return (
+        replace(repair, state=GONE) if is_gone else repair.with_refusal(_unproven(check, subject, findings))
+    )
+
+
+def _unproven(check: str, subject: Mapping[str, str], findings: Sequence[AuditFinding]) -> Refusal:
+    """Return the refusal of a finding whose check did not pass, with the reason why the check has no answer for the object."""
+    place = AuditedObject(
+        subject["kind"], subject["name"], namespace=subject["namespace"], webhook=subject["webhook"]
+    )
+    causes = (entry.cause for entry in findings if check in entry.unanswered and str(place) in entry.objects)
+    cause = next(causes, "")
+    return replace(_UNPROVEN, reason=f"{_UNPROVEN.reason}. {cause}", remedy=CORRECT) if cause else _UNPROVEN
 
 
 def _is_passed(finding: AuditFinding) -> bool:

@@ -101,15 +101,18 @@ def outcome(describe: Callable[[OperationRun], dict[str, Any]], run: OperationRu
     left = run.left
     if left:
         fields["left"] = left
-    if run.is_planned and fields["status"] == OK:
-        fields["status"] = PLANNED
-    elif left.get("count") and not run.is_planned:
+    if left.get("count"):
         first, reason = left["first"], fields["reason"]
         why = (
             "" if first["reason"] in reason else f"{report_model.place(first['object'])}: {first['reason']}. "
         )
-        fields |= {"status": LEFT, "code": first["code"], "reason": f"{left['count']} left. {why}{reason}"}
+        number = "" if run.is_planned else f"{left['count']} left. "
+        fields["reason"] = f"{number}{why}{reason}"
         fields |= {} if first["remedy"] in fields["reason"] else {"remedy": first["remedy"]}
+    if run.is_planned and fields["status"] == OK:
+        fields["status"] = PLANNED
+    elif left.get("count") and not run.is_planned:
+        fields |= {"status": LEFT, "code": left["first"]["code"]}
         # Such a canary has not shown that the change works.
         fields |= {} if run.is_changed else {UNTOUCHED: True}
     elif run.is_changed:

@@ -28,7 +28,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     AuditFinding,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import named_findings
-from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RepairOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import (
+    Repair,
+    RepairOptions,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -75,18 +78,44 @@ def judge(
     uid: str = "c",
     **data: Any,
 ) -> tuple[str, str]:
-    options = RepairOptions(("add-ca",), {entry.fingerprint("c"): {} for entry in (OLD, *named)})
-    given = {"check": CA, "object": OLD.object.as_result()} if known is None else known
-    world = ClusterData(NOW, uid, **data)
-    repair = named_findings.judge(OLD.fingerprint("c"), given, findings, world, options)
+    repair = refusal(findings, *named, known=known, uid=uid, **data)
     assert repair.is_left is (repair.state != "gone")
     return repair.state, repair.code
+
+
+def refusal(
+    findings: list[AuditFinding],
+    *named: AuditFinding,
+    known: dict[str, Any] | None = None,
+    uid: str = "c",
+    **data: Any,
+) -> Repair:
+    options = RepairOptions(("add-ca",), {entry.fingerprint("c"): {} for entry in (OLD, *named)})
+    given = {"check": CA, "object": OLD.object.as_result()} if known is None else known
+    return named_findings.judge(OLD.fingerprint("c"), given, findings, ClusterData(NOW, uid, **data), options)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_a_finding_is_gone_only_with_a_pass(name: str) -> None:
     findings, named, outcome = OUTCOMES[name]
     assert judge([*OTHERS, *findings], *named) == outcome
+
+
+def test_a_refusal_has_the_reason_why_the_check_has_no_answer() -> None:
+    """Only the gap of this check about this object, because another audit would not change that."""
+    name = f"{KIND} policy, webhook a"
+    gaps = [
+        AuditFinding("unreadable", UNKNOWN, CLUSTER, cause, unanswered=(check,), objects=(place,))
+        for cause, check, place in (
+            ("other check", "expired", name),
+            ("other object", CA, f"{KIND} other, webhook a"),
+            ("probe_urls is false", CA, name),
+        )
+    ]
+    repair = refusal([found(PASS, check="expired"), *gaps])
+    assert repair.code == "not-proven"
+    assert repair.reason.endswith(". probe_urls is false")
+    assert repair.remedy == named_findings.CORRECT
 
 
 def test_an_identity_that_cannot_read_the_uid_of_the_cluster() -> None:

@@ -87,7 +87,9 @@ def test_what_a_module_left_is_the_status_of_its_cluster(operation: str) -> None
     found = outcome_of_result.outcome(describe, OperationRun(result, True, False))
     assert (found["status"], found["code"], found["remedy"]) == ("left", "webhook-unproven", "Look")
     assert found["reason"].startswith("1 left. Secret/hook: not seen. ")
-    assert outcome_of_result.outcome(describe, OperationRun(result, True, True))["status"] == "planned"
+    planned = outcome_of_result.outcome(describe, OperationRun(result, True, True))
+    assert (planned["status"], planned["code"], planned["remedy"]) == ("planned", "", "Look")
+    assert planned["reason"].startswith("Secret/hook: not seen. ")
 
 
 @pytest.mark.parametrize("name", UPGRADES)
