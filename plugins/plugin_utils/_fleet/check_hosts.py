@@ -115,7 +115,10 @@ def pattern_problems(run: RunInput, patterns: Sequence[str] = ()) -> list[str]:
 
 
 def no_match(pattern: Any, limit: str) -> str:
-    return f"no host matches certflow_hosts: {pattern}{f' within --limit {limit}' if limit else ''}"
+    if limit:
+        return f"no host matches certflow_hosts: {pattern} within --limit {limit}"
+    remedy = "Set certflow_hosts to a host or a group of the inventory, such as -e certflow_hosts=all"
+    return f"no host matches certflow_hosts: {pattern}. {remedy}"
 
 
 def _no_inventory(run: RunInput) -> list[str]:

@@ -108,7 +108,7 @@ def test_a_variable_that_cannot_be_rendered_is_the_only_problem_of_it(playbook: 
 # Hosts, settings, the text of the first problem.
 MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((), {"size": 0}, "the inventory has no host"),
-    ((), {}, "no host matches certflow_hosts: clusters"),
+    ((), {}, "no host matches certflow_hosts: clusters. Set certflow_hosts to a host or a group of the inventory, such as -e certflow_hosts=all"),
     ((), {"limit": "a"}, "no host matches certflow_hosts: clusters within --limit a"),
     ((X,), {"pattern": "prod:&eu", "groups": {"eu": ["eu"], "all": ["eu"]}}, "eu is the name of a host and of a group"),
     ((X,), {"limit": "!eu", "groups": {"eu": [], "all": ["eu"]}}, "eu is the name of a host and of a group"),
