@@ -246,7 +246,9 @@ def check_object_names(*, service: str, namespace: str, secret: str) -> None:
     Service: RFC 1035 label (it begins with a letter); Namespace: RFC 1123 label; Secret: RFC 1123 subdomain.
     """
     for fault in _object_name_faults(service, namespace, secret):
-        raise RequestError(fault, remedy="Set the name of the object as kubectl shows it")
+        raise RequestError(
+            fault, remedy="Use lowercase letters, digits and inner hyphens, in the name of a Secret also dots"
+        )
 
 
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:

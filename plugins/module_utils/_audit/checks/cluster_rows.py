@@ -229,8 +229,9 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         WARNING,
         (),
         "The checks that the evidence names have no answer for some objects. These objects may have faults.",
-        "Grant the missing permissions with docs/rbac/audit.yaml of the collection (kubectl apply, and a binding of its ClusterRole "
-        "certflow-audit), or correct the fault that the cause describes.",
+        "If the line names missing permissions, grant them with docs/rbac/audit.yaml of the collection (kubectl apply, and a binding of its "
+        "ClusterRole certflow-audit). If it names an option such as probe_urls, set the option, in the playbook audit in "
+        "certflow_audit_options. Otherwise correct the fault that the cause describes.",
         "kubescape/kubescape#3069",
         None,
     ),
