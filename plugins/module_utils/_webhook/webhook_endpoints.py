@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +27,11 @@ ANY_PORT, HTTPS = 0, 443
 _SERVICE_NAME = "kubernetes.io/service-name"
 # The name of a Service and of a namespace (RFC 1123 label).
 _NAME = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+# Notations of an IPv4 address that getaddrinfo reads, and Go does not (net.ParseIP), such as 127.1 and 0x7f000001.
+_DECIMAL, _NUMBER = "(?:0|[1-9][0-9]{0,2})", "(?:0x[0-9a-f]*|[0-9]+)"
+_OTHER_NOTATION = re.compile(
+    rf"(?!{_DECIMAL}(?:[.]{_DECIMAL}){{3}}$){_NUMBER}(?:[.]{_NUMBER}){{0,3}}", re.IGNORECASE
+)
 _POD_NAME = re.compile("[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -188,25 +192,13 @@ def find_address_problem(client: Client, host: str) -> str:
     """Return why this process cannot reach the address that the API server would reach, "" if it can try."""
     if not host:
         return "the URL has no valid host"
-    if _is_other_notation(host):
+    if _OTHER_NOTATION.fullmatch(host):
         return f"the API server looks up {host} as a name, and other programs read it as an IPv4 address"
     if _is_loopback(host) and not _is_loopback(client.host_name):
         return (
             f"{host} means the API server's own machine"  # a loopback address is the API server's, not ours
         )
     return ""
-
-
-def _is_other_notation(host: str) -> bool:
-    """Return True for a notation of an IPv4 address that getaddrinfo reads, and Go does not, such as 127.1 (net.ParseIP)."""
-    try:
-        socket.inet_aton(host)
-        ipaddress.ip_address(host)
-    except OSError:
-        return False
-    except ValueError:
-        return True
-    return False
 
 
 def _is_loopback(host: str) -> bool:
