@@ -76,7 +76,8 @@ def find_refusal(
     if budget.canary == stages.NAMED and waiting and not stages.is_canary(stage):
         return f"{some(waiting)} of the stage {stages.CANARY} {'waits' if len(waiting) == 1 else 'wait'} for a window"
     if len(failed) > budget.limit:
-        return f"{some(failed)} did not succeed, and {NAME} is {budget.limit}"
+        more = "" if budget.canary else f". To check every cluster, set {NAME} to 100%"
+        return f"{some(failed)} did not succeed, and {NAME} is {budget.limit}{more}"
     if needs_answer(state, budget, stage) and state.unfinished:
         return f"{some(state.unfinished)} is the canary and has not ended"
     return ""
