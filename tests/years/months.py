@@ -331,10 +331,12 @@ class Years:
         """The runs mend what they can, and are green only then."""
         answers = self.answers[place.place]
         healed = {name: answer for name, answer in answers.items() if self.is_healed(place, name)}
-        for name in failing(healed):
-            if place.program(name).is_ours and not is_hindered:
-                self.violate("5 recovery", place, name, f"the runs did not mend it: {healed[name]}")
         hosts = {program.name: host(place, program.name) for program in place.ours}
+        for name in failing(healed):
+            # After a failure of the canary, no other run starts.
+            is_started = certificates.rows.get(hosts.get(name, ""), {}).get("status") != "not started"
+            if place.program(name).is_ours and is_started and not is_hindered:
+                self.violate("5 recovery", place, name, f"the runs did not mend it: {healed[name]}")
         if not is_hindered:
             self.refused[place.place] = invariants.refused(certificates, hosts)
         for name, text in invariants.not_green(place, certificates, healed, hosts):
