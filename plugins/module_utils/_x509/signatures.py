@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from . import go_parser
@@ -111,8 +112,13 @@ def _pss_algorithm(parameters: Reader) -> SignatureAlgorithm | None:
     return SignatureAlgorithm("RSA", name, is_pss=True) if is_usual and name and not has_parameters else None
 
 
-def find_problem(child: CertificateFacts, parent: CertificateFacts) -> str:
-    """Return Go's reason why the parent's signature on the child is not valid, "" if it is. Raises UnreadCertificate."""
+def find_problem(
+    child: CertificateFacts, parent: CertificateFacts, anchors: Container[bytes] = frozenset()
+) -> str:
+    """Return Go's reason why the parent's signature on the child is not valid, "" if it is. Raises UnreadCertificate.
+
+    anchors: as for is_signed_by.
+    """
     basic, usage = (parent.extensions.get(oid) for oid in (go_parser.BASIC_CONSTRAINTS, go_parser.KEY_USAGE))
     is_version_3 = parent.version == 3
     may_sign = not usage or "1" not in usage or usage[_CERT_SIGN : _CERT_SIGN + 1] == "1"
@@ -127,7 +133,7 @@ def find_problem(child: CertificateFacts, parent: CertificateFacts) -> str:
     if algorithm.key_kind != kind:
         return f"x509: signature algorithm specifies an {algorithm.key_kind} public key, but have public key of type {go_type}"
     problem = _rsa_problem(*parent.key) if kind == "RSA" else ""
-    if problem or is_signed_by(child, parent):
+    if problem or is_signed_by(child, parent, anchors):
         return problem
     return "crypto/rsa: verification error" if kind == "RSA" else f"x509: {kind} verification failure"
 
@@ -140,15 +146,22 @@ def _rsa_problem(modulus: int, exponent: int) -> str:
     return "" if is_usable else "crypto/rsa: public exponent too small, too large or even"
 
 
-def is_signed_by(child: CertificateFacts, parent: CertificateFacts) -> bool:
+def is_signed_by(
+    child: CertificateFacts, parent: CertificateFacts, anchors: Container[bytes] = frozenset()
+) -> bool:
     """Return True if the key of the parent made the signature of the child. Raises UnreadCertificate if the library cannot use the key.
 
-    A signature is checked once with each key, and no longer when its key is known.
+    A signature is checked once with each key, and no longer when the key of an anchor is known to fit. Another key may fit too, because it
+    can be computed from the signature. So a certificate that an endpoint sent hides no anchor.
+
+    anchors: the public keys of trusted certificates.
     """
-    answers = _answers(child.fingerprint)
-    if parent.public_key not in answers:
-        answers[parent.public_key] = True not in answers.values() and _is_signed_by(child, parent)
-    return answers[parent.public_key]
+    answers, key = _answers(child.fingerprint), parent.public_key
+    if key not in answers:
+        if any(fits and known in anchors for known, fits in answers.items()):
+            return False
+        answers[key] = _is_signed_by(child, parent)
+    return answers[key]
 
 
 @functools.lru_cache(maxsize=1024)  # a judge verifies one chain at many times, and each with up to 100 keys

@@ -169,6 +169,7 @@ class _Pool:
     def __init__(self, certificates: Iterable[CertificateFacts]) -> None:
         self.members = {certificate.fingerprint: certificate for certificate in certificates}
         self.everyone = tuple(self.members.values())
+        self.keys = frozenset(certificate.public_key for certificate in self.everyone)
         #: Subject -> its certificates. Subject and key identifier, b"" without one -> the same.
         self._by_subject: dict[Any, list[CertificateFacts]] = {}
         for certificate in self.everyone:
@@ -225,7 +226,7 @@ class _Search:
             if not is_known or any(_is_same_entity(parent, member) for member in chain):
                 continue
             try:
-                problem = signatures.find_problem(chain[-1], parent)
+                problem = signatures.find_problem(chain[-1], parent, self.roots.keys)
             except UnreadCertificate as unread:
                 self.met_unread = unread.cause
                 continue

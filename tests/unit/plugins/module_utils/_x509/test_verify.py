@@ -105,6 +105,16 @@ def test_a_key_that_only_go_uses(usage: str, code: str, monkeypatch: pytest.Monk
     signatures._answers.cache_clear()
 
 
+def test_another_key_that_fits_the_signature_hides_no_ca(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another key that fits can be computed from a signature of ECDSA. So its certificate proves nothing about the real CA."""
+    ca, computed = authority("kubernetes"), authority("kubernetes")
+    leaf = cases.server(ca)
+    with monkeypatch.context() as fitting:
+        fitting.setattr(signatures, "_check", lambda *_arguments: None)
+        assert signatures.is_signed_by(leaf.facts, computed.facts)
+    assert signatures.is_signed_by(leaf.facts, ca.facts, frozenset((ca.facts.public_key,)))
+
+
 def go_verdicts(program: Path, sample: list[CertificateCase]) -> list[dict[str, Any]]:
     asked = [
         {
