@@ -95,6 +95,14 @@ LOSSES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
         [],
     ),
     "a common name of its own": (leaf(common_name="payments", **EXPIRED), {}, ["the common name payments"]),
+    "a common name with a comma, and the task asks for it": (
+        leaf(usages=SERVER_AND_CLIENT, common_name="Hook, Inc.", **EXPIRED),
+        {
+            "signer_name": CUSTOM, "usages": ["server auth", "client auth"], "allow_client_identity": True,
+            "common_name": "Hook, Inc.", "organizations": [],
+        },
+        [],
+    ),
     "two common names": (with_subject(NameOID.COMMON_NAME, "payments"), {}, ["the common name payments"]),
     "a user of the same name": (leaf(common_name="system:hook", **EXPIRED), {}, ["the common name system:hook"]),
     "the common name of create-cert.sh": (leaf(common_name="system:node:hook.apps.svc;", **EXPIRED), {}, []),
