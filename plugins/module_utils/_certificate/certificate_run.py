@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 from .._base.result import Result
 from .._csr import markers
-from .._csr.certificate_rules import IssueReason
+from .._csr.certificate_rules import CA_SWITCHED, RENEWAL_DUE, IssueReason
 from .._csr.errors import SecretError
 from .._csr.intent import Intent
 from .._csr.pending_key import PendingRequest
@@ -72,7 +72,14 @@ class CertificateRun:
             name: sorted(value) if isinstance(value, tuple) else value
             for name, value in asdict(intent.request).items()
         }
-        content = [reason.code, intent.signer.name, intent.namespace, intent.service, request]
+        # A switch of the CA only makes the ordinary renewal due earlier.
+        content = [
+            RENEWAL_DUE if reason.code == CA_SWITCHED else reason.code,
+            intent.signer.name,
+            intent.namespace,
+            intent.service,
+            request,
+        ]
         self.guard.allow([Write("certificate", f"{intent}: {reason.message}", [intent.secret.path, content])])
         self.allow_to_store()
         self.allow_bundles(changes)

@@ -138,7 +138,7 @@ def decide(intent: Intent, state: CertificateState) -> IssueReason | Certificate
     reason = certificate_rules.reason_to_issue(intent, state.secret, state.now)
     if not reason and state.is_ca_switched:
         reason = IssueReason(
-            "CaSwitched",
+            certificate_rules.CA_SWITCHED,
             f"{intent.secret}: its certificate is of the outgoing CA of the cluster, and the successor signs",
             f"{intent.secret}: its certificate was of the outgoing CA of the cluster",
         )

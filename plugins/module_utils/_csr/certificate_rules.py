@@ -27,7 +27,7 @@ from .intent import Intent
 from .secret_content import ExistingSecret, bare_name
 from .usages import CLIENT_AUTH, is_client_identity, purposes, usage_fault
 
-RENEWAL_DUE = "RenewalDue"
+RENEWAL_DUE, CA_SWITCHED = "RenewalDue", "CaSwitched"
 LONGEST_RENEWAL_MARGIN = timedelta(days=30)
 # Signers backdate certificates (kube-controller-manager by five minutes), and their clocks differ.
 CLOCK_SKEW = timedelta(minutes=5)

@@ -176,6 +176,11 @@ def test_each_part_of_a_certificate_is_in_the_plan(changed: dict[str, Any]) -> N
     assert planned(**changed) != planned()
 
 
+def test_each_ordinary_renewal_is_the_same_in_a_plan() -> None:
+    """The certificate may become due before its plan is approved, and the CA of the cluster may be switched."""
+    assert planned("CaSwitched") == planned("RenewalDue")
+
+
 def test_the_order_of_names_is_not_in_the_plan() -> None:
     names = ["hook.apps.svc", "a.test", "b.test"]
     assert planned(names=names, allow_names=names) == planned(names=names[::-1], allow_names=names)
