@@ -37,7 +37,6 @@ from . import (
     target_anchors,
 )
 from .certificate_run import CertificateRun
-from .secret_store import Change
 
 _PAUSE_SECONDS = 2.0
 _REMEDY = "End the cause and run the task again, or remove it by hand"
@@ -107,18 +106,13 @@ def remove(run: CertificateRun) -> Result:
         if removal.own:
             left += tuple(filter(None, [_delete(client, intent, removal.own)]))
             warnings += left[len(removal.left) :]
-    values = certificate_report.values(
-        client, intent, reason=reason, signer=_signer(removal.own or removal.adopted), targets=changes
-    )
+    held = removal.own or removal.adopted
+    signer = held.annotations.get(markers.SIGNER, "") if held else ""
+    values = certificate_report.values(client, intent, reason=reason, signer=signer, targets=changes)
     first = certificate_report.left_over(intent, "not-removed", next(iter(left), ""), _REMEDY)
     values |= {"left": make_left(len(left), first)}
     diff = certificate_report.diff(removal.own, None, changes)
     return Result(is_changed, values, diff, tuple(warnings))
-
-
-def _signer(secret: ExistingSecret | None) -> str:
-    """Return the signer that the Secret records."""
-    return secret.annotations.get(markers.SIGNER, "") if secret else ""
 
 
 def _parts(intent: Intent, removal: _Removal) -> Iterator[tuple[str, str, Permission]]:
@@ -173,6 +167,7 @@ def _gather(run: CertificateRun) -> _Removal:
     annotations = target_anchors.with_orphans(client, intent, targets, recorded)
     changes = target_anchors.plan_removal(client, intent, targets, annotations)
     shared, unseen = _why_anchors_stay(client, intent) if changes else ("", "")
+    unseen = _other_keys(intent, secret) or unseen
     requests, waiting, left_alone = _own_requests(run, secret)
     is_marked = bool(secret and secret_content.is_for(secret, intent) and _without_marks(secret, targets))
     is_kept = shared or unseen
@@ -238,11 +233,27 @@ def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
     if secret.deletion_waits_for:
         reason = f"it is being deleted, and waits for its finalizers {', '.join(secret.deletion_waits_for)}"
     if not reason and not secret.is_created:
-        reason = f"this collection did not create it{_end_of(secret)}"
+        held, words = (
+            secret.certificate,
+            ". Its certificate is valid until {:%Y-%m-%d %H:%M} UTC, and is not renewed any more",
+        )
+        reason = f"this collection did not create it{words.format(held.not_after) if held else ''}"
     others = secret_content.other_content(secret, intent.secret, secret.conventional_ca)
     if not reason and others:
         reason = f"it also holds {', '.join(others)}. Delete it if no program needs that"
     return f"{intent.secret} is kept: {reason}" if reason else ""
+
+
+def _other_keys(intent: Intent, secret: ExistingSecret | None) -> str:
+    """Return why nothing is removed of a Secret whose certificate and key this task would store under other keys, "" otherwise."""
+    spec, marks = intent.secret, (markers.CREATED, markers.ADOPTED)
+    keys = spec.certificate_key, spec.private_key_key
+    words = (
+        f"the CA and the marks of {spec} stay, because it holds neither {' nor '.join(keys)}. Set secret.certificate_key and "
+        "secret.private_key_key as in the task that made it"
+    )
+    is_misread = secret and secret.data_keys and secret.data_keys.isdisjoint(keys)
+    return words if secret and is_misread and not secret.annotations.keys().isdisjoint(marks) else ""
 
 
 def _why_anchors_stay(client: Client, intent: Intent) -> tuple[str, str]:
@@ -271,13 +282,6 @@ def _why_anchors_stay(client: Client, intent: Intent) -> tuple[str, str]:
     return words, ""
 
 
-def _end_of(secret: ExistingSecret) -> str:
-    """Return until when the certificate of a Secret that stays is valid. No run of this collection renews it after that."""
-    if secret.certificate is None:
-        return ""
-    return f". Its certificate is valid until {secret.certificate.not_after:%Y-%m-%d %H:%M} UTC, and is not renewed any more"
-
-
 def _without_marks(secret: ExistingSecret, targets: tuple[Target, ...]) -> list[dict[str, Any]]:
     """Return the JSON patch that removes the marks. The anchors of other targets stay recorded for a later removal."""
     return secret_content.patch_without_marks(
@@ -287,11 +291,12 @@ def _without_marks(secret: ExistingSecret, targets: tuple[Target, ...]) -> list[
 
 def _remove_marks(run: CertificateRun, adopted: ExistingSecret, targets: tuple[Target, ...]) -> None:
     """Remove the labels and annotations of this collection from a Secret that stays."""
-
-    def change(secret: ExistingSecret | None) -> Change:
-        return None if secret is None or secret.uid != adopted.uid else _without_marks(secret, targets)
-
-    secret_store.write(run.client, run.intent.secret, adopted, change)
+    secret_store.write(
+        run.client,
+        run.intent.secret,
+        adopted,
+        lambda secret: _without_marks(secret, targets) if secret and secret.uid == adopted.uid else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,18 @@ def test_a_secret_that_stays_loses_the_marks_of_this_collection(secret: dict[str
     assert again.writes() == []
 
 
+def test_a_task_without_the_keys_of_the_secret_takes_no_marks() -> None:
+    """The task with state: present had other certificate_key and private_key_key, so it still finds its record."""
+    secret = secret_object(PAIR, **OURS)
+    secret["data"] = {f"{key}.pem": text for key, text in secret["data"].items()}
+    api = api_with(secret)
+    result = absent(api, accept=("unseen",))
+    assert not result.changed
+    assert api.writes() == []
+    assert "secret.certificate_key" in result.values["left"]["first"]["reason"]
+    assert result.values["left"]["count"] == 1
+
+
 @pytest.mark.parametrize(
     ("secret", "refused"),
     [
