@@ -101,8 +101,16 @@ def remove(run: CertificateRun) -> Result:
         warnings += filter(None, (csr_api.remove(client, csr) for csr in removal.requests))
         if removal.waiting:
             pending_key.discard(client, intent.secret, removal.waiting)
-        if removal.adopted:
-            _remove_marks(run, removal.adopted, removal.targets)
+        adopted = removal.adopted
+        if adopted:
+            secret_store.write(
+                client,
+                intent.secret,
+                adopted,
+                lambda secret: (
+                    _without_marks(secret, removal.targets) if secret and secret.uid == adopted.uid else None
+                ),
+            )
         if removal.own:
             left += tuple(filter(None, [_delete(client, intent, removal.own)]))
             warnings += left[len(removal.left) :]
@@ -233,11 +241,9 @@ def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
     if secret.deletion_waits_for:
         reason = f"it is being deleted, and waits for its finalizers {', '.join(secret.deletion_waits_for)}"
     if not reason and not secret.is_created:
-        held, words = (
-            secret.certificate,
-            ". Its certificate is valid until {:%Y-%m-%d %H:%M} UTC, and is not renewed any more",
-        )
-        reason = f"this collection did not create it{words.format(held.not_after) if held else ''}"
+        held = secret.certificate
+        until = f"until {held.not_after:%Y-%m-%d %H:%M} UTC, and is not renewed any more" if held else ""
+        reason = f"this collection did not create it{until and f'. Its certificate is valid {until}'}"
     others = secret_content.other_content(secret, intent.secret, secret.conventional_ca)
     if not reason and others:
         reason = f"it also holds {', '.join(others)}. Delete it if no program needs that"
@@ -286,16 +292,6 @@ def _without_marks(secret: ExistingSecret, targets: tuple[Target, ...]) -> list[
     """Return the JSON patch that removes the marks. The anchors of other targets stay recorded for a later removal."""
     return secret_content.patch_without_marks(
         secret, target_anchors.without_targets(secret.annotations, targets)
-    )
-
-
-def _remove_marks(run: CertificateRun, adopted: ExistingSecret, targets: tuple[Target, ...]) -> None:
-    """Remove the labels and annotations of this collection from a Secret that stays."""
-    secret_store.write(
-        run.client,
-        run.intent.secret,
-        adopted,
-        lambda secret: _without_marks(secret, targets) if secret and secret.uid == adopted.uid else None,
     )
 
 

@@ -65,7 +65,8 @@ def judge(
     repair = Repair(fingerprint, check, subject, kind=kind)
     if not check or not subject["kind"]:
         return repair.with_refusal(_NAMELESS)
-    own = [entry for entry in findings if _place(entry.object) == _place_of(subject)]
+    place = subject["kind"], subject["namespace"], subject["name"]
+    own = [entry for entry in findings if _place(entry.object) == place]
     is_listed = subject["kind"] in bundle_targets.KINDS and not audit_result.find_incomplete(findings)
     if not own and is_listed:
         return replace(repair, state=GONE)
@@ -99,10 +100,6 @@ def _is_passed(finding: AuditFinding) -> bool:
 
 def _place(subject: AuditedObject) -> tuple[str, ...]:
     return (subject.kind, subject.namespace, subject.name)
-
-
-def _place_of(subject: Mapping[str, str]) -> tuple[str, ...]:
-    return (subject["kind"], subject["namespace"], subject["name"])
 
 
 def unread(findings: Sequence[AuditFinding], data: ClusterData, wanted: Sequence[str]) -> Repair | None:

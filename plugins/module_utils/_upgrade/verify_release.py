@@ -19,7 +19,7 @@ from .._base.times import format_time
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
 from .._snapshot.actions import verifications
-from .._snapshot.actions.action import CONFIGURATION, CRD, Place
+from .._snapshot.actions.action import CONFIGURATION, CRD
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
@@ -234,7 +234,8 @@ def _probe(
     Raises RolloutError if the action names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
     server may already depend on these pods, so a failure must not wait for the end of the step's time.
     """
-    watch = _pod_watch(run.client, action.pods_of)
+    pods = action.pods_of
+    watch = PodWatch(run.client, pods.reference("Deployment")).look if pods else lambda: None
     try:
         verdict = probe_webhook.probe(
             run.client, target, test_object, wait=True, between_attempts=watch
@@ -247,11 +248,6 @@ def _probe(
     return CheckResult(
         verdict.verdict, verdict.cause, verdict.evidence, verdict.remedy, is_answered=is_answered
     )
-
-
-def _pod_watch(client: Client, pods_of: Place | None) -> Callable[[], object]:
-    """Return the function that looks at the pods of the webhook's Deployment between two attempts."""
-    return PodWatch(client, pods_of.reference("Deployment")).look if pods_of else lambda: None
 
 
 def _find_default_driver(client: Client) -> str:

@@ -160,6 +160,7 @@ def check_converted(definition: Object, manifest: Object) -> None:
     spec = definition["spec"]
     group, version = group_version(manifest)
     name, versions = definition["metadata"]["name"], unstored(definition)
+    served = [entry["name"] for entry in spec["versions"] if entry["served"]]
     if (group, manifest["kind"]) != (spec["group"], spec["names"]["kind"]):
         raise ProbeError(
             f"the object is a {manifest['kind']} of {manifest['apiVersion']}, which {name} does not define",
@@ -168,7 +169,7 @@ def check_converted(definition: Object, manifest: Object) -> None:
     if version not in versions:
         raise ProbeError(
             f"the object is of version {version}, which {name} "
-            f"{'stores, so no object is converted' if version in _versions(definition) else 'does not serve'}",
+            f"{'stores, so no object is converted' if version in served else 'does not serve'}",
             remedy=f"Give it at version {' or '.join(versions)}",
         )
 
@@ -217,10 +218,6 @@ def availability(api_service: Object) -> tuple[bool, str]:
     found = object_state.condition(api_service, "Available")
     words = found.get("message") or found.get("reason") if found else "it has no condition Available yet"
     return object_state.is_true(api_service, "Available"), str(words or "")
-
-
-def _versions(definition: Object) -> list[str]:
-    return [entry["name"] for entry in definition["spec"]["versions"] if entry["served"]]
 
 
 def namespace_labels(client: Client, creation: AdmissionRequest) -> dict[str, str] | None:
