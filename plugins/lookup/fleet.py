@@ -92,7 +92,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             "planned": _planned,
             "serial": _serial,
             "stage": _stage,
-            "deadline": self._deadline,
+            "deadline": lambda _variables: duration_seconds(self.get_option("deadline")),
             "reported": _reported,
         }
         answers: list[Any] = []
@@ -114,9 +114,6 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             run = read_run.read(self._loader, self._templar, variables, playbook, pattern)
             raise AnsibleLookupError(check_hosts.pattern_problems(run)[0])
         return "localhost"
-
-    def _deadline(self, _variables: Mapping[str, Any]) -> int:
-        return duration_seconds(self.get_option("deadline"))
 
 
 def _planned(variables: Mapping[str, Any]) -> list[str]:

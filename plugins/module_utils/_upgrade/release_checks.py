@@ -119,12 +119,13 @@ def webhook_for(configuration: Object, resource: str) -> str:
     entries = list(configuration.get("webhooks") or ())
     if len(entries) < 2:
         return ""
-    asked = (entry for entry in entries for rule in entry.get("rules") or () if resource in _resources(rule))
+    asked = (
+        entry
+        for entry in entries
+        for rule in entry.get("rules") or ()
+        if resource in (rule.get("resources") or ())
+    )
     return str(next(asked, entries[0])["name"])
-
-
-def _resources(rule: Object) -> list[str]:
-    return list(rule.get("resources") or ())
 
 
 def unstored_content(version: str) -> dict[str, Any]:

@@ -210,10 +210,6 @@ def _items(value: Any, path: str) -> list[Any]:
     return list(value)
 
 
-def _texts(value: Any, row: Field, kind: str, path: str) -> list[str]:
-    return [_text(item, row, kind, path) for item in _items(value, path)]
-
-
 def _objects(value: Any, row: Field, kind: str, path: str) -> list[dict[str, Any]]:
     items = enumerate(_items(value, path))
     return [_object(item, row.fields, kind, f"{path}[{number}]") for number, item in items]
@@ -236,7 +232,9 @@ def _numbers(value: Any, row: Field, kind: str, path: str) -> dict[str, Any]:
 
 _READERS: Mapping[str, Callable[[Any, Field, str, str], Any]] = {
     report_schema.TEXT: _text,
-    report_schema.TEXTS: _texts,
+    report_schema.TEXTS: lambda value, row, kind, path: [
+        _text(item, row, kind, path) for item in _items(value, path)
+    ],
     report_schema.TIME: _time,
     report_schema.INTEGER: _integer,
     report_schema.NUMBER: _number,

@@ -85,7 +85,9 @@ def find_problems(
     unreadable = {
         name for name in spec.options if any(values.get(name) is UNREADABLE for values in hosts.values())
     }
-    differing = {name for name in spec.shared for values in hosts.values() if _differ(name, values, first)}
+    differing = {
+        name for name in spec.shared for values in hosts.values() if values.get(name) != first.get(name)
+    }
     differing -= unreadable
     shared = [name for name in spec.options if name in spec.shared - differing]
     own = [name for name in spec.options if name not in spec.shared]
@@ -116,10 +118,6 @@ def find_problems(
     ]
 
 
-def _differ(name: str, values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    return bool(values.get(name) != others.get(name))
-
-
 def _of_host(
     spec: Spec, names: Collection[str], values: Mapping[str, Any], checks: Mapping[str, Check], where: str
 ) -> Iterator[str]:
@@ -134,12 +132,9 @@ def _of_host(
         if value is UNDEFINED:
             yield f"{name} refers to a variable that is not defined."
         elif not (is_unset(value) if name in checks else is_blank(value)):
-            problems = [*check_value(name, spec.options[name], value, is_secret=_is_secret(spec, name))]
-            yield from problems or checks.get(name, _no_problem)(value)
-
-
-def _no_problem(_value: Any) -> Iterable[str]:
-    return ()
+            is_secret = name in {f"{spec.name}_{secret}" for secret in SECRET_VARIABLES}
+            problems = [*check_value(name, spec.options[name], value, is_secret=is_secret)]
+            yield from problems or checks.get(name, lambda _value: ())(value)
 
 
 def _refusals(name: str, default: Any, value: Any) -> Iterator[str]:
@@ -153,10 +148,6 @@ def _refusals(name: str, default: Any, value: Any) -> Iterator[str]:
     except CertflowError as error:
         cause = error.cause.replace(f"the option {name.rpartition('_')[2]}", name)
         yield f"{cause}. {str(error).partition('. ')[2]}"
-
-
-def _is_secret(spec: Spec, name: str) -> bool:
-    return name in {f"{spec.name}_{secret}" for secret in SECRET_VARIABLES}
 
 
 def check_value(path: str, option: Option, value: Any, *, is_secret: bool = False) -> Iterator[str]:
