@@ -148,9 +148,7 @@ def harmless(value: Any) -> Any:
         return re.sub("#(?=jinja2)", "_", shortened(value).translate(_PARENTHESES), flags=re.IGNORECASE)
     if isinstance(value, Mapping):
         return {safe_name(str(key)): harmless(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [harmless(item) for item in value]
-    return value
+    return [harmless(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def quoted(value: object) -> str:

@@ -178,10 +178,12 @@ def _refused(url: str, status: int, asked: str, auth: SourceAuth) -> SourceError
         remedy = "Check that the server has this release" if status in (404, 410) else "Try again later"
     elif elsewhere:
         remedy = f"The credentials of {source_auth.OPTION} are sent to the first host only. Set the URL of a mirror that sends the file itself"
-    elif auth.has_credentials():
-        remedy = f"Check the credentials in {source_auth.OPTION}, and that they may read this file"
     else:
-        remedy = f"Set {source_auth.OPTION}, for example with a token, or with url_username and url_password"
+        remedy = (
+            f"Check the credentials in {source_auth.OPTION}, and that they may read this file"
+            if auth.has_credentials()
+            else f"Set {source_auth.OPTION}, for example with a token, or with url_username and url_password"
+        )
     return SourceError(cause, remedy=remedy)
 
 

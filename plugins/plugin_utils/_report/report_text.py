@@ -161,9 +161,7 @@ def _value(value: Any, row: Field, kind: str, path: str) -> Any:
 def _default(row: Field, kind: str) -> Any:
     if row.is_nullable:
         return None
-    if row.type == report_schema.OBJECT:
-        return _object({}, row.fields, kind, "")
-    return _DEFAULTS[row.type]()
+    return _object({}, row.fields, kind, "") if row.type == report_schema.OBJECT else _DEFAULTS[row.type]()
 
 
 def _text(value: Any, _row: Field, _kind: str, path: str) -> str:

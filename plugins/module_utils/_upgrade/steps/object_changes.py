@@ -76,9 +76,7 @@ def _members(value: Any) -> dict[str, Any] | None:
         return {}
     if isinstance(value, Mapping):
         return {str(key): item for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return _items(value)
-    return None
+    return _items(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
 
 
 def _items(values: Sequence[Any]) -> dict[str, Any] | None:
