@@ -48,7 +48,7 @@ NEXT: list[tuple[dict[str, Any], list[str], str]] = [
     # A rotation of the cluster CA leads the faults.
     ({"a": result(finding("cluster-ca-rotation", severity="info", breaks_at=None), finding("expired", breaks_at="2026-11-26T00:00:00Z"))}, [], "left: 2 faults in 1 cluster. Next: for expired, Renew "),
     ({"a": failed("unreachable", remedy="Check the address")}, [], "left: 1 cluster without a complete audit. Next: for a, Check the address"),
-    ({"a": result(reports.unread("deadlock"))}, [], "left: 1 gap in 1 cluster. Next: for unreadable, Grant the missing permissions"),
+    ({"a": result(reports.unread("deadlock"))}, [], "left: 1 gap in 1 cluster. Next: for unreadable, If the line names missing permissions, grant them"),
     ({"a": result()}, ["the report x cannot be written"], "left: 1 problem of the report. Next: the report x cannot"),
 ]  # fmt: skip
 
