@@ -42,6 +42,8 @@ options:
         keeps a Secret with other keys, with another CA in C(ca.crt), or with marks of another manager. It removes its labels and
         annotations from such a Secret. A warning says until when the certificate is valid. It keeps CA certificates that another Secret
         of the same Service needs.
+      - V(absent) needs the O(secret.certificate_key) and O(secret.private_key_key) of the task that made the Secret. Without them, it removes
+        no Secret and no CA certificate.
       - V(absent) fails with the code C(still-needed) before the first write if the API server would then refuse requests, because
         a C(caBundle) would no longer verify what an endpoint serves. It names these requests. An endpoint that it
         cannot see, or another machine behind a URL, may serve the certificate too, until the CA has expired. O(accept) with V(downtime)
