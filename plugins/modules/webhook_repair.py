@@ -239,8 +239,9 @@ repairs:
       returned: always
     evidence:
       description:
-        - The observations behind the reason, such as each place that has no CA that verifies the endpoints. For a repair, they are
-          the answer of the API server, or the reason why the module sent no dry run.
+        - The observations behind the reason, such as each place that has no CA that verifies the endpoints. For a repair,
+          they are the certificates that it adds or removes, and the answer of the API server, or the reason why the module sent no
+          dry run.
       type: list
       elements: str
       returned: always

@@ -125,8 +125,17 @@ class BundleAction(Action):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(
-            f"confirmed by accept, although not seen: {text}" for edit in self.edits for text in edit.unseen
+        return (
+            *(
+                f"{'removes' if edit.removes else 'adds'} {entry}"
+                for edit in self.edits
+                for entry in certificate_facts.load_readable(edit.pem)
+            ),
+            *(
+                f"confirmed by accept, although not seen: {text}"
+                for edit in self.edits
+                for text in edit.unseen
+            ),
         )
 
     @property

@@ -345,6 +345,8 @@ def test_two_edits_of_one_webhook_stay_one() -> None:
     assert isinstance(action, bundle_repairs.BundleAction)
     merged = action.merged(action)
     assert merged.edits == action.edits
+    added = certificate_facts.load(action.edits[0].pem)
+    assert action.notes == tuple(f"adds {entry}" for entry in added)
     operations = merged.operations(case.around.obj, merged.plan(case.around.obj))
     assert [operation["path"] for operation in operations] == [
         "/metadata/resourceVersion",
