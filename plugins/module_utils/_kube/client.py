@@ -136,9 +136,11 @@ class _FailedAttempt:
 
     def may_repeat(self, idempotent: bool) -> bool:
         """Return True if another attempt may succeed and does no harm."""
-        if self.is_answered:
-            return is_transient(self.error, idempotent=idempotent)
-        return not self.is_final and (idempotent or not self.is_sent)
+        return (
+            is_transient(self.error, idempotent=idempotent)
+            if self.is_answered
+            else not self.is_final and (idempotent or not self.is_sent)
+        )
 
 
 class Client:
@@ -394,7 +396,10 @@ class Client:
         port = target.port or (443 if target.scheme == "https" else 80)
         way = urlsplit(proxy) if proxy else target
         if proxy and way.scheme != "http":  # the tunnel's request has the login of the proxy
-            raise OSError(None, "a stream through a proxy with TLS is not supported. Use an http proxy")
+            raise OSError(
+                None,
+                f"a stream through a proxy with the scheme {way.scheme} is not supported. Use an http proxy",
+            )
         connection = transport.dial(way.hostname or "", way.port or (80 if proxy else port), bounds)
         with contextlib.ExitStack() as stack:
             stack.enter_context(connection)

@@ -36,6 +36,8 @@ DEFAULT_KUBECONFIG = "~/.kube/config"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VAULT_HEADER = "$ANSIBLE_VAULT"
 OF_CREDENTIAL = f"of {CREDENTIAL}"
+# The fields of clusters and users that may hold a path.
+PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
 # Option -> field of a Connection.
 TRANSPORT_FIELDS = {
@@ -332,12 +334,23 @@ def parse(contents: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Kube
                     )
                 own.add(name)
                 entry = KubeconfigEntry(value, directory)
-                if entries[section].setdefault(name, entry) != entry:
+                if _target(section, entries[section].setdefault(name, entry)) != _target(section, entry):
                     differing.add((section, name))
     names = [content.get("current-context") for content, _directory in contents]
     if not all(name is None or isinstance(name, str) for name in names):
         raise KubeconfigError(f"kubeconfig {where}: current-context is not a string", remedy=REPAIR)
     return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))), frozenset(differing))
+
+
+def _target(section: str, entry: KubeconfigEntry) -> object:
+    """Return where an entry leads to, which neither a namespace nor the directory of a file without relative paths changes."""
+    if section == "contexts":
+        return entry.value.get("cluster"), entry.value.get("user")
+    plugin = entry.value.get("exec")
+    command = plugin.get("command") if isinstance(plugin, Mapping) else None
+    folder = os.path.dirname(command) if isinstance(command, str) else ""
+    paths = [path for path in (folder, *map(entry.value.get, PATHS)) if isinstance(path, str) and path]
+    return entry.value, "" if all(path.startswith(("/", "~")) for path in paths) else entry.directory
 
 
 def _list(value: Any) -> list[Any]:

@@ -39,7 +39,8 @@ def read(
     """Return the input of a run. variables: of a task. pattern: the value of certflow_hosts."""
     inventory = _inventory(loader, variables)
     hosts = matching_hosts(loader, variables, pattern)
-    names = [*read_variables.of_play(variables), *read_variables.extra_names(loader)] if hosts else []
+    extra = {name: variables.get(name) for name in read_variables.extra_names(loader)}
+    names = read_variables.names_of({**read_variables.of_play(variables), **extra}) if hosts else []
     run = RunInput(
         playbook=playbook,
         pattern=pattern,
@@ -50,7 +51,9 @@ def read(
         inventory_size=len(variables["groups"].get("all", ())),
         reads_only=reads_only,
         names=names,
-        inventory_names={host: [*variables["hostvars"].raw_get(host)] for host in hosts},
+        inventory_names={
+            host: read_variables.names_of(variables["hostvars"].raw_get(host)) for host in hosts
+        },
     )
     run = replace(run, unnamed_contexts=_unnamed_contexts(loader, run))
     members = {
@@ -69,7 +72,12 @@ def _unnamed_contexts(loader: Any, run: RunInput) -> dict[str, str]:
         if key not in known:
             own = f"{run.spec.name}_kubeconfig"
             variable = "certflow_kubeconfig" if is_blank(values.get(own)) else own
-            known[key] = _context_problem(loader, options).replace("the task's option kubeconfig", variable)
+            # Each host of a fleet has its own context. To read a large kubeconfig for each of them takes minutes.
+            known[key] = (
+                ""
+                if options["context"]
+                else _context_problem(loader, options).replace("the task's option kubeconfig", variable)
+            )
         if known[key]:
             problems[host] = known[key]
     return problems
@@ -96,10 +104,9 @@ def _context_problem(loader: Any, options: Mapping[str, Any]) -> str:
         pass  # a list of paths, or a file that the task of the host finds or reports
     try:
         kubeconfig.check_context(options, os.environ)
-    except kubeconfig.ContextNotNamed as error:
-        return f"{error.cause}. Set certflow_context for each host."
-    except CertflowError:
-        return ""
+    except CertflowError as error:
+        is_unnamed = isinstance(error, kubeconfig.ContextNotNamed)
+        return f"{error.cause}. Set certflow_context for each host." if is_unnamed else ""
     return ""
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
 import os
@@ -716,6 +717,31 @@ def test_a_name_that_two_files_give_to_different_entries_names_no_cluster(
     kubeconfig_module.check_context(
         {"kubeconfig": f"{other}:{':'.join(paths)}", "context": "other"}, {}
     )  # the entries of another context
+
+
+@pytest.mark.parametrize(
+    ("user", "is_refused"),
+    [
+        ({"token": "t"}, False),
+        ({"exec": {"command": "aws"}}, False),
+        ({"exec": {"command": "/bin/login"}}, False),
+        ({"tokenFile": "/token"}, False),
+        ({"tokenFile": "token"}, True),
+        ({"exec": {"command": "./login"}}, True),
+    ],
+)
+def test_a_copy_in_another_directory_leads_to_the_same_cluster(
+    tmp_path: Path, user: dict[str, Any], is_refused: bool
+) -> None:
+    first, second = config(user), config(user)
+    second["contexts"][0]["context"]["namespace"] = "demo"
+    paths = []
+    for name, content in (("a", first), ("b", second)):
+        (tmp_path / name).mkdir()
+        paths.append(write(tmp_path / name / "config", content))
+    options = {"kubeconfig": ":".join(paths), "context": "a"}
+    with fails("invalid-connection", "users") if is_refused else contextlib.nullcontext():
+        kubeconfig_module.check_context(options, {})
 
 
 def test_a_kubeconfig_of_forty_contexts_names_a_few() -> None:
