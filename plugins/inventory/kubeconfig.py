@@ -103,7 +103,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleParserError
+from ansible.errors import AnsibleError, AnsibleOptionsError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 
 from ..module_utils._base.errors import CertflowError
@@ -148,13 +148,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
-        options = self._read_config_data(path)
-        own = self.get_option("kubeconfig") if options.get("kubeconfig") else ""
-        of_environment = next(filter(None, map(os.environ.get, ENVIRONMENT)), "")
-        # Tasks find the kubeconfig of the environment themselves.
-        self._names_files = bool(own) or not of_environment
-        directory = os.path.dirname(os.path.abspath(path)) if own else os.getcwd()
+        is_own = False  # another plugin may read the file
         try:
+            options = self._read_config_data(path)
+            is_own = True
+            own = self.get_option("kubeconfig") if options.get("kubeconfig") else ""
+            of_environment = next(filter(None, map(os.environ.get, ENVIRONMENT)), "")
+            # Tasks find the kubeconfig of the environment themselves.
+            self._names_files = bool(own) or not of_environment
+            directory = os.path.dirname(os.path.abspath(path)) if own else os.getcwd()
             _check_names(options, self.option_definitions)
             files = _files(own or of_environment or DEFAULT, directory)
             contents = {file: contexts.load(loader, file) for file in files}
@@ -168,31 +170,32 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             before = set(self.inventory.hosts)
             for host, context in hosts.items():
                 self._check_other_source(host, context)
-            for host, context in hosts.items():
-                self._add(host, context)
             try:
+                for host, context in hosts.items():
+                    self._add(host, context)
                 contexts.check_groups(hosts, self.inventory.groups)
-            except CertflowError:
-                for host in hosts.keys() - before:  # an earlier source may have added a host of the same name
+            except (CertflowError, AnsibleError):
+                for host in {*self.inventory.hosts} - before:
                     self.inventory.remove_host(self.inventory.hosts[host])
                 raise
-        except CertflowError as error:
+        except (CertflowError, AnsibleError) as error:
             # Ansible continues with the other sources, so the playbooks refuse a run without the clusters of this one.
-            self.inventory.set_variable("all", contexts.UNREAD, distrust(str(error)))
+            if is_own or isinstance(error, AnsibleOptionsError):
+                self.inventory.set_variable("all", contexts.UNREAD, distrust(str(error)))
             raise AnsibleParserError(str(error)) from None  # the original error may quote a kubeconfig
 
     def _check_other_source(self, host: str, context: contexts.Context) -> None:
         """Raise CertflowError if an earlier source gave the host another kubeconfig, context or server."""
         present = self.inventory.hosts[host].vars if host in self.inventory.hosts else {}
-        if any(
-            str(present.get(name, value)) != value for name, value in self._cluster_variables(context).items()
-        ):
-            raise CertflowError(
-                f"the context {quoted(context.name)} of {context.file} would become the host {quoted(host)}, to which an earlier "
-                "source of the inventory gives another kubeconfig, context or server",
-                code="invalid-connection",
-                remedy="Set the option prefix, or rename the context: kubectl config rename-context OLD NEW",
-            )
+        for name, value in self._cluster_variables(context).items():
+            earlier = str(present.get(name, value))
+            if value not in (earlier, os.path.expanduser(earlier)):
+                raise CertflowError(
+                    f"the context {quoted(context.name)} of {context.file} would become the host {quoted(host)}, to which an "
+                    f"earlier source of the inventory gives another {name}",
+                    code="invalid-connection",
+                    remedy="Set the option prefix, or rename the context: kubectl config rename-context OLD NEW",
+                )
 
     @staticmethod
     def _sanitize_group_name(name: str) -> str:

@@ -98,9 +98,10 @@ class Step:
         libraries = _missing_libraries(run.hosts.values())
         unread = self._variables.get(UNREAD)
         left_out = (
-            [f"the run would leave out the clusters of a source of the inventory. {unread}"] if unread else []
+            "the run would leave out the clusters of a source of the inventory. To run without them, name only the other sources (-i)."
+            f" {unread}"
         )
-        lines = [*libraries, *lines, *left_out]
+        lines = [*libraries, *lines, *([left_out] if unread else [])]
         if not lines:
             return {**settings, "notes": check_hosts.notes(run)}
         for line in lines if len(lines) > 1 else ():

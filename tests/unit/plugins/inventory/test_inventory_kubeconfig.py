@@ -416,7 +416,21 @@ def test_a_host_of_another_source_does_not_get_another_cluster(tmp_path: Path) -
     host = hosts_of(output)["x"]
     assert (host["certflow_server"], host["certflow_window"]) == ("https://a", "Sat 22:00-04:00")
     assert '"test"' not in output
-    assert not absent(["'x',", "source", "prefix,"], output), output
+    assert not absent(["'x',", "source", "certflow_kubeconfig", "prefix,"], output), output
+
+
+def test_a_path_of_an_earlier_source_may_begin_at_the_home_directory(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text(yaml.safe_dump(config("x", "~y")))
+    (tmp_path / "own.yml").write_text(
+        yaml.safe_dump({"all": {"hosts": {"x": {"certflow_kubeconfig": "~/a.yml"}}}})
+    )
+    (tmp_path / "clusters.yml").write_text(
+        yaml.safe_dump({"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "a.yml"})
+    )
+    output = ansible(
+        tmp_path, "ansible-inventory", "-i", "own.yml", "-i", "clusters.yml", "--list", HOME=str(tmp_path)
+    )
+    assert hosts_of(output)["x"]["certflow_kubeconfig"] == str(tmp_path / "a.yml")
 
 
 @pytest.mark.parametrize("prefix", ["", "k8s-"])
@@ -464,17 +478,28 @@ def test_a_group_of_a_later_source_with_the_name_of_a_context_is_refused(
     assert "Rename the host or the group." in output, output
 
 
-@pytest.mark.parametrize("playbook", ["audit", "certificates"])
-def test_a_playbook_does_not_leave_out_the_clusters_of_a_source(tmp_path: Path, playbook: str) -> None:
+@pytest.mark.parametrize(
+    ("playbook", "options", "content", "words"),
+    [
+        ("audit", {}, {"contexts": []}, "context."),
+        ("certificates", {}, {"contexts": []}, "context."),
+        ("audit", {"include": {"b": "c"}}, config("b"), "include"),
+        ("audit", {"strict": True, "groups": {"eu": "region.name"}}, config("b", "c"), "'region'"),
+    ],
+)
+def test_a_playbook_does_not_leave_out_the_clusters_of_a_source(
+    tmp_path: Path, playbook: str, options: dict[str, Any], content: dict[str, Any], words: str
+) -> None:
     """Ansible only warns of a source that it cannot read, and the run would be a success without its clusters."""
-    for name, content in (("a.yml", config("a")), ("b.yml", {"contexts": []})):
-        (tmp_path / name).write_text(yaml.safe_dump(content))
-        source = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": name}
-        (tmp_path / f"clusters-{name}").write_text(yaml.safe_dump(source))
+    plugin = {"plugin": "certflow.kubernetes.kubeconfig"}
+    for name, clusters, own in (("a.yml", config("a"), {}), ("b.yml", content, options)):
+        (tmp_path / name).write_text(yaml.safe_dump(clusters))
+        (tmp_path / f"clusters-{name}").write_text(yaml.safe_dump({**plugin, "kubeconfig": name, **own}))
     sources = [word for name in ("a.yml", "b.yml") for word in ("-i", f"clusters-{name}")]
     output = ansible(tmp_path, "ansible-playbook", *sources, f"certflow.kubernetes.{playbook}", COLUMNS="500")
     assert "failed=1" in output, output
-    assert not absent(["leave", "source", "context."], output), output
+    assert not absent(["leave", "source", words], output), output
+    assert [*hosts_of(ansible(tmp_path, "ansible-inventory", *sources, "--list"))] == ["a"]
 
 
 def test_what_is_refused_is_said_in_one_line(tmp_path: Path) -> None:
