@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._base.errors import CertflowError
+from .._base.text import quoted
 from .cluster_facts import read_cluster_uid
 from .errors import Forbidden
 
@@ -96,7 +97,10 @@ class PlanGuard:
     def check_options(self) -> None:
         """Raise PlanDiffersError if the cluster or an option is not that of the approved plan."""
         approved = {entry for entry in self.approved or () if not entry.startswith(WRITE)}
-        self._refuse(f"the {entry.rpartition(':')[0]}" for entry in sorted(approved ^ set(self.fixed)))
+        self._refuse(
+            f"the {entry.rpartition(':')[0] or f'entry {quoted(entry)}'}"
+            for entry in sorted(approved ^ set(self.fixed))
+        )
 
     def _refuse(self, differences: Iterable[str]) -> None:
         lines = list(dict.fromkeys(differences))

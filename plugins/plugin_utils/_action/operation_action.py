@@ -33,9 +33,10 @@ from ...module_utils._base.paths import expand
 from ...module_utils._kube import kubeconfig, token_store
 from ...module_utils._process import progress_lines
 from .._action import role_options
-from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task
+from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task, plan
 from .._inventory import contexts
 from .._variables import read_variables, specs
+from .._variables.values import is_unset
 
 #: The playbook of this collection that a task belongs to, if no role and no fleet run says so.
 OWNER_VARIABLE = "__certflow_owner"
@@ -106,6 +107,16 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         Jinja expressions for all options would cost every host more time than the work, because each fork compiles them.
         """
         role = str(variables[OPTIONS_VARIABLE])
+        if not (
+            is_checked
+            or fleet_run.VARIABLE in variables
+            or is_unset(read_variables.rendered(self._templar, variables.get(plan.NAME)))
+        ):
+            return (
+                f"{plan.NAME} is a variable of the playbooks. The role {role} would write without this plan. Remove it and set approved_plan"
+                f" in module_defaults of certflow.kubernetes.{self.operation.name.removesuffix('_info')} to {plan.DIGESTS} of a run with"
+                f" --check, or run the playbook certflow.kubernetes.{fleet_operations.PLAYBOOK_OF[role]}."
+            )
         spec = specs.of_role(role)
         try:
             values = read_variables.options_of_role(self._templar, spec, variables)
@@ -264,9 +275,11 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             # Each wait may take the whole time, because a cluster that passes its deadline is a failure anyway.
             return {name: min(value, seconds) for name, value in known.items()}
         total = sum(waits[name] * value for name, value in known.items())
-        if total <= seconds:
-            return known
-        return {name: max(1, value * seconds // total) for name, value in known.items()}
+        return (
+            known
+            if total <= seconds
+            else {name: max(1, value * seconds // total) for name, value in known.items()}
+        )
 
     def _find_kubeconfig(self, arguments: dict[str, Any]) -> None:
         """Find a kubeconfig in files/ of the role or play, and decrypt an encrypted one in memory."""

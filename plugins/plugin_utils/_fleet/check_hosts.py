@@ -148,9 +148,11 @@ def variable_problems(run: RunInput, checks: Mapping[str, check_variables.Check]
 def _misspelt(run: RunInput) -> dict[str, str]:
     """Return the problem of each misspelt name, also of the inventory. What another host sets does not excuse it."""
     problems: dict[str, str] = {}
-    for host, values in run.hosts.items():
+    # Without what a host sets more names are near, and a fleet has few of them.
+    near = check_variables.misspelt(run.spec, {*run.names}.union(*run.inventory_names.values())).keys()
+    for host, values in run.hosts.items() if near else ():
         is_set = [name for name, value in values.items() if not is_unset(value)]
-        names = [*run.names, *run.inventory_names.get(host, ())]
+        names = near & {*run.names, *run.inventory_names.get(host, ())}
         problems |= check_variables.misspelt(run.spec, names, is_set)
     return problems
 

@@ -20,7 +20,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import some, visible
-from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, PLAYBOOKS, REPORT, Option, Spec
+from .specs import FACTS, OWN_VARIABLES, PLAYBOOK_VARIABLES, PLAYBOOKS, Option, Spec
 from .values import (
     UNDEFINED,
     UNREADABLE,
@@ -212,7 +212,7 @@ def _example(path: str, option: Option, value: Any) -> str:
     YAML reads words such as no as a boolean.
     """
     if isinstance(value, bool) and option.get("type", "str") in ("str", "path"):
-        return " Put the word in quotes."
+        return " Put the word in quotes, or set an empty text."
     required = {key: row for key, row in (option.get("options") or {}).items() if row.get("required")}
     if not required:
         return ""
@@ -234,11 +234,7 @@ def misspelt(spec: Spec, names: Iterable[str], is_set: Collection[str] = ()) -> 
     for name in sorted(names):
         plain = plain_name(name)
         # With at most two changes, at least one of three parts of the prefix is unchanged.
-        if (
-            any(part in plain for part in parts)
-            and name not in accepted
-            and not name.startswith(("__", REPORT))
-        ):
+        if any(part in plain for part in parts) and name not in accepted and not name.startswith("__"):
             of_playbooks = closest(plain, PLAYBOOK_VARIABLES)
             close, owner = (
                 of_playbooks or closest(plain, known),
@@ -255,9 +251,7 @@ def unknown(spec: Spec, names: Iterable[str]) -> dict[str, str]:
     return {
         name: f"{visible(name)} is not a variable of these playbooks. {_remedy(plain_name(name))}"
         for name in sorted(names)
-        if plain_name(name).startswith(f"{PLAYBOOKS}_")
-        and name not in accepted
-        and not name.startswith(REPORT)
+        if plain_name(name).startswith(f"{PLAYBOOKS}_") and name not in accepted
     }
 
 

@@ -16,7 +16,7 @@ from ansible.utils.vars import load_extra_vars
 from jinja2.exceptions import UndefinedError
 
 from . import check_variables
-from .specs import Spec
+from .specs import REPORT, Spec
 from .values import UNDEFINED, UNREADABLE, is_unset, items_of_text
 
 display = Display()
@@ -105,16 +105,22 @@ def role_problem(loader: Any, spec: Spec, values: Mapping[str, Any], variables: 
         for name, value in values.items()
         if not is_unset(value) and variables[name] != spec.options[name].get("default")
     ]
-    lines = check_variables.find_problems(spec, {"": values}, names=variables)
-    misspelt, unknown = (
-        check_variables.misspelt(spec, variables, is_set),
-        check_variables.unknown(spec, variables),
-    )
+    lines, names = check_variables.find_problems(spec, {"": values}, names=variables), names_of(variables)
+    misspelt, unknown = check_variables.misspelt(spec, names, is_set), check_variables.unknown(spec, names)
     extra = extra_names(loader) if unknown else ()
     lines += {**{name: line for name, line in unknown.items() if name in extra}, **misspelt}.values()
     for name in unknown.keys() - misspelt.keys() - {*extra}:
         display.warning(unknown[name])
     return " ".join([*lines, spec.page]) if lines else ""
+
+
+def names_of(variables: Mapping[str, Any]) -> list[str]:
+    """Return the names of variables, without the reports of earlier jobs, which are dictionaries."""
+    return [
+        name
+        for name, value in variables.items()
+        if not (name.startswith(REPORT) and isinstance(value, Mapping))
+    ]
 
 
 def extra_names(loader: Any) -> set[str]:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.failures import has_failed
+from tests.support.failures import absent, has_failed
 from tests.support.playbook import play
 
 PREFIX = "webhook_certificate_"
@@ -26,7 +26,10 @@ def outcomes(directory: Path, defaults: dict[str, Any], *variables: dict[str, An
     for number, more in enumerate(variables):
         role = {
             "ansible.builtin.include_role": {"name": "certflow.kubernetes.webhook_certificate"},
-            "vars": {PREFIX + name: value for name, value in {**GIVEN, **more}.items()},
+            "vars": {
+                name if name.startswith("certflow_") else PREFIX + name: value
+                for name, value in {**GIVEN, **more}.items()
+            },
         }
         shown = f"REPORT {{{{ ['{number}', ansible_failed_result | combine({{'published': webhook_certificate_result}})] | to_json }}}}"
         blocks.append({"block": [role], "rescue": [{"ansible.builtin.debug": {"msg": shown}}]})
@@ -108,3 +111,14 @@ def test_a_kubeconfig_with_several_contexts_needs_a_name(tmp_path: Path) -> None
     )
     assert has_failed(unnamed, "invalid-connection", "webhook_certificate_context")
     assert (named["code"], only["code"]) == ("unreachable", "unreachable")
+
+
+def test_a_plan_of_the_playbooks_is_refused(tmp_path: Path) -> None:
+    """The role outside of a fleet run compares nothing with it. An empty text, also of a template, is no plan."""
+    plans: list[Any] = ["plan.json", {}, "", "{{ nothing | default('') }}"]
+    found = outcomes(tmp_path, {}, *({"certflow_plan": plan} for plan in plans))
+    for row in found[:2]:
+        assert row["code"] == "invalid-input"
+        assert not absent(["certflow_plan", "approved_plan", "k8s_csr", "certificates."], row["msg"])
+    for row in found[2:]:
+        assert "certflow_plan" not in row["msg"]

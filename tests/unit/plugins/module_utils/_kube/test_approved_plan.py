@@ -250,3 +250,8 @@ def test_another_cluster_or_option_is_refused_at_once(
 def test_an_option_of_the_plan_that_the_run_lacks_is_a_difference() -> None:
     with fails("plan-differs", "accept"):
         begin("snapshot_controller", {"version": "8.5.0", **approve(accept=["arguments-dropped"])})
+
+
+def test_a_difference_names_an_entry_that_is_not_a_digest() -> None:
+    with fails("plan-differs", "'prod'"):
+        begin("snapshot_controller", {"version": "8.5.0", "approved_plan": ["prod"]}, check_mode=False)

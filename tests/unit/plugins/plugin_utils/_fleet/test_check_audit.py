@@ -130,7 +130,8 @@ def test_one_line_for_each_wrong_variable(tmp_path: Path, name: str) -> None:
         (["certflow_kinds"], "certflow_repair_kinds?"),
         (["certflow_next_phase"], "prefix"),
         (["certflow"], ""),
-        (["certflow_report_12", "certflow_report_cli", "certflow_audit", "certflow_report_plan"], ""),
+        (["certflow_report_path"], "prefix"),
+        (["certflow_audit"], ""),
     ],
 )
 def test_misspelt_names(tmp_path: Path, names: list[str], close: str) -> None:

@@ -175,7 +175,7 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X,), {"inventory_names": {"h0": ["CERTFLOW_CONTEXT"]}}, "Did you mean certflow_context?"),
     # Another host sets the variable that is meant.
     (({**X, "webhook_certificate_context": "z"}, Y), {"inventory_names": {"h1": ["webhook_certificate_contxt"]}}, "Did you mean webhook_certificate_context?"),
-    (({"certflow_context": False},), {}, "certflow_context is not a text: a boolean. Put the word in quotes."),
+    (({"certflow_context": False},), {}, "certflow_context is not a text: a boolean. Put the word in quotes, or set"),
     ((X, Y), {"unnamed_contexts": dict.fromkeys(["h0", "h1"], "c")}, "h0, h1: c"),
     ((X,), {"names": ["certflow_stagse"]}, "Did you mean certflow_stages?"),
     ((X,), {"names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.check_variables import misspelt
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.check_variables import (
+    misspelt,
+    unknown,
+)
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.read_variables import names_of
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import of_role
 
 GOOD = job_report.make("snapshot_controller", False, {"a": "ok", "b": "changed"})
@@ -80,5 +84,8 @@ def test_the_report_of_a_large_fleet_is_small() -> None:
 
 
 def test_artifacts_are_not_misspelt_variables() -> None:
-    names = ["certflow_report_canary", "certflow_report_7", "certflow_job_name", "certflow_required_job"]
+    artifacts = {"certflow_report_canary": GOOD, "certflow_report_7": {}, "certflow_report_path": "x"}
+    names = names_of({**artifacts, "certflow_job_name": "a", "certflow_required_job": "b"})
+    assert names == ["certflow_report_path", "certflow_job_name", "certflow_required_job"]
     assert misspelt(of_role("webhook_certificate"), names) == {}
+    assert [*unknown(of_role("webhook_certificate"), names)] == ["certflow_report_path"]
