@@ -108,9 +108,9 @@ def read_manager_flags(client: Client) -> tuple[ManagerFlags, ...]:
 
 def _manager_lease(obj: Mapping[str, Any] | None) -> ManagerLease | None:
     state = read_lease(obj or {})
-    if state.renewed is None:
-        return None
-    return ManagerLease(state.renewed, timedelta(seconds=state.seconds), state.holder)
+    return (
+        ManagerLease(state.renewed, timedelta(seconds=state.seconds), state.holder) if state.renewed else None
+    )
 
 
 def _listed_flags(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -228,9 +228,11 @@ def _proxy_headers(option: Mapping[str, Any], environ: Mapping[str, str]) -> dic
 
 def is_content(kubeconfig: Any) -> bool:
     """Return True if the value is the content of a kubeconfig, as a dictionary or text, and not a path. Content is secret."""
-    if isinstance(kubeconfig, str):
-        return any(mark in kubeconfig for mark in ("\n", "{", ": "))
-    return isinstance(kubeconfig, (Mapping, list))
+    return (
+        any(mark in kubeconfig for mark in ("\n", "{", ": "))
+        if isinstance(kubeconfig, str)
+        else isinstance(kubeconfig, (Mapping, list))
+    )
 
 
 #: The results of OpenSSL for a chain that no CA of the bundle verifies (include/openssl/x509_vfy.h): X509_V_ERR_CERT_SIGNATURE_FAILURE,

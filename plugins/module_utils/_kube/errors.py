@@ -200,10 +200,8 @@ FOREIGN_REMEDY = "Check which server answered: the address may belong to another
 
 def is_transient(error: KubeError, *, idempotent: bool) -> bool:
     """Return True if the request may be repeated after this answer. 429 means that it was not processed."""
-    if error.status == 429:
-        return True
     passes = error.status in TRANSIENT and not any(words in error.message for words in LASTING)
-    return idempotent and (passes or isinstance(error, TruncatedAnswer))
+    return error.status == 429 or (idempotent and (passes or isinstance(error, TruncatedAnswer)))
 
 
 def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, Any]:

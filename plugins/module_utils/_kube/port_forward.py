@@ -135,9 +135,11 @@ def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLim
 def _port_error(text: str) -> ConnectionFailed:
     """Return the error for a text of the error channel. Its reason comes after long names."""
     words = _one_line(_ID.sub(r"\1", text).encode())
-    if _POD_FAILED.search(text) and not _NODE_FAILED.search(text):
-        return ConnectionFailed(f"the pod cannot be reached: {words}")
-    return StreamBroken(f"the node cannot forward the port: {words}")
+    return (
+        ConnectionFailed(f"the pod cannot be reached: {words}")
+        if _POD_FAILED.search(text) and not _NODE_FAILED.search(text)
+        else StreamBroken(f"the node cannot forward the port: {words}")
+    )
 
 
 def _broken(exc: Exception) -> StreamBroken:

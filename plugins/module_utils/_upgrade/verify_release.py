@@ -180,9 +180,11 @@ def check_schema(run: CheckRun, _action: verifications.VerifySchema) -> CheckRes
 
 def check_controller(run: CheckRun, _action: verifications.VerifyController) -> CheckResult:
     """Check that a controller processes a VolumeSnapshot. Raises ApiError if it cannot be created."""
-    if run.check_mode:
-        return _not_created("a VolumeSnapshot")
-    return _check_status(run, "VolumeSnapshot", f"{SNAPSHOT}/v1")
+    return (
+        _not_created("a VolumeSnapshot")
+        if run.check_mode
+        else _check_status(run, "VolumeSnapshot", f"{SNAPSHOT}/v1")
+    )
 
 
 def check_groups(run: CheckRun, _action: verifications.VerifyGroups) -> CheckResult:

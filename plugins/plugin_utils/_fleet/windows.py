@@ -90,9 +90,11 @@ def find_problems(value: Any) -> list[str]:
 def parse(value: Any) -> tuple[Window, ...]:
     """Return the windows of a valid certflow_window: a dictionary or a list of them."""
     entries = parsed(value)
-    if is_blank(entries):
-        return ()
-    return tuple(map(_window, [entries] if isinstance(entries, Mapping) else entries))
+    return (
+        ()
+        if is_blank(entries)
+        else tuple(map(_window, [entries] if isinstance(entries, Mapping) else entries))
+    )
 
 
 def judge(windows: Sequence[Window], now: datetime) -> datetime | None:

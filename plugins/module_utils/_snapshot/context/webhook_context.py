@@ -35,9 +35,11 @@ def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
     if what in _OF_REQUESTS:
         return kind == VALIDATION and namespace in ("", place)
     known = known_webhook(kind)
-    if what == "CertificateSigningRequest":
-        return name == f"{known.service}.{place}"
-    return (namespace, name) == (place, known.deployment)
+    return (
+        name == f"{known.service}.{place}"
+        if what == "CertificateSigningRequest"
+        else (namespace, name) == (place, known.deployment)
+    )
 
 
 @dataclass(frozen=True)

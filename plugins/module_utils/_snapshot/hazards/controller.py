@@ -57,6 +57,6 @@ def find_sidecar_arguments(context: UpgradeContext) -> Finding | None:
 
 def find_nodes(context: UpgradeContext) -> Finding | None:
     given = flags.value(context.options.controller_arguments, "enable-distributed-snapshotting")
-    if given is None or given.lower() == "false":
-        return None
-    return Finding(("--enable-distributed-snapshotting",))
+    return (
+        None if given is None or given.lower() == "false" else Finding(("--enable-distributed-snapshotting",))
+    )

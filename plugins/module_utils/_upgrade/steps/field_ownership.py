@@ -36,9 +36,9 @@ def managers_to_move(consent: Consent, target: object) -> frozenset[str]:
 
     If the user accepts a manager for this object, they include those of deployment tools. target: as for Consent.covers.
     """
-    if not consent.has_managers(target):
-        return BY_HAND
-    return BY_HAND | DEPLOYERS | consent.field_managers(target)
+    return (
+        BY_HAND if not consent.has_managers(target) else BY_HAND | DEPLOYERS | consent.field_managers(target)
+    )
 
 
 def patch_to_move(obj: Mapping[str, Any], managers: Collection[str] = BY_HAND) -> list[dict[str, Any]]:

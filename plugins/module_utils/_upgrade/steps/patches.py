@@ -70,9 +70,11 @@ def patch_object(
 
 def disable_conversion(crd: Object) -> Operations:
     """Set spec.conversion to {strategy: None}. It can only be replaced as a whole (see field_ownership.HELD)."""
-    if crd["spec"].get("conversion", NO_CONVERSION) == NO_CONVERSION:
-        return []
-    return [json_patch.replace("/spec/conversion", NO_CONVERSION)]
+    return (
+        []
+        if crd["spec"].get("conversion", NO_CONVERSION) == NO_CONVERSION
+        else [json_patch.replace("/spec/conversion", NO_CONVERSION)]
+    )
 
 
 def call_webhook(crd: Object, service: Mapping[str, Any], bundle: str) -> Operations:

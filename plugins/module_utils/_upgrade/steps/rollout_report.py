@@ -174,9 +174,11 @@ def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> 
         if has_ended or restarts > before.get((metadata["uid"], container["name"]), restarts):
             return _ended(pod, container, "ended after it was available")
     is_replacement = bool(complete) and str(metadata.get("creationTimestamp") or "") > complete
-    if object_state.is_true(pod, "Ready") or is_replacement:
-        return None
-    return RolloutTrouble(f"pod {metadata['name']} is no longer ready", is_lasting=True)
+    return (
+        None
+        if object_state.is_true(pod, "Ready") or is_replacement
+        else RolloutTrouble(f"pod {metadata['name']} is no longer ready", is_lasting=True)
+    )
 
 
 def _completed_at(deployment: Object) -> str:
