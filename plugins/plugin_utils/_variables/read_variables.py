@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleUndefinedVariable
@@ -16,8 +16,8 @@ from ansible.utils.vars import load_extra_vars
 from jinja2.exceptions import UndefinedError
 
 from . import check_variables
-from .specs import REPORT, Spec
-from .values import UNDEFINED, UNREADABLE, is_unset, items_of_text
+from .specs import PLAYBOOKS, REPORT, Spec
+from .values import UNDEFINED, UNREADABLE, is_unset, items_of_text, shown
 
 display = Display()
 #: The beginning of the variables that are options of webhook_repair.
@@ -111,7 +111,22 @@ def role_problem(loader: Any, spec: Spec, values: Mapping[str, Any], variables: 
     lines += {**{name: line for name, line in unknown.items() if name in extra}, **misspelt}.values()
     for name in unknown.keys() - misspelt.keys() - {*extra}:
         display.warning(unknown[name])
+    lines += _other_clusters(loader, spec, values, variables)
     return " ".join([*lines, spec.page]) if lines else ""
+
+
+def _other_clusters(
+    loader: Any, spec: Spec, values: Mapping[str, Any], variables: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the problem of each variable of the command line that names another cluster than the play does."""
+    for word in ("kubeconfig", "context"):
+        asked, own = variables.get(f"{PLAYBOOKS}_{word}"), values.get(f"{spec.name}_{word}")
+        is_other = asked and own and asked != own and "{{" not in str(asked)
+        if is_other and f"{PLAYBOOKS}_{word}" in extra_names(loader):
+            yield (
+                f"{PLAYBOOKS}_{word} of the command line is {shown(asked)}, and {spec.name}_{word} of the play is {shown(own)}. "
+                f"Set {spec.name}_{word} on the command line, or remove one of them."
+            )
 
 
 def names_of(variables: Mapping[str, Any]) -> list[str]:

@@ -72,3 +72,29 @@ def test_a_name_near_a_default_of_the_role_is_misspelt(own: str, is_refused: boo
     values = {**read_variables.of_spec(Templar(), spec, variables), "webhook_certificate_context": "dev"}
     problem = read_variables.role_problem(None, spec, values, variables)
     assert ("Did you mean webhook_certificate_context?" in problem) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "extra", "is_refused"),
+    [
+        ("eks", "kind-kind", {"certflow_context"}, True),
+        ("eks", "kind-kind", set(), False),  # the inventory sets it, and the play has its own
+        ("eks", "eks", {"certflow_context"}, False),
+        ("{{ chosen }}", "eks", {"certflow_context"}, False),
+    ],
+)
+def test_a_context_of_the_command_line_that_the_play_does_not_use(
+    monkeypatch: pytest.MonkeyPatch, asked: str, own: str, extra: set[str], is_refused: bool
+) -> None:
+    monkeypatch.setattr(read_variables, "extra_names", lambda _loader: extra)
+    spec = of_role("webhook_certificate")
+    variables = {
+        "webhook_certificate_service": "a",
+        "webhook_certificate_namespace": "b",
+        "webhook_certificate_secret": {"name": "c"},
+        "webhook_certificate_context": own,
+        "certflow_context": asked,
+    }
+    values = read_variables.of_spec(Templar(), spec, variables)
+    problem = read_variables.role_problem(None, spec, values, variables)
+    assert ("certflow_context of the command line is" in problem) is is_refused, problem
