@@ -146,7 +146,7 @@ def variable_problems(run: RunInput, checks: Mapping[str, check_variables.Check]
 
 
 def _misspelt(run: RunInput) -> dict[str, str]:
-    """Return the problem of each misspelt name, also of the inventory. What another host sets does not excuse it."""
+    """Return the problem of each misspelt name, also of the inventory. A name that another host sets is no excuse."""
     problems: dict[str, str] = {}
     # Without what a host sets more names are near, and a fleet has few of them.
     near = check_variables.misspelt(run.spec, {*run.names}.union(*run.inventory_names.values())).keys()
