@@ -78,9 +78,8 @@ def clean(value: Any, *, is_sentence: bool = False) -> Any:
             key: item if key in DATA_KEYS else clean(item, is_sentence=is_sentence or key in SENTENCE_KEYS)
             for key, item in value.items()
         }
-    if isinstance(value, (list, tuple)):
-        return [clean(item, is_sentence=is_sentence) for item in value]
-    return value
+    is_list = isinstance(value, (list, tuple))
+    return [clean(item, is_sentence=is_sentence) for item in value] if is_list else value
 
 
 def protect(parameters: Mapping[str, Any], known: set[str]) -> None:

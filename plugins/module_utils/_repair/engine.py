@@ -32,6 +32,7 @@ from .._kube.access_review import grant, require
 from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
+from .._process import progress_lines
 from .._webhook.bundle_targets import ADMISSION_KINDS
 from . import kinds, named_findings, proof_calls, rotation_repairs
 from .proof_calls import CallAnswer
@@ -308,6 +309,10 @@ class _Proof:
         proven: set[tuple[str, ...]] = set()
         if not due:
             return proven
+        words = (
+            f"Wait {self.options.proof_after} s, because another writer may change the repaired objects again"
+        )
+        progress_lines.start_progress().print_line(words)
         time.sleep(self.options.proof_after)
         until = time.monotonic() + self.options.wait_timeout
         while True:

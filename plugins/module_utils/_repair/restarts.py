@@ -79,9 +79,8 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
         )
     ends = min(entry.not_after for entry in case.served)
     obstacle = workloads.find_obstacle(workload, obj, case.options.consent, ends)
-    if obstacle:
-        return Refusal(obstacle.code, obstacle.cause, obstacle.remedy)
-    return RestartAction(workload, secret.name, ends)
+    refusal = obstacle and Refusal(obstacle.code, obstacle.cause, obstacle.remedy)
+    return refusal or RestartAction(workload, secret.name, ends)
 
 
 def _unserved(case: Case) -> MountedSecret | None:

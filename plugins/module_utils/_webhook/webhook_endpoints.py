@@ -183,9 +183,8 @@ def _state(conditions: Mapping[str, Any]) -> str:
 def _at_address(client: Client, host: str, port: int) -> Endpoints:
     """Return the endpoint at an address outside of the cluster's network."""
     problem = find_address_problem(client, host)
-    if problem:
-        return Endpoints(problem=problem, is_known=False)
-    return Endpoints((Endpoint(host, port, is_outside=True),))
+    known = Endpoints((Endpoint(host, port, is_outside=True),))
+    return Endpoints(problem=problem, is_known=False) if problem else known
 
 
 def find_address_problem(client: Client, host: str) -> str:

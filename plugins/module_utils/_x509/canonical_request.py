@@ -248,10 +248,9 @@ def _address(packed: bytes) -> str:
     if len(packed) not in (4, 16):
         raise RequestNotCanonical(f"an IP address in its subjectAltName has {len(packed)} octets")
     address = ipaddress.ip_address(packed)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        # Go reads ::ffff:a.b.c.d as a.b.c.d, and writes that into the certificate.
-        return str(address.ipv4_mapped)
-    return str(address)
+    # Go reads ::ffff:a.b.c.d as a.b.c.d, and writes that into the certificate.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _basic_constraints(value: DerElement, contents: RequestContents) -> None:

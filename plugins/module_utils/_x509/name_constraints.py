@@ -80,9 +80,7 @@ def _matches(pattern: str, name: str) -> bool:
 def _matches_labels(pattern: str, name: str) -> bool:
     wanted: list[str] = _lower(pattern).split(".")
     labels = _lower(name.removesuffix(".")).split(".")
-    if not pattern or len(wanted) != len(labels):
-        return False
-    return wanted[1:] == labels[1:] and wanted[0] in ("*", labels[0])
+    return bool(pattern) and wanted[1:] == labels[1:] and wanted[0] in ("*", labels[0])
 
 
 def _is_pattern(pattern: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...module_utils._audit.facts.finding import UNKNOWN
 from ...module_utils._base.text import harmless, plural
+from ...module_utils._repair import kinds
 from . import groups, report_model, report_schema
 from .groups import Group
 from .report_text import Report
@@ -21,6 +22,10 @@ from .report_text import Report
 MOST_LINES = 10
 # AWX loads the artifacts of all jobs of a workflow as extra variables.
 ARTIFACT_BYTES = 40_000
+#: The checks whose first observation is the remedy.
+_ITS_OWN = frozenset(("request-stuck",))
+#: What the playbook repair can do.
+_REPAIR = " Or run the playbook certflow.kubernetes.repair with --check, and with the JSON report as certflow_findings"
 #: The outcome of a cluster that was audited and did not pass the gate.
 FINDINGS = "findings"
 
@@ -33,18 +38,19 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
     # The last line has the remedy of the first one. A rotation leads the faults, and what is broken now is more urgent.
     first = sorted(faults, key=lambda fault: not fault.first.is_now)[:1]
     shown = (*first, *faults[:MOST_LINES], *unknown[:1])
-    checks = [*dict.fromkeys(fault.finding["check"] for fault in shown)]
+    first_of = {fault.finding["check"]: fault for fault in reversed(shown)}
+    urgent = [first_of[check] for check in dict.fromkeys(fault.finding["check"] for fault in shown)]
     return [
         *_counts(report),
         *_limited([_fault(fault) for fault in faults], "faults"),
         *_limited([_unread(fault) for fault in unknown], "reasons"),
-        *(f"to do for {check}: {_remedy(report, check)}" for check in checks[1:]),
+        *(f"to do for {fault.finding['check']}: {_remedy(report, fault)}" for fault in urgent[1:]),
         *_limited(_clusters(unread), "clusters"),
         *_comparison(report),
         *_limited(report["notes"], "lines about the report"),
         *files,
         *problems,
-        _next(report, checks[:1], (faults, unknown), unread, problems),
+        _next(report, urgent[:1], (faults, unknown), unread, problems),
     ]
 
 
@@ -95,21 +101,24 @@ def _unread(gap: Group) -> str:
     return f"unknown {gap.where}: {gap.finding['cause']}{missing}"
 
 
-def _remedy(report: Report, name: str) -> str:
+def _remedy(report: Report, fault: Group) -> str:
+    """Return what to do about a fault, with the page of its check."""
+    name, evidence = fault.finding["check"], fault.finding["evidence"]
     check = report["checks"][name]
-    return f"{check['remedy']} ({check['url']})"
+    words = evidence[0] if name in _ITS_OWN and evidence else check["remedy"]
+    return f"{words}{_REPAIR if name in kinds.CHECKS else ''} ({check['url']})"
 
 
 def _next(
     report: Report,
-    checks: Sequence[str],
+    urgent: Sequence[Group],
     groups_left: Sequence[Sequence[Group]],
     unread: Sequence[Mapping[str, Any]],
     problems: Sequence[str],
 ) -> str:
     """Return the last line: what is left, and what to do first.
 
-    checks: the check of the most urgent fault. groups_left: the faults, and what could not be read.
+    urgent: the most urgent fault. groups_left: the faults, and what could not be read.
     """
     left = [
         f"{plural(len(entries), noun)} in {plural(len({name for entry in entries for name in entry.clusters}), 'cluster')}"
@@ -118,7 +127,7 @@ def _next(
     ]
     left += [f"{plural(len(unread), 'cluster')} without a complete audit"] if unread else []
     left += [f"{plural(len(problems), 'problem')} of the report"] if problems else []
-    steps = [f"for {check}, {_remedy(report, check)}" for check in checks]
+    steps = [f"for {fault.finding['check']}, {_remedy(report, fault)}" for fault in urgent]
     steps += [f"for {cluster['name']}, {cluster['remedy'] or cluster['reason']}" for cluster in unread[:1]]
     return f"left: {', '.join(left)}. Next: {(steps or problems)[0]}" if left else "nothing is left to do"
 

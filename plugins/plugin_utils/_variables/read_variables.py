@@ -89,9 +89,8 @@ def _with_lists(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
 def _without(value: Any, placeholder: str) -> Any:
     if isinstance(value, Mapping):
         return {key: _without(item, placeholder) for key, item in value.items() if item != placeholder}
-    if isinstance(value, list):
-        return [_without(item, placeholder) for item in value if item != placeholder]
-    return value
+    is_list = isinstance(value, list)
+    return [_without(item, placeholder) for item in value if item != placeholder] if is_list else value
 
 
 def role_problem(loader: Any, spec: Spec, values: Mapping[str, Any], variables: Mapping[str, Any]) -> str:

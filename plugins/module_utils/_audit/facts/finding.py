@@ -160,6 +160,5 @@ def judged(
     check: str, subject: AuditedObject, fault: str, lines: tuple[str, ...] = (), **fields: Any
 ) -> AuditFinding:
     """Return a failed finding, or a passed one if the fault is "". fields: further fields of a failed finding."""
-    if not fault:
-        return AuditFinding(check, PASS, subject)
-    return AuditFinding(check, FAIL, subject, fault, lines, **fields)
+    failed = AuditFinding(check, FAIL, subject, fault, lines, **fields)
+    return failed if fault else AuditFinding(check, PASS, subject)

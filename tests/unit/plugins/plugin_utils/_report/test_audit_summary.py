@@ -73,6 +73,22 @@ def test_the_finding_that_breaks_first_is_the_first() -> None:
     assert ["/now/" in line for line in lines] == [True, False]
 
 
+def test_a_fault_that_a_repair_answers_names_the_playbook() -> None:
+    last = [
+        audit_summary.lines(reports.report({"a": result(finding(check))}), [], [])[-1]
+        for check in ("ca-mismatch", "no-endpoints")
+    ]
+    assert ["certflow.kubernetes.repair with --check" in line for line in last] == [True, False]
+
+
+def test_the_remedy_of_a_stuck_request_is_its_own() -> None:
+    stuck = finding("request-stuck", evidence=["Use signer_name: a"])
+    assert (
+        "Next: for request-stuck, Use signer_name: a ("
+        in audit_summary.lines(reports.report({"a": result(stuck)}), [], [])[-1]
+    )
+
+
 def test_each_check_that_failed_has_one_line_with_what_to_do() -> None:
     results = {"a": result(finding("expired"), finding("expired", name="other"), finding("no-endpoints"))}
     report = reports.report(results)
