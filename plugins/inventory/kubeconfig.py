@@ -14,9 +14,10 @@ author: certflow.kubernetes contributors (@certflow)
 description:
   - Creates an inventory host for each context of one or several kubeconfigs. The host has the name of the context. It is in
     the group C(clusters) and in a group of its provider.
-  - The plugin does not contact a cluster. It detects the provider from the kubeconfig. V(eks) is detected by the server's host
-    name (also in C(tls-server-name)), by the name that C(aws eks update-kubeconfig) gives, or by the exec plugin. V(kubeadm) is
-    detected for kind. Otherwise the provider is V(unknown). The modules and roles detect it from the cluster itself.
+  - The plugin does not contact a cluster. It detects the provider from the kubeconfig. V(eks), V(gke) and V(aks) are detected by
+    the server's host name (also in C(tls-server-name)), the first two also by the names that C(aws) and C(gcloud) give, and by the
+    exec plugin. V(kubeadm) is detected for kind. Otherwise the provider is V(unknown). The modules and roles detect it from the
+    cluster itself.
   - Each host has the variables C(certflow_context), C(certflow_kubeconfig) (the path of its file), C(certflow_server) (the
     address of its API server) and C(certflow_provider). It also has C(ansible_connection) and C(ansible_python_interpreter),
     with which tasks run on the controller with Ansible's own Python.

@@ -171,7 +171,7 @@ failure:
         - Codes of a failed call are C(service-missing), C(port-missing), C(no-endpoints), C(service-headless), C(service-type),
           C(bundle-broken), C(weak-signature), C(weak-key), C(ca-mismatch), C(name-mismatch), C(not-yet-valid), C(expired),
           C(wrong-usage), C(path-too-long), C(name-constraint), C(not-a-ca), C(critical-extension), C(too-many-cas),
-          C(unsupported-key), C(certificate-refused), C(not-tls), C(handshake-fails), C(refused), C(address-not-allowed),
+          C(policy-refused), C(unsupported-key), C(certificate-refused), C(not-tls), C(handshake-fails), C(refused), C(address-not-allowed),
           C(no-network-path), C(timed-out), C(name-not-resolved), C(connection-closed), C(wrong-path), C(client-refused),
           C(invalid-response), C(server-error), C(conversion-refused) and C(unnamed). A code that is a check of
           M(certflow.kubernetes.audit_info) is the same fault.

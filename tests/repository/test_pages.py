@@ -10,13 +10,18 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers, trust_anchors
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    providers,
+    signers,
+    trust_anchors,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
     remedies,
     signer_probe,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_faults
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
     EXECUTION_MODES,
     MODE_VARIABLE,
@@ -115,6 +120,21 @@ def first_cells(page: str) -> list[str]:
     """Return the code in the first cell of each row of a page's tables."""
     rows = rst.read_table((rst.GUIDES / page).read_text())
     return [cell.strip("`") for cell, *_rest in rows if cell.startswith("``")]
+
+
+def test_the_page_of_the_inventory_names_every_provider_that_it_detects() -> None:
+    page = (REPOSITORY / "plugins/inventory/kubeconfig.py").read_text()
+    named = [row.name for row in providers.PROVIDERS if row.kubeconfig_marks]
+    assert [name for name in named if f"V({name})" not in page] == []
+
+
+def test_the_page_of_the_probe_has_every_fault_of_a_call() -> None:
+    """Only the audit finds the others. Two more codes are of answers, not of calls."""
+    page = (REPOSITORY / "plugins/modules/webhook_probe.py").read_text()
+    part = page[page.index("Codes of a failed call") : page.index("Codes of an unexpected answer")]
+    of_audit = {"bundle-empty", "ca-expired", "certificate-unread"}
+    faults = {row.id for row in call_faults.FAULTS} - of_audit
+    assert set(re.findall(r"C\(([a-z-]+)\)", part)) - {"conversion-refused", "unnamed"} == faults
 
 
 def test_the_page_of_variables_has_every_variable_of_the_playbooks() -> None:
