@@ -218,7 +218,7 @@ def _failure(
     values = error.values
     if error.lacks_permissions:
         error.remedy = ". ".join(
-            filter(None, (grant(*operation.roles(parameters)).rstrip("."), error.remedy))
+            filter(None, (grant(*(error.roles or operation.roles(parameters))), error.remedy))
         )
     written = list(client.written) if client else []
     evidence = [*error.evidence, *_expiry(client, error)]

@@ -257,9 +257,8 @@ def read_answers(text: str) -> dict[str, float]:
 
 def growth(reads: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the growth of counters between the first and the last of several reads."""
-    if len(reads) < 2:
-        return {}
-    return {name: value - reads[0].get(name, 0) for name, value in reads[-1].items()}
+    last = reads[-1] if len(reads) > 1 else {}
+    return {name: value - reads[0].get(name, 0) for name, value in last.items()}
 
 
 def _sums(

@@ -32,6 +32,8 @@ class CertflowError(Exception):
     values: Mapping[str, Any] = {}
     #: True if permissions help. The operation then adds the files of docs/rbac for the task to the remedy.
     lacks_permissions = False
+    #: These files, if they are not those of the task.
+    roles: tuple[str, ...] = ()
 
     def __init__(self, cause: str, *, code: str = "", evidence: Sequence[str] = (), remedy: str = "") -> None:
         super().__init__(cause)

@@ -270,9 +270,11 @@ def _store(
                 judge_replacement(intent, found, reason, has_targets=bool(changes))
         anchors = target_anchors.record_added(found.annotations if found else {}, changes)
         wanted = replace(content, anchors=anchors)
-        if found is None:
-            return secret_content.new_secret(intent, wanted)
-        return secret_content.patch_content(found, intent, wanted)
+        return (
+            secret_content.new_secret(intent, wanted)
+            if found is None
+            else secret_content.patch_content(found, intent, wanted)
+        )
 
     stored = secret_store.write(run.client, intent.secret, secret, change)
     return None if stored is None or stored.key_sha256 == content.key_sha256 else stored

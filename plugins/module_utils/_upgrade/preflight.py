@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 #: The roles of docs/rbac for an upgrade.
 ROLES = ("snapshot-controller",)
+#: Those for the certificate of its webhook.
+CERTIFICATE_ROLES = ("certificates",)
 # A part of the refusal of a pod whose ServiceAccount does not exist yet (plugin/pkg/admission/serviceaccount).
 NO_ACCOUNT_YET = "error looking up service account"
 
@@ -127,10 +129,12 @@ def try_plan(
         KubeError: the API server does not answer.
         CertflowError: the signer of this cluster is not known.
     """
-    signer = ""
     certificates = [(step, step.action) for step in steps if isinstance(step.action, IssueCertificate)]
-    if certificates:
-        signer = certificate_step.signer_of(client, request.certificate)
+    try:
+        signer = certificate_step.signer_of(client, request.certificate) if certificates else ""
+    except CertflowError as error:
+        error.roles = CERTIFICATE_ROLES
+        raise
     acting = actions.make_context(client, request, context, check_mode=True)
     preflight = try_actions(acting, steps, probe_namespace=request.probe_namespace)
     missing = _new_namespaces(preflight.tried)
@@ -219,7 +223,9 @@ def problem_of(step: Step, error: CertflowError) -> PreflightProblem:
     """Return the problem of a step that failed. Raise the error itself if the API server did not answer."""
     if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions)):
         raise error
-    return PreflightProblem(step.id, error.cause, tuple(error.evidence), error.remedy)
+    roles = CERTIFICATE_ROLES if isinstance(step.action, IssueCertificate) else ROLES
+    remedy = access_review.grant(*roles) if isinstance(error, MissingPermissions) else error.remedy
+    return PreflightProblem(step.id, error.cause, tuple(error.evidence), remedy)
 
 
 def _try_undo(client: Client, tried: Iterable[TriedStep]) -> Iterator[PreflightProblem]:

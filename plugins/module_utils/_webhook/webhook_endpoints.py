@@ -175,9 +175,8 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: s
 
 def _state(conditions: Mapping[str, Any]) -> str:
     """Source: k8s.io/api discovery/v1 EndpointConditions. A missing condition means ready, and not terminating."""
-    if conditions.get("ready") is not False:
-        return READY
-    return TERMINATING if conditions.get("terminating") else NOT_READY
+    unready = TERMINATING if conditions.get("terminating") else NOT_READY
+    return unready if conditions.get("ready") is False else READY
 
 
 def _at_address(client: Client, host: str, port: int) -> Endpoints:
