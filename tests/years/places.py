@@ -146,11 +146,12 @@ class Place(World):
     def settle(self) -> None:
         """Let the API server ask its aggregated APIs again. It does so each half minute, and after each change."""
         for program in () if self.months_off else self.programs:
-            if program.shape.kind == shapes.AGGREGATED and not program.is_called():
-                mark = {"metadata": {"annotations": {"touched": f"{self.now}"}}}
-                with contextlib.suppress(AdminApiError):  # it does not exist now
-                    self.cluster.api("PATCH", program.path, mark, "application/merge-patch+json")
-                becomes_true(program.is_called, 5)
+            with contextlib.suppress(OSError):  # the API server restarts again
+                if program.shape.kind == shapes.AGGREGATED and not program.is_called():
+                    mark = {"metadata": {"annotations": {"touched": f"{self.now}"}}}
+                    with contextlib.suppress(AdminApiError):  # it does not exist now
+                        self.cluster.api("PATCH", program.path, mark, "application/merge-patch+json")
+                    becomes_true(program.is_called, 5)
 
     # Time
 

@@ -117,13 +117,11 @@ class World(ClusterRig):
     # Asking
 
     def ask(self, method: str, path: str, body: object = None) -> str:
-        """Send a request as administrator. Return "accepted", or the message of the API server or of the connection."""
+        """Send a request as administrator. Return "accepted", or the message of the API server."""
         try:
             self.cluster.api(method, path, body)
         except AdminApiError as error:
             return error.message
-        except OSError as error:
-            return str(error)
         return ACCEPTED
 
     def calling(self, *programs: Called, seconds: float = 0.1) -> Caller:
