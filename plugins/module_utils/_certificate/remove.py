@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._base.result import Result, make_left
-from .._csr import csr_api, markers, pending_key, secret_content, signers
+from .._csr import csr_api, markers, pending_key, secret_content
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
@@ -230,9 +230,8 @@ def _unissued(
     try:
         return csr_api.unissued(csr_api.list_requests(client, intent.secret)), ""
     except MissingPermissions as exc:
-        row = signers.SIGNERS.get(secret.annotations.get(markers.SIGNER, "")) if secret else None
-        has_no_request = row is not None and not row.is_asked
-        return [], "" if has_no_request else f"requests that were not issued are not removed: {exc.cause}"
+        words = f"requests that were not issued are not removed: {exc.cause}"
+        return [], "" if secret and secret.has_signer_without_requests else words
 
 
 def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:

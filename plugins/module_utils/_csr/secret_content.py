@@ -89,6 +89,12 @@ class ExistingSecret:
             and self.annotations[markers.CREATED] == self.written
         )
 
+    @property
+    def has_signer_without_requests(self) -> bool:
+        """True if this collection recorded a signer that takes no requests, such as ephemeral-ca."""
+        row = signers.SIGNERS.get(self.annotations.get(markers.SIGNER, ""))
+        return row is not None and not row.is_asked
+
     def _has_mark(self, name: str) -> bool:
         """Return True if a mark of this name was written for the certificate, or for the key if no certificate can be read."""
         mark, wanted = self.annotations.get(name, "").split("-"), self.written.split("-")
@@ -376,10 +382,13 @@ def _patch(
 
 def _find_ca_key(secret: ExistingSecret, spec: SecretSpec) -> str:
     """Return the key of the CA to write, "" for none. Without ``ca_key``, only a CA that this collection made is replaced."""
-    row = signers.SIGNERS.get(secret.annotations.get(markers.SIGNER, ""))
-    made_here = secret.conventional_ca if secret.is_written and row and not row.is_asked else ""
     return spec.ca_key or (
-        CONVENTIONAL_CA_KEY if made_here and not other_content(secret, spec, made_here) else ""
+        CONVENTIONAL_CA_KEY
+        if secret.is_written
+        and secret.has_signer_without_requests
+        and secret.conventional_ca
+        and not other_content(secret, spec, secret.conventional_ca)
+        else ""
     )
 
 

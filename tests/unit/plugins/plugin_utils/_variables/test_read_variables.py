@@ -55,6 +55,14 @@ def test_the_text_of_another_variable_is_kept() -> None:
     assert read_variables.of_spec(Templar(), spec_of("audit"), values) == values
 
 
+#: The variables that the role webhook_certificate needs.
+REQUIRED = {
+    "webhook_certificate_service": "a",
+    "webhook_certificate_namespace": "b",
+    "webhook_certificate_secret": {"name": "c"},
+}
+
+
 @pytest.mark.parametrize(
     ("own", "is_refused"), [("{{ certflow_context | default('') }}", True), ("prod", False)]
 )
@@ -62,9 +70,7 @@ def test_a_name_near_a_default_of_the_role_is_misspelt(own: str, is_refused: boo
     """The default takes certflow_context, so it has a value although no user set the role's own variable."""
     spec = of_role("webhook_certificate")
     variables = {
-        "webhook_certificate_service": "a",
-        "webhook_certificate_namespace": "b",
-        "webhook_certificate_secret": {"name": "c"},
+        **REQUIRED,
         "webhook_certificate_context": own,
         "webhook_certificate_contxt": "prod",
         "certflow_context": "dev",
@@ -88,13 +94,7 @@ def test_a_context_of_the_command_line_that_the_play_does_not_use(
 ) -> None:
     monkeypatch.setattr(read_variables, "extra_names", lambda _loader: extra)
     spec = of_role("webhook_certificate")
-    variables = {
-        "webhook_certificate_service": "a",
-        "webhook_certificate_namespace": "b",
-        "webhook_certificate_secret": {"name": "c"},
-        "webhook_certificate_context": own,
-        "certflow_context": asked,
-    }
+    variables = {**REQUIRED, "webhook_certificate_context": own, "certflow_context": asked}
     values = read_variables.of_spec(Templar(), spec, variables)
     problem = read_variables.role_problem(None, spec, values, variables)
     assert ("certflow_context of the command line is" in problem) is is_refused, problem
