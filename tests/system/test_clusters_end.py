@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from tests.support.cluster_runs import (
     while_starting,
 )
 from tests.support.clusters import cluster as cluster_module
-from tests.support.clusters import directories, processes
+from tests.support.clusters import components, directories, processes
 from tests.support.clusters.components import Ports
 from tests.support.clusters.processes import Process
 from tests.support.clusters.profiles import PROFILES
@@ -88,6 +89,23 @@ def test_a_program_of_a_test_ends_with_its_cluster(temporary: Path) -> None:
         child.kill()
         child.wait()
     assert nothing_left(temporary)
+
+
+def test_a_program_that_starts_during_the_removal_makes_no_directory_again(temporary: Path) -> None:
+    fleet = directories.new_fleet()
+    gate = temporary / "gate"
+    os.mkfifo(gate)
+    etcd = components.etcd(fleet, cluster_module.free_ports())
+    data = next(word.removeprefix("--data-dir=") for word in etcd if word.startswith("--data-dir="))
+    child = processes.start(
+        ["sh", "-c", f"read line < {gate}; mkdir -p {data}"], fleet / "etcd.process", temporary / "log"
+    )
+    wait_for(lambda: processes.recorded(fleet / "etcd.process"))
+    (fleet / "etcd.process").unlink()  # a program whose identity is not written yet
+    directories.remove(fleet)
+    gate.write_text("go\n")
+    assert child.wait(60) != 0
+    assert not fleet.exists()
 
 
 def test_a_taken_port_is_replaced(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,13 +56,14 @@ def servers(profile: Profile) -> tuple[Server, ...]:
 def etcd(directory: Path, ports: Ports) -> list[str]:
     """Return the arguments of the only member.
 
-    Both ports require a client certificate, because other users reach loopback.
+    Both ports require a client certificate, because other users reach loopback. The name of its data is relative
+    (`processes.start`), so that it never makes a directory that was removed while it started.
     """
     pki = directory / "pki"
     client, peer = (f"https://127.0.0.1:{port}" for port in (ports.etcd, ports.etcd_peer))
     return [
         "--name=default",
-        f"--data-dir={directory}/etcd",
+        "--data-dir=etcd",
         "--unsafe-no-fsync",
         "--log-level=error",
         f"--listen-client-urls={client}",

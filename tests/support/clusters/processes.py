@@ -77,7 +77,10 @@ class Process:
 def start(
     command: Sequence[str], record: Path, log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program in its own session, so that Ctrl-C does not reach it. `record` gets its identity."""
+    """Start a program in the directory of `record`, which gets its identity.
+
+    It has its own session, so that Ctrl-C does not reach it.
+    """
     with log.open("ab") as out:
         return subprocess.Popen(
             ["/bin/sh", "-c", _LAUNCHER, str(record), *command],
@@ -85,7 +88,7 @@ def start(
             stdout=out,
             stderr=out,
             start_new_session=True,
-            cwd="/",
+            cwd=record.parent,
             env=environment,
         )
 
