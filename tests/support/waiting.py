@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+#: A `wait_timeout` (seconds) whose end no test waits for: the run ends before, for another reason.
+NOT_REACHED = 1200
+
 
 def wait_for(
     condition: Callable[[], Any],

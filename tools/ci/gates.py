@@ -59,7 +59,7 @@ def mypy(log: Path) -> GateResult:
 
 
 def pytest(
-    choose: Callable[[], Environment], arguments: Sequence[str], timeout: float, log: Path
+    choose: Callable[[], Environment], arguments: Sequence[str], log: Path, timeout: float = process.HANGS
 ) -> GateResult:
     """Run tests inside an environment."""
     venv = venvs.ensure(choose())
@@ -74,7 +74,7 @@ def _itself(env: Environment) -> Environment:
 
 
 def _tests(name: str, choose: Callable[[], Environment], *paths: str) -> Gate:
-    return Gate(name, functools.partial(pytest, choose, ["-q", *paths], 900))
+    return Gate(name, functools.partial(pytest, choose, ["-q", *paths]))
 
 
 #: Unit tests that depend on the version of ansible-core. The cores between the ends run only these.
@@ -95,9 +95,11 @@ def _sanity(env: Environment) -> Gate:
     return Gate(f"sanity-{env.name}", functools.partial(sanity.check, functools.partial(_itself, env)))
 
 
-def _real(name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = 3600) -> Gate:
+def _real(
+    name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = process.HANGS
+) -> Gate:
     command = ["-v", "--durations=15", *arguments]
-    return Gate(name, functools.partial(pytest, choose, command, timeout))
+    return Gate(name, functools.partial(pytest, choose, command, timeout=timeout))
 
 
 _STATIC = (

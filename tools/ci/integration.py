@@ -30,7 +30,7 @@ def check(choose: Callable[[], Environment], targets: Sequence[str], log: Path) 
         lambda name: tree.shipped(name) or name == "galaxy.yml" or name.startswith(_TARGETS),
     )
     command: list[str | Path] = [venv / "bin" / "python", "-m", "tools.ci.integrate", place, *targets]
-    code = process.run(command, log, tree.environ(venv), venvs.REPOSITORY, timeout=1800)
+    code = process.run(command, log, tree.environ(venv), venvs.REPOSITORY)
     done = re.findall(
         r"^Running (?!setup_)\w+ integration test (?:role|script)",
         log.read_text(errors="replace"),

@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+#: A program that runs for so long (seconds) hangs. A busy machine does not reach it.
+HANGS = 7200.0
 # A test on real clusters needs some seconds after Ctrl-C to stop what it started.
 _PATIENCE = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
@@ -28,7 +30,7 @@ class GatesInterrupted(Exception):
 
 
 def run(
-    command: Sequence[str | Path], log: Path, env: Mapping[str, str], cwd: Path, timeout: float = 900.0
+    command: Sequence[str | Path], log: Path, env: Mapping[str, str], cwd: Path, timeout: float = HANGS
 ) -> int:
     """Run a program, append its output to `log`, and return its exit code.
 

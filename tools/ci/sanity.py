@@ -96,7 +96,6 @@ def check(
             log,
             variables,
             place,
-            timeout=1500,
         )
     skipped = [
         line for line in log.read_text(errors="replace").splitlines() if "Skipping sanity test" in line
