@@ -66,6 +66,9 @@ def is_unseen(program: Program, findings: Iterable[dict[str, Any]]) -> bool:
 
 
 def _names(finding: dict[str, Any], program: Program) -> bool:
+    """Return True if a finding is about the calls of a program. A request that is not issued says nothing about them."""
+    if finding["check"] == "request-stuck":
+        return False
     objects = (finding["object"].get("name"), *(finding.get("objects") or ()))
     return any(program.full_name in (text or "") for text in objects)
 
