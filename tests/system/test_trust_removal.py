@@ -316,3 +316,48 @@ def test_two_ports_of_one_pod(world: World) -> None:
     hook.issue(new, endpoints=(0,))
     assert set_bundle(world, hook, world.ca("cluster"), "absent")["code"] == "still-needed"
     assert {hook.call() for _turn in range(4)} == {ACCEPTED}
+
+
+#: Restores the caBundle of a CustomResourceDefinition, as the policy of a platform team.
+RESTORE = (
+    "[JSONPatch{op: 'replace', path: '/spec/conversion/webhook/clientConfig/caBundle', "
+    "value: oldObject.spec.conversion.webhook.clientConfig.caBundle}]"
+)
+
+
+def test_a_policy_that_restores_the_bundle_during_each_write(world: World) -> None:
+    """No certificate is stored that the object does not trust, and no run reports a change that was not made."""
+    hook = world.one(Shape("kept", kind=shapes.CONVERSION, **OURS))
+    wait_for(hook.is_called)
+    policies = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
+    rule = {
+        "apiGroups": ["apiextensions.k8s.io"],
+        "apiVersions": ["*"],
+        "operations": ["UPDATE"],
+        "resources": ["customresourcedefinitions"],
+        "resourceNames": [hook.full_name],
+    }
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": RESTORE}}],
+    }
+    name = {"name": f"restore-{world.id}"}
+    world.make(policies, {"metadata": name, "spec": spec})
+    world.make(
+        f"{policies.removesuffix('ies')}ybindings", {"metadata": name, "spec": {"policyName": name["name"]}}
+    )
+    before, new = hook.bundle, pki.make_ca("new")
+    # The API server reads the policy within a second.
+    wait_for(lambda: set_bundle(world, hook, new, "add", check_mode=True).get("code") == "object-refused", 30)
+    assert set_bundle(world, hook, new, "add")["code"] == "object-refused"
+    options: dict[str, Any] = {
+        "service": "kept",
+        "namespace": world.name,
+        "signer_name": world.signer,
+        "secret": {"name": "kept"},
+    }
+    renewed = world.operate(k8s_csr.OPERATION, **options, targets=[hook.target], renew_before="36500d")
+    assert renewed.get("code") == "object-refused", renewed
+    assert (hook.bundle, hook.call()) == (before, ACCEPTED)

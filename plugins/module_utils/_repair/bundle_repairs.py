@@ -161,7 +161,9 @@ class BundleAction(Action):
                 return WrittenBundle(self, before[-1], before[-1])
             operations = self.operations(before[-1], known)
             return WrittenBundle(
-                self, before[-1], client.patch(known.path, operations, dry_run=options.check_mode)
+                self,
+                before[-1],
+                bundle_patch.send(client, known, operations, dry_run=options.check_mode),
             )
 
         def read() -> TargetChange:

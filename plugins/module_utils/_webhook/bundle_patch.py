@@ -174,7 +174,7 @@ def write(
         if not known.changed:
             # Another client wrote the same, or the answer to our own write was lost. So the change was made during this run.
             return change
-        client.patch(known.path, known.operations, dry_run=check_mode)
+        send(client, known, known.operations, dry_run=check_mode)
         return known
 
     def read() -> TargetChange:
@@ -183,6 +183,26 @@ def write(
         return fresh
 
     return retry(change.target, change, patch, read)
+
+
+def send(
+    client: Client, change: TargetChange, operations: list[dict[str, Any]], *, dry_run: bool
+) -> dict[str, Any]:
+    """Write the object and return it. operations: the JSON patch, with that of the change.
+
+    Raises TargetError if an admission policy or webhook of the API server has changed a caBundle of the patch.
+    """
+    written = client.patch(change.path, operations, dry_run=dry_run)
+    held = {entry.pointer: entry.ca_bundle for entry in bundle_targets.client_configs(change.target, written)}
+    if any(
+        entry.left != _prints(held.get(entry.config.pointer)) for entry in change.bundles if entry.changed
+    ):
+        raise TargetError(
+            f"an admission policy or webhook changed the caBundle of {change.target} while it was written, so it has other certificates",
+            code=UnprocessableObject.code,
+            remedy="Let the policies and webhooks for this kind accept the caBundle as it is written, and run the task again",
+        )
+    return written
 
 
 def _check_removals(judged: TargetChange, fresh: TargetChange, now: datetime) -> None:

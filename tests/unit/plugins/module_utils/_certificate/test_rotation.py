@@ -703,11 +703,11 @@ def test_the_failed_probe_is_reported_if_the_anchor_cannot_be_restored(
 ) -> None:
     rig = make_rig(FRESH)
     probed(monkeypatch, "ok", ProofError("it says something else"))
-    answers = [{}, api_error(Forbidden, "not any more")]
+    errors = [None, api_error(Forbidden, "not any more")]
 
-    def write(_method: str, path: str, _operations: Any) -> Any:
+    def write(_method: str, path: str, operations: Any) -> Any:
         rig.api.objects[path]["webhooks"][0]["clientConfig"].pop("caBundle", None)
-        return answers.pop(0)
+        return errors.pop(0) or operations
 
     rig.api.objects[bundle_targets.path(TARGET)] = configuration(rig.bundle)
     rig.api.on_write = write

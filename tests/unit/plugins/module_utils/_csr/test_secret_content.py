@@ -22,6 +22,7 @@ from tests.support.authority import CLIENT_AUTH, Issued
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
+    applied,
     ca,
     client_intent,
     created,
@@ -208,23 +209,6 @@ def test_a_new_secret() -> None:
     mark = markers.written("Secret apps/hook-tls", "", "")
     own = {SERVICE: "apps/hook", SIGNER: KUBELET_SERVING, ANCHORS: "kind/name=print", markers.CREATED: mark}
     assert body["metadata"]["annotations"] == {**own, "note": "n", "empty": ""}
-
-
-def applied(obj: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
-    """A JSON patch as far as these need it."""
-    for operation in operations:
-        *parents, last = (
-            part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
-        )
-        place = obj
-        for part in parents:
-            place = place[part]
-        if operation["op"] == "remove":
-            del place[last]
-        else:
-            assert operation["op"] == "add" or last in place
-            place[last] = operation["value"]
-    return obj
 
 
 def test_another_certificate_leaves_everything_else_alone() -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -363,7 +364,7 @@ def test_an_address_that_changes_before_the_write_is_not_judged(
             self.patches += 1
             if self.patches == 1:
                 raise Conflict("changed")
-            return second
+            return moved(second, {**after, "caBundle": base64.b64encode(NEW.pem.encode()).decode()})
 
     edit = BundleEdit(config_with(OLD.pem, None), NEW.pem, (NEW.fingerprint,))
     client: Any = Server()

@@ -271,14 +271,22 @@ def write(server: TargetServer, *, check_mode: bool = False) -> bundle_patch.Tar
 
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_an_undisturbed_write_is_one_request(check_mode: bool) -> None:
-    server = TargetServer({})
+    server = TargetServer(versioned("8", A.pem))
     assert write(server, check_mode=check_mode).changed
     assert server.calls == [("patch", ("7", check_mode))]
 
 
+@pytest.mark.parametrize("check_mode", [False, True])
+@pytest.mark.parametrize("held", ["", B.pem])
+def test_a_bundle_that_a_policy_changes_during_the_write_is_an_error(held: str, check_mode: bool) -> None:
+    server = TargetServer(versioned("8", held))
+    with fails("object-refused", "hooks", "policy"):
+        write(server, check_mode=check_mode)
+
+
 @pytest.mark.parametrize("error", [Conflict("moved"), UnprocessableObject("a test operation failed")])
 def test_an_object_that_moved_is_read_and_decided_again(error: Exception) -> None:
-    server = TargetServer(error, versioned("8", B.pem), {})
+    server = TargetServer(error, versioned("8", B.pem), versioned("9", B.pem + A.pem))
     change = write(server)
     assert server.calls == [("patch", ("7", False)), ("find", None), ("patch", ("8", False))]
     assert bundle_patch.report(change)["webhooks"][0]["after"] == [B.fingerprint, A.fingerprint]
