@@ -160,8 +160,10 @@ def _set_port(program: Program, port: int) -> None:
 
 
 def _recreate(place: Place, program: Program) -> None:
+    """Delete the object, and let its first owner create it again, with what this owner writes."""
     place.cluster.api("DELETE", program.path)
     wait_for(lambda: place.ask("GET", program.path) != ACCEPTED)
+    program.shape = replace(program.shape, owner=program.first_owner)
     program.write()
 
 
