@@ -257,7 +257,7 @@ def _unread(endpoint: Endpoint, reason: str = "the time was over", *, may_pass: 
 def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
     """Read the chain of one endpoint until ``until`` (time.monotonic())."""
     if not (endpoint.pod or endpoint.is_outside):
-        words = "no pod is behind it, and this run does not connect to addresses of the cluster's network"
+        words = "no pod is behind this endpoint, and this run does not connect to addresses of the cluster's network"
         return ServedChain(endpoint, problem=words, is_blind=True)
     return _judgeable(_shown(client, endpoint, config.server_name, until), config)
 

@@ -57,7 +57,12 @@ def lines(report: Report, files: Sequence[str], problems: Sequence[str]) -> list
 def _counts(report: Report) -> Iterator[str]:
     numbers = report_model.counts(report)
     total = len(report["clusters"])
-    clusters = ", ".join(f"{number} {status}" for status, number in numbers["clusters"].items() if number)
+    # "2 ok" before "1 error" reads as if no webhook was broken.
+    clusters = ", ".join(
+        f"{number} {'audited' if status == report_schema.OK else status}"
+        for status, number in numbers["clusters"].items()
+        if number
+    )
     yield f"{total} cluster{'' if total == 1 else 's'}: {clusters or 'none audited'}"
     findings = ", ".join(
         f"{number} {name}"
@@ -96,9 +101,10 @@ def _fault(fault: Group) -> str:
 
 
 def _unread(gap: Group) -> str:
-    needed = gap.all("permissions")
-    missing = f" (missing permissions: {needed})" if needed else ""
-    return f"unknown {gap.where}: {gap.finding['cause']}{missing}"
+    needed, objects = gap.all("permissions"), gap.all("objects")
+    # The cause of a missing permission names what was not read.
+    details = f" (missing permissions: {needed})" if needed else f" (objects: {objects})" if objects else ""
+    return f"unknown {gap.where}: {gap.finding['cause']}{details}"
 
 
 def _remedy(report: Report, fault: Group) -> str:
@@ -143,7 +149,7 @@ def _clusters(clusters: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _cluster(cluster: Mapping[str, Any]) -> str:
-    code = f" ({cluster['code']})" if cluster["code"] else ""
+    code = f" ({cluster['code']})" if cluster["code"] not in ("", cluster["status"]) else ""
     remedy = f". {cluster['remedy']}" if cluster.get("remedy") else ""
     return f"{cluster['status']}{code}: {cluster['reason']}{remedy}"
 

@@ -97,7 +97,16 @@ def group(rows: Iterable[Row]) -> list[Group]:
     for row in rows:
         finding = row.finding
         kind, cause = finding["object"]["kind"], fault(finding)
-        key = (row.urgency, finding["check"], finding["severity"], kind, finding["impact"], cause)
+        # `fault` replaces a source such as "api-services" by ANY.
+        key = (
+            row.urgency,
+            finding["check"],
+            finding["source"],
+            finding["severity"],
+            kind,
+            finding["impact"],
+            cause,
+        )
         found.setdefault(key, []).append(row)
     return sorted((Group(key[-1], tuple(own)) for key, own in found.items()), key=_order)
 

@@ -58,7 +58,10 @@ def parse(text: str | bytes, where: str) -> Report:
         raise InvalidReport(f"{where} is not a text in UTF-8", remedy=_REMEDY) from None
     except json.JSONDecodeError as error:
         cause = f"{where} is not whole JSON (line {error.lineno}, column {error.colno})"
-        raise InvalidReport(cause, remedy="Copy the file again, or make it again") from None
+        raise InvalidReport(
+            cause,
+            remedy="Use the report whose name ends in .json. If this is that file, copy it or make it again",
+        ) from None
     except (RecursionError, ValueError) as error:
         raise InvalidReport(
             f"{where} has values that no report has ({type(error).__name__})", remedy=_REMEDY

@@ -231,7 +231,8 @@ CLUSTER_ROWS: tuple[Check, ...] = (
         "The checks that the evidence names have no answer for some objects. These objects may have faults.",
         "If the line names missing permissions, grant them with docs/rbac/audit.yaml of the collection (kubectl apply, and a binding of its "
         "ClusterRole certflow-audit). If it names an option such as probe_urls, set the option, in the playbook audit in "
-        "certflow_audit_options. Otherwise correct the fault that the cause describes.",
+        "certflow_audit_options. If an endpoint has no pod, check its certificate on its own machine. Otherwise correct the fault that the cause "
+        "describes.",
         "kubescape/kubescape#3069",
         None,
     ),

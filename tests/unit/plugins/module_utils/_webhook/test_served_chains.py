@@ -650,7 +650,7 @@ def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest
     config = ClientConfig("w", "", "", "hook.apps.svc", ("apps", "hook"), "")
     scan = served_chains.scan(api, config, until=time.monotonic() + 5)
     assert scan.is_blind
-    assert "no pod is behind it" in scan.served[0].problem
+    assert "no pod is behind this endpoint" in scan.served[0].problem
 
 
 @pytest.mark.parametrize("role", ["rotate", "prove"])

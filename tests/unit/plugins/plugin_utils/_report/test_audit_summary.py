@@ -34,7 +34,14 @@ def test_clusters_with_the_same_reason_have_one_line() -> None:
         "other": failed("unreachable", cause="no route"),
     }
     lines = audit_summary.lines(reports.report(results), [], [])
-    assert [line.count("lost-") for line in lines if ": unreachable (" in line] == [60, 0]
+    assert [line.count("lost-") for line in lines if ": unreachable: " in line] == [60, 0]
+
+
+def test_a_cluster_with_faults_is_audited_and_not_ok() -> None:
+    report = reports.report(
+        {"a": result(finding()), "b": failed("audit-incomplete"), "c": failed("unreachable")}
+    )
+    assert audit_summary.lines(report, [], [])[0] == "3 clusters: 1 audited, 1 failed, 1 unreachable"
 
 
 NEXT: list[tuple[dict[str, Any], list[str], str]] = [

@@ -173,6 +173,27 @@ def test_what_could_not_be_read_is_one_row_too() -> None:
     assert "list pods" in lines[0]
 
 
+def test_each_source_that_could_not_be_read_has_its_own_line() -> None:
+    causes = (
+        "api-services: forbidden",
+        "pod-certificates: forbidden",
+        "endpoints: no pod is behind this endpoint",
+    )
+    gaps = [
+        reports.unread(
+            source=cause.partition(":")[0], cause=f"The audit could not read {cause}", objects=["Pod a/b"]
+        )
+        for cause in causes
+    ]
+    gaps[-1]["permissions"] = []
+    lines = audit_summary.lines(fleet(2, lambda _at: gaps), [], [])
+    assert [line for line in lines if line.startswith("unknown ")] == [
+        "unknown 2 clusters, first c-0000: The audit could not read api-services: forbidden (missing permissions: list pods)",
+        "unknown 2 clusters, first c-0000: The audit could not read pod-certificates: forbidden (missing permissions: list pods)",
+        "unknown 2 clusters, first c-0000: The audit could not read endpoints: no pod is behind this endpoint (objects: Pod a/b)",
+    ]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_cause_is_one_row_for_all_clusters(name: str) -> None:
     report = fleet(3, lambda _at: [finding(cause=HOSTILE[name], name=HOSTILE[name], webhook=HOSTILE[name])])
