@@ -38,7 +38,7 @@ GUIDE = pages.GUIDES / "guide_permissions.rst"
 SUBJECTS = {"onprem": "--serviceaccount=automation:certflow", "eks": "--group=certflow-operators"}
 SIGNERS = {"onprem": KUBELET_SERVING, "eks": clusters.APP_SERVING}
 #: The commands of a message.
-COMMANDS = re.compile(r"In the directory of the collection, run (kubectl apply .*? SUBJECT)\. SUBJECT is ")
+COMMANDS = re.compile(r"in the directory of the collection, run (kubectl apply .*? SUBJECT)\. SUBJECT is ")
 FILE = re.compile(r"-f docs/rbac/([a-z-]+)\.yaml")
 SECRET = "/api/v1/namespaces/kube-system/secrets/snapshot-validation-secret"
 ROUNDS = 3

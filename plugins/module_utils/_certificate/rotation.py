@@ -74,7 +74,7 @@ class RotationResult:
     #: The number of recorded anchors that stay on the targets.
     kept: int = 0
     #: How to get the proof.
-    remedy: str = "Let every endpoint show that it serves it, and run the task again. The old CA stays trusted, and each run checks again"
+    remedy: str = "Let every endpoint show that it serves this certificate, and run the task again. The old CA stays trusted, and each run checks again"
     #: True if a proof or the removal of an anchor was asked for, and can still be had.
     is_left: bool = True
     #: The workload that the run restarted, None if it restarted none.

@@ -84,8 +84,8 @@ def grant(*files: str) -> str:
         ),
     ]
     return (
-        f"In the directory of the collection, run {' && '.join(commands)}. SUBJECT is --serviceaccount=NAMESPACE:NAME, --user=NAME, or "
-        f"--group=NAME, on Amazon EKS a group of the access entry ({PERMISSIONS_PAGE})"
+        f"As an administrator of this cluster, in the directory of the collection, run {' && '.join(commands)}. SUBJECT is the identity of this task: "
+        f"--serviceaccount=NAMESPACE:NAME, --user=NAME, or --group=NAME, on Amazon EKS a group of the access entry ({PERMISSIONS_PAGE})"
     )
 
 

@@ -72,7 +72,7 @@ def _wanted(ca_bundle: str | None, check_mode: bool) -> str | None:
         raise BundleError(
             "the CA bundle is empty",
             code="bundle-broken",
-            remedy="Give PEM text; only in check mode may it be null, for a certificate that is not issued yet",
+            remedy="Set ca_bundle to PEM text. Only in check mode it may be empty, for a certificate that is not issued yet",
         )
     bundle_content.check(ca_bundle)
     return ca_bundle

@@ -35,12 +35,12 @@ _RECREATED = Refusal(
 )
 _UNPROVEN = Refusal(
     "not-proven",
-    "the audit does not have this finding any more, and its check did not pass for the object",
+    "the audit of this run neither confirmed this finding nor showed that the fault is gone",
     _AUDIT,
 )
 _NAMELESS = Refusal(
     "not-proven",
-    "the audit does not have this finding any more, and without its object no check can prove that the fault is gone",
+    "the audit of this run did not confirm this finding, and without its object no check can prove that the fault is gone",
     "Set findings to the findings of audit_info, which have their objects",
 )
 

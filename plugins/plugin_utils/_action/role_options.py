@@ -20,7 +20,7 @@ from .._variables.specs import AUDIT, CLUSTER_CA, PLAYBOOK_VARIABLES, REPAIR, of
 #: The playbooks whose own variables set the options of a module.
 PLAYBOOKS = frozenset((AUDIT, CLUSTER_CA, REPAIR))
 #: The keys of messages in a result.
-MESSAGES = frozenset(("msg", "cause", "reason", "remedy", "refusal", "warnings"))
+MESSAGES = frozenset(("msg", "cause", "reason", "remedy", "refusal", "lines", "warnings"))
 # Option of a module -> variable of the role without the role's name, where they differ.
 RENAMED = {"snapshot_controller": {"namespace": "install_namespace", "controller_arguments": "arguments"}}
 

@@ -101,7 +101,7 @@ class Step:
             "the run would leave out the clusters of a source of the inventory. To run without them, name only the other sources (-i)."
             f" {unread}"
         )
-        lines = [*libraries, *lines, *([left_out] if unread else [])]
+        lines = [*libraries, *([left_out] if unread else []), *lines]
         if not lines:
             return {**settings, "notes": check_hosts.notes(run)}
         for line in lines if len(lines) > 1 else ():

@@ -312,13 +312,15 @@ def test_every_part_of_a_result_names_the_variable_for_accept(owner: str) -> Non
         result = {
             "left": {"count": 1, "first": inner},
             "repairs": [inner],
+            "lines": [text],
             "remedy": text,
             "warnings": [text],
         }
         named = {key: role_options.name_in_result(owner, key, value) for key, value in result.items()}
         shown = text.replace(option, f"{ACCEPT[owner]}{option.removeprefix('accept')}")
         assert named["left"]["first"] == {**inner, "reason": shown, "remedy": shown}
-        assert (named["repairs"][0]["remedy"], named["remedy"], named["warnings"]) == (shown, shown, [shown])
+        assert (named["repairs"][0]["remedy"], named["remedy"]) == (shown, shown)
+        assert (named["lines"], named["warnings"]) == ([shown], [shown])
         assert named["left"]["first"]["object"] == {"name": text}, "an object keeps its name"
 
 
