@@ -14,14 +14,17 @@ import pytest
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     fleet_run,
+    read_run,
     run_file,
     run_report,
     run_steps,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.budget import Budget
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.check_hosts import RunInput
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_run import FleetRun
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.run_steps import Step
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages import Stage
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory.contexts import UNREAD
 
 from tests.support.failures import fails
 from tests.support.playbook import play
@@ -64,6 +67,19 @@ def step(directory: Path, **variables: Any) -> Step:
 def test_a_run_begins(tmp_path: Path) -> None:
     assert step(tmp_path).run()["plan"] == {}
     assert (tmp_path / "run").exists()
+
+
+def test_an_unread_source_of_the_inventory_is_the_first_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_run, "read", lambda *_args, **_options: RunInput("audit", "clusters"))
+    reason = "Kubeconfig a.yml: it does not exist. Check the path."
+    check = step(tmp_path, **{UNREAD: reason})
+    check._options = {"step": "check", "playbook": "audit", "pattern": "clusters"}
+    result = check.run()
+    assert result["msg"].endswith(reason)
+    assert result["problems"][0] == result["msg"]
+    assert result["problems"][1].startswith("the inventory has no host")
 
 
 @pytest.mark.parametrize("error", [AnsibleError("no file"), AnsibleUndefinedVariable("x"), ValueError("x")])
