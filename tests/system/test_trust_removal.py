@@ -361,3 +361,26 @@ def test_a_policy_that_restores_the_bundle_during_each_write(world: World) -> No
     renewed = world.operate(k8s_csr.OPERATION, **options, targets=[hook.target], renew_before="36500d")
     assert renewed.get("code") == "object-refused", renewed
     assert (hook.bundle, hook.call()) == (before, ACCEPTED)
+
+
+def test_the_idle_secret_of_a_service_with_two(world: World) -> None:
+    """The pods of the second Secret do not run now, as between two switches of a blue and a green Deployment."""
+    hook, options = world.one(Shape("green", **OURS)), {"wait_timeout": 10}
+    secrets = f"/api/v1/namespaces/{world.name}/secrets"
+    arguments: dict[str, Any] = {
+        "service": "green",
+        "namespace": world.name,
+        "signer_name": world.signer,
+        **options,
+    }
+    world.operate(k8s_csr.OPERATION, secret={"name": "blue"}, targets=[hook.target], **arguments)
+    renewed = world.renew(hook, renew_before="36500d", **options)
+    assert (renewed["proof"]["verdict"], renewed["proof"]["dropped"], renewed["left"]["count"]) == (
+        "ok",
+        1,
+        0,
+    )
+    assert hook.call() == ACCEPTED
+    blue = world.cluster.api("GET", f"{secrets}/blue")["data"]
+    world.cluster.api("PATCH", f"{secrets}/green", {"data": blue}, MERGE)
+    assert hook.call() == ACCEPTED

@@ -115,12 +115,16 @@ def remove(run: CertificateRun) -> Result:
             left += tuple(filter(None, [_delete(client, intent, removal.own)]))
             warnings += left[len(removal.left) :]
     held = removal.own or removal.adopted
-    signer = held.annotations.get(markers.SIGNER, "") if held else ""
-    values = certificate_report.values(client, intent, reason=reason, signer=signer, targets=changes)
+    values = certificate_report.values(
+        client,
+        intent,
+        reason=reason,
+        signer=held.annotations.get(markers.SIGNER, "") if held else "",
+        targets=changes,
+    )
     first = certificate_report.left_over(intent, "not-removed", next(iter(left), ""), _REMEDY)
-    values |= {"left": make_left(len(left), first)}
-    diff = certificate_report.diff(removal.own, None, changes)
-    return Result(is_changed, values, diff, tuple(warnings))
+    values["left"] = make_left(len(left), first)
+    return Result(is_changed, values, certificate_report.diff(removal.own, None, changes), tuple(warnings))
 
 
 def _parts(intent: Intent, removal: _Removal) -> Iterator[tuple[str, str, Permission]]:
@@ -130,13 +134,19 @@ def _parts(intent: Intent, removal: _Removal) -> Iterator[tuple[str, str, Permis
         words = f"{count} CSR{'s' if count > 1 else ''} without a certificate"
         yield "requests", words, Permission("delete", csr_api.GROUP, "certificatesigningrequests")
     if removal.waiting:
-        permission = Permission("delete", "", "secrets", spec.namespace, pending_key.name(spec))
-        yield "waiting", f"the key of a waiting CSR of {spec}", permission
+        yield (
+            "waiting",
+            f"the key of a waiting CSR of {spec}",
+            Permission("delete", "", "secrets", spec.namespace, pending_key.name(spec)),
+        )
     if removal.own:
         yield "own", str(spec), secret_store.permission(spec, "delete")
     if removal.adopted:
-        words = f"the labels and annotations of this collection on {spec}"
-        yield "adopted", words, secret_store.permission(spec, "patch")
+        yield (
+            "adopted",
+            f"the labels and annotations of this collection on {spec}",
+            secret_store.permission(spec, "patch"),
+        )
 
 
 def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
@@ -262,29 +272,17 @@ def _other_keys(intent: Intent, secret: ExistingSecret | None) -> str:
 
 
 def _why_anchors_stay(client: Client, intent: Intent) -> tuple[str, str]:
-    """Return why the anchors stay: another Secret of the Service needs them, or that is not known. Two empty texts if they go.
-
-    A Service gets a second Secret if the first one had a type that cannot be changed.
-    """
+    """Return why the anchors stay: another Secret of the Service needs them, or that is not known. Two empty texts if they go."""
     spec, service = intent.secret, markers.annotations_for(intent)[markers.SERVICE]
     later = "Remove it with webhook_cabundle (mode: absent) once no certificate needs it"
-    try:
-        listed = client.list_all(spec.collection, {"labelSelector": markers.SECRET_LABEL})
-    except Forbidden:
+    others = secret_store.read_others(client, intent)
+    if others is None:
         return "", (
             f"the CA stays in the targets, because another Secret of Service {service} may need it: this identity may not "
             f"list secrets in namespace {spec.namespace}. {later}"
         )
-    others = [
-        obj["metadata"]["name"]
-        for obj in listed["items"]
-        if (obj["metadata"].get("annotations") or {}).get(markers.SERVICE) == service
-        and obj["metadata"]["name"] != spec.name
-    ]
-    if not others:
-        return "", ""
     words = f"the CA stays in the targets, because Secret {', '.join(others)} of Service {service} needs it too. {later}"
-    return words, ""
+    return words if others else "", ""
 
 
 def _without_marks(secret: ExistingSecret, targets: tuple[Target, ...]) -> list[dict[str, Any]]:

@@ -181,7 +181,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     served = wait_until_served(rotation)
     progress, scans = served.progress, served.scans
     reports = tuple(report_endpoints(scans, run.client.now()))
-    superseded = target_anchors.superseded(run.intent, secret, targets)
+    superseded = target_anchors.superseded(run.client, run.intent, secret, targets)
     count = sum(len(anchors) for _target, _config, anchors in superseded)
     unproven = RotationResult("unproven", (), reports, kept=count, restarted=served.restarted)
     # The user cannot have checked the machines before this run stored the certificate. Kubelet needs up to two minutes for the pods.

@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Callable, Union
 
-from .._csr import secret_content
+from .._csr import markers, secret_content
 from .._csr.errors import SecretError
-from .._csr.intent import SecretSpec
+from .._csr.intent import Intent, SecretSpec
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.access_review import Permission
@@ -34,6 +36,24 @@ def read(client: Client, spec: SecretSpec) -> ExistingSecret | None:
             [permission(spec, "get")], f"read {spec}", exc.message
         ) from exc
     return secret_content.read_secret(obj, spec) if obj else None
+
+
+def read_others(client: Client, intent: Intent) -> Mapping[str, ExistingSecret] | None:
+    """Return the other Secrets that this collection wrote for the Service by their names, None if this identity may not list Secrets.
+
+    A Service gets a second Secret if the first one had a type that cannot be changed.
+    """
+    spec, service = intent.secret, markers.annotations_for(intent)[markers.SERVICE]
+    try:
+        listed = client.list_all(spec.collection, {"labelSelector": markers.SECRET_LABEL})["items"]
+    except Forbidden:
+        return None
+    return {
+        name: secret_content.read_secret(obj, replace(spec, name=name))
+        for obj in listed
+        if (obj["metadata"].get("annotations") or {}).get(markers.SERVICE) == service
+        and (name := obj["metadata"]["name"]) != spec.name
+    }
 
 
 def permission(spec: SecretSpec, verb: str) -> Permission:

@@ -36,6 +36,7 @@ from .._webhook.errors import TargetError
 from .._x509 import certificate_facts, ephemeral_ca
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.verify import verify
+from . import secret_store
 from .certificate_run import CertificateRun, TargetState
 
 _PATH = re.compile(r"([A-Za-z]+)/([a-z0-9][-a-z0-9.]{0,252})")
@@ -125,8 +126,11 @@ def _is_trusted(
 
 
 def _trusted_by(intent: Intent, entry: TargetState) -> list[CertificateFacts]:
-    configs = bundle_targets.client_configs(entry.target, entry.obj, service=intent.service_name)
-    return [anchor for config in configs for anchor in bundle_content.certificates(config.ca_bundle)]
+    return [
+        anchor
+        for config in bundle_targets.client_configs(entry.target, entry.obj, service=intent.service_name)
+        for anchor in bundle_content.certificates(config.ca_bundle)
+    ]
 
 
 def remove_superseded(
@@ -139,11 +143,9 @@ def remove_superseded(
     now: datetime,
 ) -> tuple[TargetChange, ...]:
     """Remove the anchors of these entries from the targets. The certificate in the Secret verifies without them."""
-
-    pem = secret.certificate_pem
-    replan = functools.partial(_removal, intent, entries=entries, leaf_pem=pem, now=now)
-    concerned = [entry for entry in targets if of_target(entries, entry.target)]
-    return _written(client, [replan(entry.target, entry.obj) for entry in concerned], replan)
+    replan = functools.partial(_removal, intent, entries=entries, leaf_pem=secret.certificate_pem, now=now)
+    changes = (replan(entry.target, entry.obj) for entry in targets if of_target(entries, entry.target))
+    return _written(client, changes, replan)
 
 
 def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, now: datetime) -> None:
@@ -156,8 +158,9 @@ def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, 
     }
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
-        options: dict[str, Any] = {"service": intent.service_name, "consent": EVERYTHING, "now": now}
-        return bundle_patch.plan(target, obj, gone[target], **options)
+        return bundle_patch.plan(
+            target, obj, gone[target], service=intent.service_name, consent=EVERYTHING, now=now
+        )
 
     changes = [replan(target, bundle_targets.read(client, target)) for target in gone if gone[target]]
     _written(client, changes, replan)
@@ -199,9 +202,8 @@ def remove(
     client: Client, intent: Intent, changes: Iterable[TargetChange], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
     """Write the changes of ``plan_removal``, and return them as they were written."""
-    entries, now = added_entries(annotations), client.now()
-
-    return _written(client, changes, functools.partial(_removal, intent, entries=entries, now=now))
+    replan = functools.partial(_removal, intent, entries=added_entries(annotations), now=client.now())
+    return _written(client, changes, replan)
 
 
 def _plan(
@@ -243,14 +245,17 @@ def _removal(
         ]
         for config in configs
     }
-    options: dict[str, Any] = {
-        "service": intent.service_name,
-        "consent": intent.accept,
-        "leaf_pem": leaf_pem,
-        "now": now,
-    }
-    everything = "".join(pem for pems in recorded.values() for pem in pems)
-    planned = bundle_patch.plan(target, obj, everything, mode="absent", recorded=True, **options)
+    planned = bundle_patch.plan(
+        target,
+        obj,
+        "".join(pem for pems in recorded.values() for pem in pems),
+        mode="absent",
+        service=intent.service_name,
+        consent=intent.accept,
+        recorded=True,
+        leaf_pem=leaf_pem,
+        now=now,
+    )
     bundles = (
         replace(
             bundle,
@@ -342,9 +347,24 @@ def record_unproven(
 Superseded = tuple[Target, ClientConfig, list[CertificateFacts]]
 
 
-def superseded(intent: Intent, secret: ExistingSecret, targets: Iterable[TargetState]) -> list[Superseded]:
-    """Return each client configuration of the targets with the superseded anchors that it holds."""
-    entries = superseded_entries(secret.annotations)
+def superseded(
+    client: Client, intent: Intent, secret: ExistingSecret, targets: Iterable[TargetState]
+) -> list[Superseded]:
+    """Return each client configuration of the targets with the superseded anchors that it holds, and that no other Secret needs.
+
+    The pods of another Secret of the Service may not be there now.
+    """
+    entries, added = superseded_entries(secret.annotations), added_entries(secret.annotations)
+    others = secret_store.read_others(client, intent) if entries else {}
+
+    def is_needed(anchor: CertificateFacts, entry: str, config: ClientConfig) -> bool:
+        if others is None:
+            return ephemeral_ca.is_made_here(anchor.subject) and entry not in added
+        return any(
+            entry in added_entries(other.annotations) or anchor.fingerprint in _verifying(other, config)
+            for other in others.values()
+        )
+
     return [
         (
             entry.target,
@@ -352,7 +372,8 @@ def superseded(intent: Intent, secret: ExistingSecret, targets: Iterable[TargetS
             [
                 anchor
                 for anchor in bundle_content.certificates(config.ca_bundle)
-                if prefix(entry.target, config.webhook) + anchor.fingerprint in entries
+                if (place := prefix(entry.target, config.webhook) + anchor.fingerprint) in entries
+                and not is_needed(anchor, place, config)
             ],
         )
         for entry in targets

@@ -28,6 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     CertificateState,
     TargetState,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
@@ -38,6 +39,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    bundle_content,
     bundle_targets,
     probe_verdict,
     probe_webhook,
@@ -60,9 +62,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workl
     ServingOptions,
     WebhookWorkload,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, ephemeral_ca
 
-from tests.support.authority import DAY, NOW, authority
+from tests.support.authority import DAY, NOW, Issued, authority
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -226,6 +228,45 @@ def test_a_certificate_in_use_everywhere_removes_the_old_anchor_and_closes_the_r
     assert (result.values["proof"]["verdict"], result.values["proof"]["dropped"]) == ("ok", 1)
     assert result.values["targets"][0]["webhooks"][0]["after"] == [NEW_CA.fingerprint]
     assert result.values["targets"][0]["changed"]
+
+
+#: What another Secret of the namespace has, and the number of anchors that the rotation removes.
+OTHER_SECRETS: list[tuple[Issued | None, dict[str, str], int]] = [
+    (OLD, {markers.SERVICE: "apps/hook"}, 0),
+    (NEW, {markers.SERVICE: "apps/hook"}, 1),
+    (None, {markers.SERVICE: "apps/hook", markers.ANCHORS: f"{MARK}{OLD_CA.fingerprint}"}, 0),
+    (OLD, {markers.SERVICE: "apps/another"}, 1),
+    (OLD, {}, 1),
+]
+
+
+@pytest.mark.parametrize(("issued", "annotations", "dropped"), OTHER_SECRETS)
+def test_an_anchor_that_another_secret_of_the_service_needs_stays(
+    make_rig: Make, issued: Issued | None, annotations: dict[str, str], dropped: int
+) -> None:
+    """Its pods may not be there now. An anchor that stays for another Secret is not left to do."""
+    rig = make_rig(FRESH)
+    path = SPEC.path.replace(SPEC.name, "another")
+    data = {} if issued else {"tls.crt": None, "tls.key": None, "cert.pem": encoded(OLD.pem)}
+    rig.api.objects[path] = secret_object(issued, name="another", annotations=annotations, data=data)
+    result = rig.complete()
+    assert (result.values["proof"]["verdict"], result.values["proof"]["dropped"]) == ("ok", dropped)
+    assert result.values["left"]["count"] == 0
+    assert rig.patched[-1] == SPEC.path, "the record is closed"
+
+
+@pytest.mark.parametrize(("recorded", "dropped"), [(True, 1), (False, 0)])
+def test_without_permission_to_list_secrets_a_ca_made_here_goes_only_if_this_secret_records_it(
+    make_rig: Make, recorded: bool, dropped: int
+) -> None:
+    made = ephemeral_ca.sign_once(OLD.key, common_name="x", usages=(), lifetime=DAY, now=NOW).ca_pem
+    entry = f"{MARK}{bundle_content.certificates(made)[0].fingerprint}"
+    rig = make_rig(FRESH, record=f"0a {entry}")
+    rig.api.objects[bundle_targets.path(TARGET)] = configuration(made + NEW_CA.pem)
+    if recorded:
+        rig.api.objects[SPEC.path]["metadata"]["annotations"][markers.ANCHORS] = entry
+    rig.api.objects[SPEC.path.rpartition("/")[0]] = api_error(Forbidden)
+    assert rig.complete().values["proof"]["dropped"] == dropped
 
 
 @pytest.mark.parametrize("is_gone", [False, True])

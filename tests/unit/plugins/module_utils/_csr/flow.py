@@ -140,7 +140,7 @@ def found(issued: Issued | None = None, *, of: Intent | None = None, **changed: 
 
 
 #: The collections whose lists hold the scripted objects below them.
-LISTS = (CSRS, "/api/v1/nodes", "/api/v1/namespaces/apps/pods")
+LISTS = (CSRS, "/api/v1/nodes", "/api/v1/namespaces/apps/pods", "/api/v1/namespaces/apps/secrets")
 
 
 class ScriptedApi:
