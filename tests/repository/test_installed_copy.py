@@ -11,7 +11,6 @@ or for an upgrade with the source of the release. Neither answers, and the run h
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import collection_copy
 from tools.ci import tree
 from tools.ci.venvs import REPOSITORY
 
-FOLDERS = ("meta", "playbooks", "plugins", "roles")
 PLAYBOOKS = sorted(path.stem for path in REPOSITORY.glob("playbooks/[!_]*.yml"))
 #: Variables of all playbooks: the required ones of the roles, and a server that does not answer.
 VARIABLES: dict[str, Any] = {
@@ -46,11 +45,7 @@ KUBECONFIG = {
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("installed")
-    for folder in FOLDERS:
-        shutil.copytree(
-            REPOSITORY / folder, place / "ansible_collections" / "certflow" / "kubernetes" / folder
-        )
-    shutil.copy(REPOSITORY / "galaxy.yml", place / "ansible_collections" / "certflow" / "kubernetes")
+    collection_copy.make(place)
     return place
 
 

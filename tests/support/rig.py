@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support.clusters import AdminApiError
 from tests.support.operations import operate
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 #: Verbs of the audit log that change objects.
 WRITES = frozenset(["create", "update", "patch", "delete", "deletecollection"])
+#: Resources of writes that change nothing for longer than a run: what it asks by a write, and Leases and probes that it deletes again.
+_OF_A_RUN = (
+    *("leases", "volumesnapshots"),
+    *("selfsubjectaccessreviews", "selfsubjectrulesreviews", "pods/portforward"),
+)
 ADMINISTRATORS = ["system:masters"]
 
 
@@ -45,6 +50,29 @@ def requests(
 def written(cluster: Cluster, user: str, since: datetime.datetime | None = None) -> list[str]:
     """Return "verb URI" of each request of a user that changes an object."""
     return [f"{verb} {uri}" for verb, _resource, uri in requests(cluster, user, since) if verb in WRITES]
+
+
+class Change(NamedTuple):
+    """A request that changed an object for longer than a run."""
+
+    verb: str
+    resource: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}/{self.name}"
+
+
+def changes(cluster: Cluster, user: str, start: int) -> list[Change]:
+    """Return what a user has changed since a position of the audit log, without dry runs and without _OF_A_RUN."""
+    made = []
+    for event in cluster.requests(user=user, start=start):
+        reference = event.get("objectRef", {})
+        resource = "/".join(filter(None, [reference.get("resource"), reference.get("subresource")]))
+        is_change = event["verb"] in WRITES and resource not in _OF_A_RUN
+        if is_change and event["responseStatus"]["code"] < 300 and "dryRun=" not in event["requestURI"]:
+            made.append(Change(event["verb"], resource, reference.get("name", "")))
+    return made
 
 
 def encoded(text: str) -> str:

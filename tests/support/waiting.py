@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 #: A `wait_timeout` (seconds) whose end no test waits for: the run ends before, for another reason.
@@ -37,6 +39,15 @@ def becomes_true(condition: Callable[[], object], seconds: float = 60) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+@contextlib.contextmanager
+def acting_after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Act after this time, beside what the block does. Return when both have ended."""
+    timer = threading.Timer(seconds, act)
+    timer.start()
+    yield
+    timer.join()
 
 
 def now() -> datetime.datetime:

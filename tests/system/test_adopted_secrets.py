@@ -66,8 +66,7 @@ class AdoptedSecret:
             "data": {key: base64.b64encode(value).decode() for key, value in pems.items()},
         }
         world.cluster.api("POST", f"{self.collection}?fieldManager=kubectl-create", secret)
-        for endpoint in self.program.reach.endpoints:
-            endpoint.prepare = self.program.reload
+        self.program.set_reloads(reloads=True)
         wait_for(self.program.is_called)
 
     @property

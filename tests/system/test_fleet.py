@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import re
 import time
@@ -24,6 +23,7 @@ from tests.support.api_server import ScriptedAnswer, ScriptedServer, serving
 from tests.support.awx import example
 from tests.support.failures import absent
 from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
+from tests.support.policies import denying
 from tests.support.rig import written
 from tests.support.server_pki import ca, leaf
 from tests.support.snapshot_rig import release_server
@@ -326,27 +326,8 @@ def test_a_cluster_that_repeats_the_uid_of_another_one_does_not_stop_it(rig: Fle
 
 
 EVIL = "{{ lookup('ansible.builtin.pipe', 'touch evaluated') }}"
-POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
-
-
-@contextlib.contextmanager
-def policy_with_a_template(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """Refuse Secrets of the namespace with a message that is a template to Ansible."""
-    name = f"{namespace}-evil"
-    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}]
-    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    spec: dict[str, Any] = {
-        "matchConstraints": {"resourceRules": rules, "namespaceSelector": selector},
-        "validations": [{"expression": "false", "message": EVIL}],
-    }
-    cluster.api("POST", f"{POLICIES}ies", {"metadata": {"name": name}, "spec": spec})
-    binding = {"policyName": name, "validationActions": ["Deny"]}
-    cluster.api("POST", f"{POLICIES}ybindings", {"metadata": {"name": name}, "spec": binding})
-    try:
-        yield
-    finally:
-        cluster.api("DELETE", f"{POLICIES}ybindings/{name}")
-        cluster.api("DELETE", f"{POLICIES}ies/{name}")
+#: Refuses Secrets with a message that is a template to Ansible.
+EVIL_RULE = {"apiGroups": [""], "operations": ["CREATE"], "resources": ["secrets"]}
 
 
 def wait_until_refused(cluster: Cluster, namespace: str) -> None:
@@ -366,7 +347,8 @@ def test_messages_of_an_api_server_are_not_templates(rig: FleetRig, monkeypatch:
     """The next job, which gets the artifact as extra variables, does not render them either."""
     monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "true")
     secret = json.dumps({"webhook_certificate_secret": {"name": "refused"}})
-    with policy_with_a_template(rig.fleet["onprem"], rig.name):
+    answer = {"expression": "false", "message": EVIL}
+    with denying(rig.fleet["onprem"], f"{rig.name}-evil", EVIL_RULE, namespace=rig.name, **answer):
         wait_until_refused(rig.fleet["onprem"], rig.name)
         run = rig.play(CERTIFICATES, "-e", secret, order=("well-1",))
     assert run.status == 2, run.output

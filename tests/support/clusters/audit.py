@@ -22,13 +22,14 @@ POLICY = {
 
 
 def requests(
-    log: Path, *, since: datetime.datetime | None = None, user: str | None = None
+    log: Path, *, since: datetime.datetime | None = None, user: str | None = None, start: int = 0
 ) -> list[dict[str, Any]]:
     """Return the audit events of answered requests, in the order of the log.
 
-    `since` (with a time zone) is compared with the time at which the server received the request.
+    `since` (with a time zone) is compared with the time at which the server received the request. Lines before the position
+    `start` are left out.
     """
-    return [event for event in _events(log, user or "") if _wanted(event, since, user)]
+    return [event for event in _events(log, user or "", start) if _wanted(event, since, user)]
 
 
 def received(event: dict[str, Any]) -> datetime.datetime:
@@ -44,12 +45,13 @@ def _wanted(event: dict[str, Any], since: datetime.datetime | None, user: str | 
     )
 
 
-def _events(log: Path, text: str) -> list[dict[str, Any]]:
-    """Return the complete lines that contain a text. The server may be writing the last one.
+def _events(log: Path, text: str, start: int) -> list[dict[str, Any]]:
+    """Return the complete lines from a position on that contain a text. The server may be writing the last one.
 
     Only these lines are parsed, because the log of a long session has a hundred thousand.
     """
     with log.open("rb") as lines:
+        lines.seek(start)
         return [json.loads(line) for line in lines if line.endswith(b"\n") and text.encode() in line]
 
 

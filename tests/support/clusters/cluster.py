@@ -188,7 +188,7 @@ class Cluster:
         return self._write_kubeconfig(self._fresh_path(), {"token": answer["status"]["token"]}, namespace)
 
     def requests(
-        self, *, since: datetime.datetime | None = None, user: str | None = None
+        self, *, since: datetime.datetime | None = None, user: str | None = None, start: int = 0
     ) -> list[dict[str, Any]]:
         """Return the audit events of all requests that were answered before this call, as `audit.requests`.
 
@@ -197,7 +197,7 @@ class Cluster:
         self.complete_audit_log()
         return [
             event
-            for event in audit.requests(self.audit_log, since=since, user=user)
+            for event in audit.requests(self.audit_log, since=since, user=user, start=start)
             if "/version?mark=" not in event["requestURI"]
         ]
 

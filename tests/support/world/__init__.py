@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from tests.support.world import shapes
+from tests.support.world import forecasts, shapes
 from tests.support.world.caller import Caller
 from tests.support.world.journal import Journal
 from tests.support.world.programs import ACCEPTED, NOT_CALLED, Program
@@ -22,5 +22,6 @@ __all__ = [
     "Program",
     "Shape",
     "World",
+    "forecasts",
     "shapes",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,10 @@ from tests.support.https_webhook import allow, convert
 from tests.support.other_client import OtherClient
 from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
 from tests.support.rig import encoded
+from tests.support.waiting import wait_for
 from tests.support.world import shapes
 from tests.support.world.certificates import Certificates, Sent
-from tests.support.world.reach import Reach
+from tests.support.world.reach import MERGE, Reach
 from tests.support.world.servers import Endpoint
 
 if TYPE_CHECKING:
@@ -31,13 +33,15 @@ if TYPE_CHECKING:
 
     from tests.support.clusters.pki import KeyPair
     from tests.support.https_webhook import CertificateWithKey, Reply
-    from tests.support.world.shapes import Shape
+    from tests.support.world.shapes import Owner, Shape
     from tests.support.world.world import World
 
 ACCEPTED = "accepted"
 #: The request was accepted without the program, as with the failure policy Ignore.
 NOT_CALLED = "accepted without a call"
 JSON_PATCH = "application/json-patch+json"
+#: The record of a repair, by which the next one sees that the owner has overwritten it.
+REPAIRED = "certflow.kubernetes/repaired"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -59,13 +63,14 @@ class Program:
         self.group = f"{name}.{world.id}.certflow.test"
         self.reach = Reach(world, name, shape, self.answer)
         self.kept = self._bundle_of(shape)
+        #: The time at which its owner issued its certificate last.
+        self.issued = world.cluster.now()
         self._served = ""
         if not self.is_ours:
             self.issue()
         self.write()
         if self.is_ours:
-            for endpoint in self.reach.endpoints:
-                endpoint.prepare = self.reload
+            self.set_reloads(reloads=True)
             world.renew(self)
 
     # The object
@@ -108,10 +113,52 @@ class Program:
 
     def set_bundle(self, text: str, manager: str = "") -> None:
         """Write the CAs as a program does, by default as its owner does."""
-        path = "/" + "/".join(map(str, (*self.pointer, "caBundle")))
+        self._set(encoded(text), "caBundle", manager=manager)
+
+    def set_port(self, port: int) -> None:
+        """Let the object call another port of the Service, as its owner does. A URL stays."""
+        if self.shape.reached != shapes.BY_URL:
+            self._set(port, "service", "port")
+
+    def _set(self, value: str | int, *field: str, manager: str = "") -> None:
+        """Write a field of the client configuration."""
+        path = "/" + "/".join(map(str, (*self.pointer, *field)))
         query = f"fieldManager={manager or self.shape.owner.manager}"
-        patch = [{"op": "add", "path": path, "value": encoded(text)}]
+        patch = [{"op": "add", "path": path, "value": value}]
         self.world.cluster.api("PATCH", f"{self.path}?{query}", patch, JSON_PATCH)
+
+    def give_to(self, owner: Owner) -> None:
+        """Let another owner take over the object. It restores the bundle that the object has now after each change."""
+        self.kept = self.bundle
+        self.shape = replace(self.shape, owner=owner)
+        self.world.keep()
+
+    def restore(self) -> None:
+        """Give the object back to its first owner, with its port. All endpoints become ready, and pods of ours reload."""
+        self.shape = replace(self.shape, owner=self.first_owner)
+        self.set_port(self.reach.port)
+        if shapes.NOT_READY in self.reach.states:
+            self.reach.set_states(shapes.READY)
+        if self.is_ours:
+            self.set_reloads(reloads=True)
+
+    def recreate(self) -> None:
+        """Delete the object, and create it as its owner did."""
+        self.world.cluster.api("DELETE", self.path)
+        wait_for(lambda: self.world.ask("GET", self.path) != ACCEPTED)
+        self.write()
+
+    def content(self) -> dict[str, Any]:
+        """Return what the owner writes into the object: all but the CAs and the record of a repair, which adds to them."""
+        obj = copy.deepcopy(self.read())
+        config: Any = obj
+        for part in self.pointer:
+            config = config[part]
+        config.pop("caBundle", None)
+        annotations = {**(obj["metadata"].get("annotations") or {})}
+        annotations.pop(REPAIRED, None)
+        metadata = {"labels": obj["metadata"].get("labels"), "annotations": annotations}
+        return {**obj, "metadata": metadata, "status": None}
 
     def trusts(self, ca: KeyPair) -> bool:
         return ca.certificate_pem.decode() in self.bundle
@@ -151,11 +198,32 @@ class Program:
         """True if the collection issues its certificate. Its pods read the Secret before each handshake."""
         return self.shape.certificate == shapes.OURS
 
+    @property
+    def secret(self) -> str:
+        """The path of the Secret that the collection writes."""
+        return f"/api/v1/namespaces/{self.world.name}/secrets/{self.name}"
+
+    def delete_secret(self) -> None:
+        """Delete the Secret, if there is one. Pods serve what they have until the next one comes."""
+        with contextlib.suppress(AdminApiError):
+            self.world.cluster.api("DELETE", self.secret)
+
+    def edit_secret(self) -> None:
+        """Replace one annotation of the Secret, if there is one, and another one each day."""
+        with contextlib.suppress(AdminApiError):
+            marks = sorted(self.world.cluster.api("GET", self.secret)["metadata"].get("annotations") or {})
+            edited = dict.fromkeys(marks[self.world.cluster.now().toordinal() % len(marks) :][:1], "x")
+            self.world.cluster.api("PATCH", self.secret, {"metadata": {"annotations": edited}}, MERGE)
+
+    def set_reloads(self, *, reloads: bool) -> None:
+        """Let the pods read the Secret before each handshake, or no longer."""
+        for endpoint in self.reach.endpoints:
+            endpoint.prepare = self.reload if reloads else lambda: None
+
     def reload(self) -> None:
         """Serve the certificate of the Secret, if there is one."""
-        path = f"/api/v1/namespaces/{self.world.name}/secrets/{self.name}"
         with contextlib.suppress(AdminApiError, OSError):
-            data = self.world.cluster.api("GET", path)["data"]
+            data = self.world.cluster.api("GET", self.secret)["data"]
             if data["tls.crt"] != self._served:
                 self._served = data["tls.crt"]
                 self.present(Sent(*(base64.b64decode(data[key]) for key in ("tls.crt", "tls.key"))))
@@ -166,6 +234,7 @@ class Program:
         endpoints: their numbers, () for all.
         """
         row, world = self.shape.certificate, self.world
+        self.issued = world.cluster.now()
         if ca:
             row = replace(row, chain=("given",))
         cas = {"given": Issued(ca.certificate, ca.key)} if ca else world.cas
@@ -178,6 +247,15 @@ class Program:
             self._present_any(sent_chain)
         else:
             self.present(sent_chain, *endpoints)
+
+    def renew(self) -> None:
+        """Issue the certificate, and write a CA that the bundle lacks, also where the owner restores it from."""
+        self.issue()
+        ca = self.world.ca(self.shape.certificate.chain[0])
+        if not self.trusts(ca):
+            self.set_bundle(self.bundle + ca.certificate_pem.decode())
+        if self.shape.owner.rewrites_after is not None:
+            self.kept = self.bundle
 
     def _present_any(self, chain: Sent) -> None:
         """Serve certificates that no library may read."""

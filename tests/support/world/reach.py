@@ -66,6 +66,11 @@ class Reach:
             self._set_pod(number)
             self._wait_for_slices()
 
+    def set_states(self, state: str) -> None:
+        """Set the state of all endpoints."""
+        for number in range(len(self.states)):
+            self.set_state(number, state)
+
     # Servers
 
     def _listen(self, number: int) -> int:

@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import itertools
+import json
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -20,15 +24,18 @@ from tests.support.clusters import APP_SERVING, AdminApiError, clock, pki
 from tests.support.port_forwarder import PortForwarder
 from tests.support.rig import ClusterRig
 from tests.support.signer_requests import KUBELET_SERVING
-from tests.support.waiting import wait_for
+from tests.support.waiting import becomes_true, wait_for
+from tests.support.world import shapes
 from tests.support.world.caller import Caller
 from tests.support.world.certificates import Certificates
-from tests.support.world.journal import DONE, RUN, Journal
-from tests.support.world.programs import ACCEPTED, KINDS, Program, names
+from tests.support.world.journal import CALL, DONE, RUN, Journal
+from tests.support.world.programs import ACCEPTED, KINDS, REPAIRED, Program, names
+from tests.support.world.reach import MERGE
 from tests.support.world.servers import Listeners
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
@@ -39,6 +46,13 @@ if TYPE_CHECKING:
 
 #: Numbers of addresses in the network of Services, after those of other rigs.
 _ADDRESSES = itertools.count(2500)
+
+#: The programs that end with an API server, in the order in which they start.
+_CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager")
+
+#: Where a run leaves objects, and with which prefix of annotations.
+_LEFT = {"secrets": "/api/v1", "configmaps": "/api/v1", "leases": "/apis/coordination.k8s.io/v1"}
+_PREFIX = "certflow.kubernetes/"
 
 #: Copies of a row that are made at once.
 _AT_ONCE = 8
@@ -59,6 +73,8 @@ class World(ClusterRig):
         self.forwarded: dict[str, str] = {}
         self._kubelet = PortForwarder(self.forwarded)
         self.programs: list[Program] = []
+        #: Program -> what it answered to the last `call_all`.
+        self.answers: dict[str, str] = {}
         #: The signer of `renew`, and further options of its connection.
         self.signer = APP_SERVING if cluster.profile_name.startswith("eks") else KUBELET_SERVING
         self.connection: dict[str, Any] = {}
@@ -97,6 +113,9 @@ class World(ClusterRig):
         """Make a row once. Return its program."""
         return self.create(shape)[0]
 
+    def program(self, name: str) -> Program:
+        return next(program for program in self.programs if program.name == name)
+
     def ca(self, name: str) -> pki.KeyPair:
         """Return a CA that rows name. "cluster" is the one that the cluster had at first."""
         issued = Certificates(self.cas, now=self.cluster.now()).ca(name)
@@ -124,12 +143,46 @@ class World(ClusterRig):
             return error.message
         return ACCEPTED
 
+    def private_keys(self) -> list[str]:
+        """Return the keys that are in Secrets of the namespace now, PEM text."""
+        secrets = self.cluster.api("GET", f"/api/v1/namespaces/{self.name}/secrets")["items"]
+        entries = [entry for secret in secrets for entry in (secret.get("data") or {}).items()]
+        return [base64.b64decode(value).decode() for name, value in entries if name.endswith(".key")]
+
     def calling(self, *programs: Called, seconds: float = 0.1) -> Caller:
         """Return a block in which programs are called all the time, () for all that the world has now.
 
         seconds: the time after which each of them is called again.
         """
         return Caller(self.journal, self.restarting, *(programs or self.programs), seconds=seconds)
+
+    def call_all(self) -> dict[str, str]:
+        """Call each program once. Return the answers by the names of the programs."""
+        self.answers = {}
+        for program in self.programs:
+            self.answers[program.name] = answer = program.call()
+            self.journal.add(CALL, answer, program.name, is_failure=answer != ACCEPTED)
+        return self.answers
+
+    def settle(self) -> None:
+        """Let the API server ask its aggregated APIs again. It does so each half minute, and after each change."""
+        for program in self.programs:
+            with contextlib.suppress(OSError):  # the API server restarts again
+                if program.shape.kind == shapes.AGGREGATED and not program.is_called():
+                    mark = {"metadata": {"annotations": {"touched": f"{self.cluster.now()}"}}}
+                    with contextlib.suppress(AdminApiError):  # it does not exist now
+                        self.cluster.api("PATCH", program.path, mark, MERGE)
+                    becomes_true(program.is_called, 5)
+
+    @contextlib.contextmanager
+    def limited_to(self, *roles: str) -> Iterator[None]:
+        """Let the runs in the block have only these roles, as `become`."""
+        before = self.user, self.kubeconfig
+        self.become(*roles)
+        try:
+            yield
+        finally:
+            self.user, self.kubeconfig = before
 
     def become(self, *roles: str, without: str = "") -> None:
         """Let the further runs have only the roles of these files of docs/rbac, such as "audit", without one resource."""
@@ -167,6 +220,43 @@ class World(ClusterRig):
         self.journal.add(DONE, f"the clock jumps by {by}")
         with self.restarting:
             return self.cluster.jump(by)
+
+    def switch_off(self) -> None:
+        """Stop all programs of the control plane except etcd."""
+        for name in reversed(_CONTROL_PLANE):
+            self.cluster.stop(name)
+
+    def restart(self) -> None:
+        """Start what has ended, as kubelet does. Without an API server, the controller manager ends too."""
+        ended = [name for name in _CONTROL_PLANE if name not in self.cluster.running]
+        self.cluster.collect(*ended)
+        for name in ended:
+            self.cluster.start(name)
+            wait_for(self._is_ready)
+
+    def crash(self) -> None:
+        """Kill the API server, and start it again."""
+        with self.restarting:
+            self.cluster.stop("kube-apiserver", signal.SIGKILL)
+            self.restart()
+            self.settle()
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(Exception):
+            self.cluster.client_of(timeout=2).request("GET", "/readyz")
+            return True
+        return False
+
+    def left_over(self) -> Iterator[str]:
+        """Yield what the collection has left in the namespace and on the objects whose certificates it issued."""
+        for plural, api in _LEFT.items():
+            for item in self.cluster.api("GET", f"{api}/namespaces/{self.name}/{plural}")["items"]:
+                if plural != "configmaps" or _PREFIX in json.dumps(item):
+                    yield f"{plural}/{item['metadata']['name']}"
+        for program in self.programs:
+            if program.is_ours:
+                marks = set(program.read()["metadata"].get("annotations") or {}) - {REPAIRED}
+                yield from (f"{mark} on {program.full_name}" for mark in marks if mark.startswith(_PREFIX))
 
     def operate(self, operation: Operation, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run an operation as the user, and return its result. The journal has its message."""
