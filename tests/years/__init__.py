@@ -4,13 +4,5 @@
 
 """Years of a fleet: time that jumps, events from a seed, ordinary runs of the playbooks, and the API server as the judge.
 
-`make years SEED=1 ROUNDS=24` runs it. A round is a month. See the page "Reliability" of the documentation.
-
-places: the control planes and the programs that they call.
-events: what happens to them by chance.
-owners: what their owners and administrators do.
-runs: the playbooks, as their guides run them.
-invariants: what must hold.
-months: one round after the other.
-report: the page at the end.
+`make years SEED=1 ROUNDS=24` runs it. A round is a month. See the page "Reliability" of the documentation, and the docstring of each file.
 """

@@ -25,11 +25,9 @@ def simulate(seed: str, rounds: int, directory: Path, choice: tuple[str, ...] = 
             cluster.jump(len(months) * MONTH)
         with contextlib.closing(Years(seed, fleet, directory, choice)) as years:
             for number in range(len(months), rounds):
-                months.append(years.month(number))
+                months.append(month := years.month(number))
                 report.write(directory, months)
-                print(
-                    f"round {number + 1}: {sum(months[-1].seconds.values()):.0f} s, {months[-1]}", flush=True
-                )
+                print(f"round {number + 1}: {sum(month.seconds.values()):.0f} s, {month}", flush=True)
             end = years.end()
             print(f"end: {end}", flush=True)
     months[-1].violations += end.violations
@@ -38,12 +36,9 @@ def simulate(seed: str, rounds: int, directory: Path, choice: tuple[str, ...] = 
 
 
 def main(seed: str = "1", rounds: str = "72", kinds: str = "", directory: str = "") -> None:
-    path = (
-        Path(directory)
-        if directory
-        else report.DIRECTORY / f"years-{'-'.join(filter(None, (seed, *kinds.split(','))))}"
-    )
-    months = simulate(seed, int(rounds), path, tuple(filter(None, kinds.split(","))))
+    choice = tuple(filter(None, kinds.split(",")))
+    default = report.DIRECTORY / "-".join(("years", seed, *choice))
+    months = simulate(seed, int(rounds), Path(directory) if directory else default, choice)
     print(report.text(months))
     sys.exit(any(month.violations for month in months))
 

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.support import snapshot_lab, snapshot_pods
+from tests.support import policies, snapshot_lab, snapshot_pods
 from tests.support.snapshot_rig import release_server
+from tests.support.token_plugin import TokenPlugin
+from tests.support.waiting import acting_after
 from tests.support.world.journal import DONE
-from tests.years.runs import host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from random import Random
 
     from tests.years.months import Years
     from tests.years.places import Place
 
-_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-_POLICIES, _BINDINGS = (f"{_ADMISSION}/validatingadmissionpolic{end}" for end in ("ies", "ybindings"))
 #: A renewal that is due at once has the most requests.
 _RENEW: dict[str, Any] = {"webhook_certificate_renew_before": "360d"}
 #: The shortest lifetime of a token.
@@ -40,109 +36,66 @@ _BEFORE, _AFTER = "7.0.2", "8.7.0"
 _CHANCE = 0.6
 
 
-@dataclass(frozen=True)
-class Disturbance:
-    """One kind of disturbance."""
-
-    id: str
-    #: Returns the block around the runs at a place.
-    block: Callable[[Years, Place, Random], AbstractContextManager[object]]
-    #: True if the runs may end with a failure because of it.
-    is_obstacle: bool = False
-
-
 @contextlib.contextmanager
 def _kill(years: Years, place: Place, chance: Random) -> Iterator[None]:
     """Kill a renewal after one of its requests. The ordinary runs come later."""
-    program, number = chance.choice(place.ours), chance.randint(1, 40)
-    place.journal.add(DONE, f"a run is killed after request {number}", program.name)
-    run = years.run("certificates", "--limit", host(place, program.name), kill_after=number, **_RENEW)
+    name, number = chance.choice(place.ours).name, chance.randint(1, 40)
+    place.journal.add(DONE, f"a run is killed after request {number}", name)
+    run = years.run("certificates", "--limit", place.host(name), kill_after=number, **_RENEW)
     years.seen.kills += run.is_killed
     years.jump(_LATER)
     yield
 
 
-@contextlib.contextmanager
-def _restart(_years: Years, place: Place, chance: Random) -> Iterator[None]:
+def _restart(_years: Years, place: Place, chance: Random) -> AbstractContextManager[None]:
     """Kill the API server while runs are at work, and start it again."""
-
-    def restart() -> None:
-        with place.restarting:
-            place.cluster.stop("kube-apiserver", signal.SIGKILL)
-            place.restart()
-
     place.journal.add(DONE, "its API server restarts")
-    timer = threading.Timer(chance.uniform(2, 8), restart)
-    timer.start()
-    yield
-    timer.join()
+    return acting_after(chance.uniform(2, 8), place.crash)
 
 
 @contextlib.contextmanager
 def _run_twice(years: Years, place: Place, _chance: Random) -> Iterator[None]:
     """Let another run renew all certificates at the same time."""
     place.journal.add(DONE, "two runs at once")
-    other = years.runs.start("certificates", **_RENEW)
+    other = years.start("certificates", **_RENEW)
     years.is_shared = True
     try:
         yield
     finally:
-        years.check_output(years.runs.finish(other))
+        other.finish()
+        years.check_output(other)
         years.is_shared = False
 
 
-@contextlib.contextmanager
-def _deny(_years: Years, place: Place, chance: Random) -> Iterator[None]:
+def _deny(_years: Years, place: Place, chance: Random) -> AbstractContextManager[None]:
     """Let a policy refuse what the runs write to a kind of objects."""
     resource, group = chance.choice([("secrets", ""), ("*", "admissionregistration.k8s.io")])
     place.journal.add(DONE, f"a policy denies writes of {resource}")
-    rule = {
-        "apiGroups": [group],
-        "apiVersions": ["*"],
-        "operations": ["CREATE", "UPDATE"],
-        "resources": [resource],
-    }
-    name = f"deny-{place.id}"
-    spec = {
-        "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": f"request.userInfo.username != '{place.user}'"}],
-    }
-    place.cluster.api("POST", _POLICIES, {"metadata": {"name": name}, "spec": spec})
-    binding = {"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}}
-    place.cluster.api("POST", _BINDINGS, binding)
-    try:
-        yield
-    finally:
-        place.cluster.api("DELETE", f"{_BINDINGS}/{name}")
-        place.cluster.api("DELETE", f"{_POLICIES}/{name}")
+    rule = {"apiGroups": [group], "operations": ["CREATE", "UPDATE"], "resources": [resource]}
+    expression = f"request.userInfo.username != '{place.user}'"
+    return policies.denying(place.cluster, f"deny-{place.id}", rule, expression=expression)
 
 
-@contextlib.contextmanager
-def _forbid(_years: Years, place: Place, _chance: Random) -> Iterator[None]:
+def _forbid(_years: Years, place: Place, _chance: Random) -> AbstractContextManager[None]:
     """Let the runs have only the permissions of an audit."""
     place.journal.add(DONE, "the runs lose their permissions")
-    with place.logged_in(place.user, place.kubeconfig):
-        place.become("audit")
-        yield
+    return place.limited_to("audit")
 
 
 @contextlib.contextmanager
 def _end_token(years: Years, place: Place, chance: Random) -> Iterator[None]:
     """Let a plugin log the runs in, and let its first token end while a run is at work."""
     place.journal.add(DONE, "a token ends in the middle of a run")
-    user, kubeconfig, printed = place.make_plugin()
-    printed.write_text(place.credential(_TOKEN_SECONDS))
-    next_one = place.credential(3600)
+    plugin = TokenPlugin(place, "runs")
+    plugin.printed.write_text(plugin.credential(_TOKEN_SECONDS))
+    next_one = plugin.credential(3600)
 
     def end() -> None:
-        printed.write_text(next_one)
+        plugin.printed.write_text(next_one)
         years.jump(datetime.timedelta(seconds=_TOKEN_SECONDS + 60))
 
-    timer = threading.Timer(chance.uniform(3, 6), end)
-    timer.start()
-    with place.logged_in(user, kubeconfig):
+    with acting_after(chance.uniform(3, 6), end), plugin.logging_in():
         yield
-    timer.join()
 
 
 @contextlib.contextmanager
@@ -161,18 +114,22 @@ def _upgrade(years: Years, plant: Place, _chance: Random) -> Iterator[None]:
     yield
 
 
-DISTURBANCES = (
-    Disturbance("killed", _kill),
-    Disturbance("server-restarts", _restart),
-    Disturbance("two-runs", _run_twice),
-    Disturbance("token-ends", _end_token),
-    Disturbance("policy-denies", _deny, is_obstacle=True),
-    Disturbance("permission-lost", _forbid, is_obstacle=True),
-)
-UPGRADE = Disturbance("upgrade", _upgrade)
+UPGRADE = "upgrade"
+#: The kinds, and what returns the block around the runs at a place. The upgrade is drawn apart.
+BLOCKS: dict[str, Callable[[Years, Place, Random], AbstractContextManager[None]]] = {
+    "killed": _kill,
+    "server-restarts": _restart,
+    "two-runs": _run_twice,
+    "token-ends": _end_token,
+    "policy-denies": _deny,
+    "permission-lost": _forbid,
+    UPGRADE: _upgrade,
+}
+#: Those because of which the runs may end with a failure.
+OBSTACLES = ("policy-denies", "permission-lost")
 
 
-def draw(chance: Random, choice: tuple[str, ...] = ()) -> Disturbance | None:
-    """Return the disturbance of a month. choice: the kinds, () for all."""
-    kinds = [kind for kind in DISTURBANCES if not choice or kind.id in choice]
-    return chance.choice(kinds) if kinds and (choice or chance.random() < _CHANCE) else None
+def draw(chance: Random, choice: tuple[str, ...] = ()) -> str:
+    """Return the disturbance of a month, or "". choice: the kinds, () for all."""
+    kinds = [kind for kind in BLOCKS if kind != UPGRADE and (not choice or kind in choice)]
+    return chance.choice(kinds) if kinds and (choice or chance.random() < _CHANCE) else ""

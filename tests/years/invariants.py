@@ -2,24 +2,27 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What must hold. Each function returns what does not, with the name of the program that it concerns."""
+"""What must hold. Each function yields what does not: the rule, the place, the name of the program that it concerns, and a text."""
 
 from __future__ import annotations
 
-import datetime
 import json
 from typing import TYPE_CHECKING, Any
 
 from tests.support.key_leaks import leaks
 from tests.support.world import ACCEPTED
+from tests.years.places import failing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from tests.support.world import Program
+    from tests.support.rig import Change
     from tests.support.world.journal import Entry
-    from tests.years.places import Place
-    from tests.years.runs import Run
+    from tests.years.places import Place, Run
+
+    #: The programs of ours -> the status of their rows in the report, None without a row.
+    Statuses = Mapping[str, str | None]
+    Violations = Iterator[tuple[str, Place, str, str]]
 
 #: The statuses of a host for which nothing is left.
 GREEN = ("ok", "changed")
@@ -28,147 +31,120 @@ _WRITTEN = ("repaired", "written", "put-back")
 _NEVER_PRINTED = ("PRIVATE KEY", "Traceback (most recent call last)", "no end within", '"code": "defect"')
 
 
-# 1. Own harm
-
-
-def harm_of_runs(before: Mapping[str, str], answers: Mapping[str, list[Entry]]) -> Iterator[tuple[str, str]]:
+def harm_of_runs(place: Place, before: Mapping[str, str], answers: Mapping[str, list[Entry]]) -> Violations:
     """A call that passed before the runs does not fail beside them."""
     for name, entries in answers.items():
         failures = [entry for entry in entries if entry.is_failure]
         if before.get(name) == ACCEPTED and failures:
-            yield name, f"{len(failures)} of {len(entries)} calls failed beside the runs: {failures[0].text}"
+            text = f"{len(failures)} of {len(entries)} calls failed beside the runs: {failures[0].text}"
+            yield "1 own harm", place, name, text
 
 
-def worse_than_twin(ours: Mapping[str, str], twin: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def worse_than_twin(place: Place, twin: Place) -> Violations:
     """What fails after the runs fails also without them."""
-    for name, answer in ours.items():
-        if answer != ACCEPTED and twin.get(name) == ACCEPTED:
-            yield name, f"it passes on the twin: {answer}"
+    for name in failing(place.answers):
+        if twin.answers.get(name) == ACCEPTED and not place.program(name).is_ours:
+            yield "1 own harm", place, name, f"it passes on the twin: {place.answers[name]}"
 
 
-# 2. Recall
-
-
-def is_named(program: Program, findings: Iterable[dict[str, Any]], until: datetime.datetime) -> bool:
-    """Return True if a finding says that a program fails at this time."""
-    return any(
-        finding["status"] == "fail"
-        and finding["severity"] != "info"
-        and _names(finding, program)
-        and _moment(finding, until) <= until
-        for finding in findings
-    )
-
-
-def is_unseen(program: Program, findings: Iterable[dict[str, Any]]) -> bool:
-    """Return True if the audit says that it could not see a program."""
-    return any(finding["status"] == "unknown" and _names(finding, program) for finding in findings)
-
-
-def _names(finding: dict[str, Any], program: Program) -> bool:
-    """Return True if a finding is about the calls of a program. A request that is not issued says nothing about them."""
-    if finding["check"] == "request-stuck":
-        return False
-    objects = (finding["object"].get("name"), *(finding.get("objects") or ()))
-    return any(program.full_name in (text or "") for text in objects)
-
-
-def _moment(finding: dict[str, Any], default: datetime.datetime) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(finding["breaks_at"]) if finding["breaks_at"] else default
-
-
-# 3. Precision
-
-
-def breaks(place: Place, findings: Iterable[dict[str, Any]]) -> dict[str, datetime.datetime]:
-    """Return the first time at which the audit says that each program breaks. It is past if it is broken."""
-    moments: dict[str, datetime.datetime] = {}
-    for finding in findings:
-        for program in place.programs if finding["status"] == "fail" else ():
-            is_dated = finding["severity"] != "info" and finding["breaks_at"]
-            if _names(finding, program) and (is_dated or finding["severity"] == "error"):
-                moment = _moment(finding, place.now)
-                moments[program.name] = min(moments.get(program.name, moment), moment)
-    return moments
-
-
-# 4. Reports
-
-
-def untrue_report(run: Run) -> Iterator[tuple[str, str]]:
-    """What a run reports is what it wrote."""
+def untrue_report(run: Run) -> Violations:
+    """What a run reports is what it wrote, and it is green only if nothing is left."""
     for place, writes in run.writes.items():
-        texts = ", ".join(map(str, writes[:5]))
-        if (run.is_check or run.playbook == "audit") and writes:
-            yield place, f"a run that writes nothing wrote {texts}"
-        rows = [row for host, row in run.rows.items() if host.partition("-")[0] == place]
-        statuses = {row["status"] for row in rows}
-        if run.is_killed or not rows:
-            continue
-        if statuses == {"ok"} and writes:
-            yield place, f"{run.playbook} reported that nothing changed, and wrote {texts}"
-        if "changed" in statuses and not writes and not run.is_check:
-            yield place, f"{run.playbook} reported a change, and wrote nothing"
-        yield from ((place, text) for text in _repairs(rows, {write.name for write in writes}, run))
-        yield from ((place, text) for row in rows for text in _left(row, run))
+        rows = [row for host, row in run.rows.items() if host.partition("-")[0] == place.place]
+        yield from (("4 report", place, "", text) for text in _untrue(run, rows, writes))
 
 
-def _left(row: dict[str, Any], run: Run) -> Iterator[str]:
-    """Green only if nothing is left."""
-    left = [
-        repair["object"]["name"]
-        for repair in row.get("repairs") or ()
-        if repair["is_left"] and not repair["excepted"]
-    ]
-    if row["status"] in GREEN and left and not run.is_check:
-        yield f"{run.playbook} reported {row['status']}, and left {', '.join(left)}"
+def _untrue(run: Run, rows: list[dict[str, Any]], writes: list[Change]) -> Iterator[str]:
+    statuses, texts = {row["status"] for row in rows}, ", ".join(map(str, writes[:5]))
+    if (run.is_check or run.playbook == "audit") and writes:
+        yield f"a run that writes nothing wrote {texts}"
+    if run.is_killed:
+        return
+    if statuses == {"ok"} and writes:
+        yield f"{run.playbook} reported that nothing changed, and wrote {texts}"
+    if run.is_check:
+        return
+    if "changed" in statuses and not writes:
+        yield f"{run.playbook} reported a change, and wrote nothing"
+    written = {write.name for write in writes}
+    for text in (*_untrue_repairs(rows, written), *_left_behind(rows)):
+        yield f"{run.playbook} reported {text}"
 
 
-def _repairs(rows: list[dict[str, Any]], written: set[str], run: Run) -> Iterator[str]:
-    repairs = [repair for row in rows for repair in row.get("repairs") or () if not run.is_check]
-    for repair in repairs:
+def _untrue_repairs(rows: list[dict[str, Any]], written: set[str]) -> Iterator[str]:
+    for repair in (repair for row in rows for repair in row.get("repairs") or ()):
         names = {write["name"] for write in repair.get("writes") or ()}
         if repair["state"] in _WRITTEN and names and not names & written:
-            yield f"{run.playbook} reported {repair['state']} of {names}, which it did not write"
+            yield f"{repair['state']} of {names}, which it did not write"
 
 
-def not_green(
-    place: Place, run: Run, answers: Mapping[str, str], hosts: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """A program with a green row answers, unless what is wrong is no matter of its certificate."""
-    for program in place.ours:
-        row = run.rows.get(hosts[program.name], {"status": "missing"})
-        if row["status"] in GREEN and answers.get(program.name, ACCEPTED) != ACCEPTED:
-            yield program.name, f"{row['status']}, but {answers[program.name]}"
+def _left_behind(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        repairs = (repair for repair in row.get("repairs") or () if not repair["excepted"])
+        left = [repair["object"]["name"] for repair in repairs if repair["is_left"]]
+        if row["status"] in GREEN and left:
+            yield f"{row['status']}, and left {', '.join(left)}"
 
 
-def refused(run: Run, hosts: Mapping[str, str]) -> list[str]:
-    """Return the programs whose row is not green."""
-    return [
-        name for name, host in hosts.items() if host in run.rows and run.rows[host]["status"] not in GREEN
-    ]
-
-
-def unprepared(place: Place, run: Run) -> Iterator[tuple[str, str]]:
+def unprepared(run: Run) -> Violations:
     """After a green phase prepare, each caBundle with a CA of the cluster has the CA that signs and the one that comes."""
-    rotation, row = place.rotation, run.rows.get(place.place)
-    if rotation is None or place.phase == "over" or row is None or row["status"] not in GREEN:
-        return
-    for program in place.programs:
-        trusted = [program.trusts(ca) for ca in (rotation.outgoing, rotation.successor)]
-        if any(trusted) and not trusted[1]:
-            yield program.name, f"{row['status']}, and its caBundle lacks the successor"
+    for place in run.writes:
+        rotation, status = place.rotation, run.status_of(place.place)
+        if rotation and place.phase != "over" and status in GREEN:
+            for program in place.programs:
+                old, new = (program.trusts(ca) for ca in (rotation.outgoing, rotation.successor))
+                if old and not new:
+                    text = f"{status}, and its caBundle lacks the successor"
+                    yield "4 green", place, program.name, text
 
 
-# 6. Output
+def not_green(place: Place, statuses: Statuses, answers: Mapping[str, str]) -> Violations:
+    """A program with a green row answers, unless what is wrong is no matter of its certificate."""
+    for name in failing(answers):
+        if statuses.get(name) in GREEN:
+            yield "4 green", place, name, f"{statuses[name]}, but {answers[name]}"
 
 
-def bad_output(run: Run, keys: Iterable[str]) -> Iterator[str]:
+def unmended(place: Place, statuses: Statuses, answers: Mapping[str, str]) -> Violations:
+    """The runs mend what they can. After a failure of the canary, no other run starts."""
+    for name in failing(answers):
+        if name in statuses and statuses[name] != "not started":
+            yield "5 recovery", place, name, f"the runs did not mend it: {answers[name]}"
+
+
+def second_writes(run: Run) -> Violations:
+    """The second run of a playbook changes nothing."""
+    for place, writes in run.writes.items():
+        if writes:
+            text = f"the second run of {run.playbook} wrote {', '.join(map(str, writes))}"
+            yield "5 end", place, "", text
+
+
+def not_as_before(place: Place) -> Violations:
+    """Each program answers, and each object is as its owner wrote it at first."""
+    answers = place.call_all()
+    for name in failing(answers):
+        yield "5 end", place, name, f"it does not answer: {answers[name]}"
+    for name, first in place.first.items():
+        if (content := place.program(name).content()) != first:
+            yield "5 end", place, name, f"its owner wrote {first}, and it is {content}"
+
+
+def left_over(place: Place) -> Violations:
+    """After the state absent, nothing of this collection is left."""
+    yield from (("5 end", place, "", f"{text} is left") for text in place.left_over())
+
+
+def bad_output(run: Run, place: Place, keys: Iterable[str]) -> Violations:
     """No key in any output, no traceback, no run without an end."""
-    text = f"{run.output}\n{json.dumps(dict(run.rows))}"
-    yield from (f"{run.playbook} printed {mark}" for mark in _NEVER_PRINTED if mark in text)
-    yield from (f"{run.playbook} printed a part of a key" for key in keys if leaks(text, key))
+    yield from (("6 output", place, "", f"{run.playbook} {text}") for text in _bad_output(run, keys))
+
+
+def _bad_output(run: Run, keys: Iterable[str]) -> Iterator[str]:
+    text = f"{run.output}\n{json.dumps(run.rows)}"
+    yield from (f"printed {mark}" for mark in _NEVER_PRINTED if mark in text)
+    yield from ("printed a part of a key" for key in keys if leaks(text, key))
     if not (run.is_killed or run.rows):
-        yield f"{run.playbook} wrote no report: {run.output[-600:]}"
+        yield f"wrote no report: {run.output[-600:]}"
     if run.status not in (0, 2) and not run.is_killed:
-        yield f"{run.playbook} ended with status {run.status}: {run.output[-600:]}"
+        yield f"ended with status {run.status}: {run.output[-600:]}"

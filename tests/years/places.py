@@ -2,42 +2,37 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The control planes of the simulation, the programs that they call, and the rotations of their CAs."""
+"""The control planes of the simulation, the programs that they call, and the runs of the playbooks against them."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import datetime
-import json
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.support.authority import Issued
-from tests.support.clusters import AdminApiError
-from tests.support.rig import ADMINISTRATORS
-from tests.support.waiting import becomes_true, wait_for
-from tests.support.world import ACCEPTED, Program, Shape, World, shapes
-from tests.support.world.journal import CALL, DONE
+from tests.support.authority import DAY
+from tests.support.playbook_process import ReportedRun
+from tests.support.rig import Change, changes
+from tests.support.waiting import wait_for
+from tests.support.world import ACCEPTED, Program, Shape, forecasts, shapes
+from tests.support.world.journal import DONE
+from tests.support.world.rotating import RotatingWorld
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from random import Random
 
     from tests.support.clusters import Cluster
-    from tests.support.clusters.pki import KeyPair
-    from tests.support.clusters.rotation import Rotation
 
-DAY = datetime.timedelta(days=1)
 #: The time of a round. The audit names an expiry 28 days before.
 MONTH = 27 * DAY
 YEAR = 365 * DAY
 #: The name of a place -> the profile of its control plane. The twin has all that happens to the plant, and no run.
 PROFILES = {"plant": "local-services", "eks": "eks-local-services", "twin": "local-services"}
-PLANT, EKS, TWIN = PROFILES
 
 SHAPES = (
     Shape("policy", certificate=shapes.OURS, bundle=None),
@@ -59,60 +54,67 @@ SHAPES = (
 )
 #: The programs whose certificates come from the runs, also on the twin, where an owner without mistakes has them.
 RENEWED = tuple(row.name for row in SHAPES if row.certificate == shapes.OURS)
+#: The programs whose owners issue their certificates.
+OWNED = tuple(row.name for row in SHAPES if row.name not in RENEWED)
+#: The certificate of an owner without mistakes.
 _PERFECT = shapes.issued(life=(-1, 3600))
 
-#: The programs that end with an API server, in the order in which they start.
-_PROGRAMS = ("kube-apiserver", "kube-controller-manager")
 #: The state of a rotation -> the chance of each step in a month, the method of Rotation, and the state after it.
-STEPS: dict[str, tuple[tuple[float, str, str], ...]] = {
+_STEPS: dict[str, tuple[tuple[float, str, str], ...]] = {
     "none": ((0.3, "publish", "published"),),
     "published": ((0.5, "switch", "switched"), (0.1, "withdraw_successor", "over")),
     "rolled-back": ((0.6, "switch", "switched"), (0.2, "withdraw_successor", "over")),
     # A third CA is published before the runs have removed the first one everywhere.
-    "switched": ((0.2, "roll_back", "rolled-back"), (0.3, "drop_outgoing", "over"), (0.1, "publish", "published")),
+    "switched": (
+        (0.2, "roll_back", "rolled-back"),
+        (0.3, "drop_outgoing", "over"),
+        (0.1, "publish", "published"),
+    ),
     "over": ((1, "", "none"),),
-}  # fmt: skip
+}
 #: The states in which the guide tells to run the phase finish.
 FINISHING = ("switched", "over")
-_ACCOUNT, _EXEC = "runs", "client.authentication.k8s.io/v1"
-_BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+
+#: A failure stops no other host.
+_GO_ON = {"certflow_max_failures": "100%"}
+_REPAIR = {"certflow_repair_options": {"probe_urls": True, "proof_after": 1, "wait_timeout": 30}}
+#: The variables of each playbook.
+_VARIABLES: dict[str, dict[str, Any]] = {
+    "certificates": {
+        **_GO_ON,
+        "certflow_hosts": "webhooks",
+        "certflow_allow_shared_cluster": True,
+        "webhook_certificate_wait_timeout": 60,
+    },
+    "audit": {"certflow_fail_on": "never", "certflow_audit_options": {"probe_urls": True}},
+    "repair": {**_GO_ON, **_REPAIR},
+    "cluster_ca": {**_GO_ON, **_REPAIR, "certflow_cluster_ca": {"confirmed": True}},
+    "upgrade": {"snapshot_controller_accept": ["kubectl"], "snapshot_controller_validation_webhook": False},
+}
 
 
-@dataclass
-class State:
-    """What people know about a program, beside its objects."""
+class Place(RotatingWorld):
+    """One control plane, the programs that it calls, the rotation of its CA, and what people know about it."""
 
-    #: The end of the certificate that its owner issued last, None if its owner does not have to.
-    ends: datetime.datetime | None
-    #: The events that are not mended yet.
-    faults: set[str] = field(default_factory=set)
-
-
-class Place(World):
-    """One control plane, the programs that it calls, and the rotation of its CA."""
-
-    def __init__(self, cluster: Cluster, name: str, journal: Path) -> None:
-        super().__init__(cluster, journal)
-        self.place = name
-        #: True if the playbooks run here.
-        self.is_run = name != TWIN
-        self.rotation: Rotation | None = None
-        #: The CAs before the outgoing one that stay published until the next removal. They signed certificates of the control plane.
-        self._earlier: tuple[KeyPair, ...] = ()
-        #: The state of the rotation, a key of STEPS.
+    def __init__(self, cluster: Cluster, journals: Path) -> None:
+        super().__init__(cluster, journals / f"{cluster.name}.jsonl")
+        self.place = cluster.name
+        #: The state of the rotation, a key of _STEPS.
         self.phase = "none"
         #: The number of months for which it does not run.
         self.months_off = 0
-        #: True if kubectl, which has the clock of this machine, does not accept the certificate of the API server yet.
-        self.is_dated = False
-        #: True if there is a ServiceAccount for runs.
-        self.has_account = False
-        self.states: dict[str, State] = {}
+        #: Program -> the events that are not mended yet.
+        self.faults: dict[str, set[str]] = defaultdict(set)
+        #: The findings of the last audit, None if the place could not be audited.
+        self.findings: list[dict[str, Any]] | None = None
+        #: The programs for which a run has not issued what it should.
+        self.refused: list[str] = []
         for row in SHAPES:
-            is_perfect = row.name in RENEWED and not self.is_run
+            is_perfect = row.name in RENEWED and self.place == "twin"
             program = self.one(replace(row, certificate=_PERFECT, bundle=("cluster",)) if is_perfect else row)
-            self.states[row.name] = State(None if row.name in RENEWED else self.now + YEAR)
             wait_for(program.is_called, evidence=program.call)
+        #: Program -> what its owner wrote at the beginning into an object that no run owns.
+        self.first = {program.name: program.content() for program in self.programs if not program.is_ours}
 
     @property
     def now(self) -> datetime.datetime:
@@ -123,130 +125,79 @@ class Place(World):
         """The programs whose certificates the runs issue."""
         return [program for program in self.programs if program.is_ours]
 
-    def program(self, name: str) -> Program:
-        return next(program for program in self.programs if program.name == name)
+    @property
+    def breaks(self) -> dict[str, datetime.datetime]:
+        """The programs that break by the last audit -> the time. It is past if the audit calls a program broken."""
+        return forecasts.breaks(self.programs, self.findings or (), self.now)
 
-    def private_keys(self) -> Iterator[str]:
-        """Yield the keys that are in Secrets now."""
-        for secret in self.cluster.api("GET", f"/api/v1/namespaces/{self.name}/secrets")["items"]:
-            for name, value in (secret.get("data") or {}).items():
-                if name.endswith(".key"):
-                    yield base64.b64decode(value).decode()
+    def host(self, name: str) -> str:
+        """Return the inventory host of a program. Several certificates of a cluster are several hosts."""
+        return f"{self.place}-{name}"
 
-    # Calls
-
-    def call_all(self) -> dict[str, str]:
-        """Call each program once. Return the answers. A cluster that is off has none."""
-        answers: dict[str, str] = {}
-        for program in () if self.months_off else self.programs:
-            answers[program.name] = answer = program.call()
-            self.journal.add(CALL, answer, program.name, is_failure=answer != ACCEPTED)
-        return answers
-
-    def settle(self) -> None:
-        """Let the API server ask its aggregated APIs again. It does so each half minute, and after each change."""
-        for program in () if self.months_off else self.programs:
-            with contextlib.suppress(OSError):  # the API server restarts again
-                if program.shape.kind == shapes.AGGREGATED and not program.is_called():
-                    mark = {"metadata": {"annotations": {"touched": f"{self.now}"}}}
-                    with contextlib.suppress(AdminApiError):  # it does not exist now
-                        self.cluster.api("PATCH", program.path, mark, "application/merge-patch+json")
-                    becomes_true(program.is_called, 5)
-
-    # Time
-
-    def jump(self, by: datetime.timedelta) -> bool:
-        is_restarted = super().jump(by)
-        if is_restarted:
-            self.settle()
-        return is_restarted
-
-    def restart(self) -> None:
-        """Start what has ended, as kubelet does. Without an API server, the controller manager ends too."""
-        ended = [name for name in _PROGRAMS if name not in self.cluster.running]
-        self.cluster.collect(*ended)
-        for name in ended:
-            self.cluster.start(name)
-            wait_for(self._is_ready)
-        self.settle()
-
-    def _is_ready(self) -> bool:
-        with contextlib.suppress(Exception):
-            self.cluster.client_of(timeout=2).request("GET", "/readyz")
-            return True
-        return False
-
-    def switch_off(self, months: int) -> None:
+    def be_off(self, months: int) -> None:
         self.journal.add(DONE, f"it is off for {months} months")
-        self.months_off = months
-        for name in reversed(_PROGRAMS):
-            self.cluster.stop(name)
+        self.months_off, self.answers, self.refused = months, {}, []
+        self.switch_off()
 
-    # The rotation of the CA
+    def be_on(self, now: datetime.datetime) -> None:
+        self.journal.add(DONE, "it is on again")
+        self.restart()
+        self.jump(now - self.now)
+        self.months_off = 0
+        self.call_all()
 
     def draw_step(self, chance: Random) -> tuple[str, str] | None:
         """Return the step of this month, and the state after it."""
         number = chance.random()
-        for share, step, after in STEPS[self.phase]:
+        for share, step, after in _STEPS[self.phase]:
             if number < share:
                 return step, after
             number -= share
         return None
 
-    def rotate(self, step: str, after: str) -> None:
-        """Take a step. Owners get certificates of the CA that signs then."""
+    def turn(self, step: str, after: str) -> None:
+        """Take a step of the rotation, "" for its end."""
         self.journal.add(DONE, f"rotation: {step or 'is over'}")
-        if step == "publish":
-            if self.rotation:
-                self._earlier += (self.rotation.outgoing,)
-            self.rotation = self.cluster.rotation(is_dated=True)
-        elif step == "drop_outgoing":
-            self._earlier = ()
-        if self.rotation:
-            self.rotation.further = self._earlier
-        if step and self.rotation:
-            getattr(self.rotation, step)()
-            if step in ("switch", "roll_back"):
-                self.is_dated = True
-                signing = self.rotation.successor if step == "switch" else self.rotation.outgoing
-                self.cas["cluster"] = Issued(signing.certificate, signing.key)
-        else:
-            self.rotation = None
+        self.rotate(step)
         self.phase = after
-        self.kubeconfig = self.cluster.kubeconfig_for(self.user, ADMINISTRATORS)
 
-    # Who the runs are
 
-    @contextlib.contextmanager
-    def logged_in(self, user: str, kubeconfig: Path) -> Iterator[None]:
-        """Let the runs be another user."""
-        before = self.user, self.kubeconfig
-        self.user, self.kubeconfig = user, kubeconfig
-        try:
-            yield
-        finally:
-            self.user, self.kubeconfig = before
+class Run(ReportedRun):
+    """A run of a playbook at these places."""
 
-    def make_plugin(self) -> tuple[str, Path, Path]:
-        """Return a ServiceAccount with all permissions, a kubeconfig whose plugin prints a file, and that file."""
-        path = self.cluster.token_kubeconfig(_ACCOUNT, self.name)
-        if not self.has_account:
-            subject = {"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": self.name}
-            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-            self.make(_BINDINGS, {"metadata": {"name": self.name}, "roleRef": role, "subjects": [subject]})
-            self.has_account = True
-        printed = path.with_suffix(".token")
-        plugin = {"apiVersion": _EXEC, "interactiveMode": "Never", "command": "cat", "args": [str(printed)]}
-        config = yaml.safe_load(path.read_text())
-        config["users"][0]["user"] = {"exec": plugin}
-        path.write_text(yaml.safe_dump(config))
-        return f"system:serviceaccount:{self.name}:{_ACCOUNT}", path, printed
+    def __init__(
+        self, playbook: str, report: Path, places: Sequence[Place], *arguments: str, **options: Any
+    ) -> None:
+        #: What the run changed at each place.
+        self.writes: dict[Place, list[Change]] = {}
+        self._starts = [(place, place.user, place.cluster.audit_log.stat().st_size) for place in places]
+        inventory = report.with_name("fleet.yml")
+        inventory.write_text(yaml.safe_dump(_inventory(places)))
+        words, ahead = ("-i", str(inventory), *arguments), places[-1].cluster.ahead
+        super().__init__(playbook, report, *words, ahead=ahead, **{**_VARIABLES[playbook], **options})
 
-    def credential(self, seconds: int) -> str:
-        """Return what a plugin prints: a token of this lifetime."""
-        path = f"/api/v1/namespaces/{self.name}/serviceaccounts/{_ACCOUNT}/token"
-        status = self.cluster.api("POST", path, {"spec": {"expirationSeconds": seconds}})["status"]
-        return json.dumps({"apiVersion": _EXEC, "kind": "ExecCredential", "status": status})
+    def finish(self, seconds: float = 600) -> None:
+        super().finish(seconds)
+        for place, user, start in self._starts:
+            with place.restarting:
+                self.writes[place] = [] if place.months_off else changes(place.cluster, user, start)
+
+
+def _inventory(places: Sequence[Place]) -> dict[str, Any]:
+    clusters = {place.place: {"certflow_kubeconfig": str(place.kubeconfig)} for place in places}
+    webhooks = {
+        place.host(program.name): {
+            **clusters[place.place],
+            "webhook_certificate_service": program.name,
+            "webhook_certificate_namespace": place.name,
+            "webhook_certificate_secret": {"name": program.name},
+            "webhook_certificate_targets": [program.target],
+            "webhook_certificate_signer_name": place.signer,
+        }
+        for place in places
+        for program in place.ours
+    }
+    return {"all": {"children": {"clusters": {"hosts": clusters}, "webhooks": {"hosts": webhooks}}}}
 
 
 def failing(answers: Mapping[str, str]) -> list[str]:

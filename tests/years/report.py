@@ -10,14 +10,15 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tools.ci.venvs import REPOSITORY
 from tools.docs import rst, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DIRECTORY = Path(__file__).resolve().parents[2] / ".work"
+DIRECTORY = REPOSITORY / ".work"
 PAGE = written.Page(rst.GUIDES / "reference_reliability.rst", "make years")
 _FILE = "months.json"
 _HEAD = ("Seed", "Months", "Events", "Runs", "Calls", "Kills survived", "Recall", "Precision", "Violations")
@@ -61,21 +62,23 @@ def write(directory: Path, months: Iterable[Month]) -> None:
 
 def cells(months: list[Month]) -> list[str]:
     """Return the row of a run in the table of all runs."""
-    count = [len(months), *(sum(len(month.events) for month in months),)]
-    count += [sum(getattr(month, name) for month in months) for name in ("runs", "calls", "kills")]
-    shares = [
-        [right for month in months for right in getattr(month, name)] for name in ("recall", "precision")
-    ]
-    violations = sum(len(month.violations) for month in months)
-    return [*map(str, count), *(f"{sum(share)} of {len(share)}" for share in shares), str(violations)]
+    counts = [len(months), len(_all(months, "events"))]
+    counts += [sum(getattr(month, name) for month in months) for name in ("runs", "calls", "kills")]
+    lists = [_all(months, name) for name in ("recall", "precision")]
+    shares = [f"{sum(rights)} of {len(rights)}" for rights in lists]
+    return [*map(str, counts), *shares, str(len(_all(months, "violations")))]
+
+
+def _all(months: list[Month], name: str) -> list[Any]:
+    return [entry for month in months for entry in getattr(month, name)]
 
 
 def _causes(months: list[Month]) -> Counter[str]:
-    return Counter(text.partition(": ")[2] for month in months for text in month.failures)
+    return Counter(text.partition(": ")[2] for text in _all(months, "failures"))
 
 
 def _kinds(months: list[Month]) -> Counter[str]:
-    return Counter(text.partition(" ")[0] for month in months for text in month.events)
+    return Counter(text.partition(" ")[0] for text in _all(months, "events"))
 
 
 def text(months: list[Month]) -> str:
@@ -92,15 +95,13 @@ def text(months: list[Month]) -> str:
 
 def main() -> None:
     """Write the tables of the page from all runs of all events."""
-    runs = {
-        path.parent.name.removeprefix("years-"): read(path.parent)
-        for path in DIRECTORY.glob(f"years-*/{_FILE}")
-    }
+    folders = [path.parent for path in DIRECTORY.glob(f"years-*/{_FILE}")]
+    runs = {folder.name.removeprefix("years-"): read(folder) for folder in folders}
     PAGE.write("years", rst.table(_HEAD, [[seed, *cells(months)] for seed, months in sorted(runs.items())]))
     months = [month for run in runs.values() for month in run]
     kinds, causes = _kinds(months), _causes(months)
-    rows = [[kind, str(count), str(sum(causes[cause] for cause in causes if kind in cause.split(" + ")))]
-            for kind, count in sorted(kinds.items())]  # fmt: skip
+    fails = {kind: sum(causes[cause] for cause in causes if kind in cause.split(" + ")) for kind in kinds}
+    rows = [[kind, str(count), str(fails[kind])] for kind, count in sorted(kinds.items())]
     PAGE.write("years-events", rst.table(("Event", "Times", "Failures at the end of a month"), rows))
 
 

@@ -11,16 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.clusters import clock
-from tests.years import power, report
+from tests.years import report
 from tests.years.__main__ import simulate
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.mark.parametrize("mend", power.MENDS, ids=lambda mend: mend.name)
-def test_the_code_has_each_mend_that_the_power_is_shown_with(mend: power.Mend) -> None:
-    assert (power.PLUGINS / mend.file).read_text().count(mend.text) == 1
 
 
 @pytest.mark.full

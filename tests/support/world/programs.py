@@ -143,9 +143,10 @@ class Program:
             self.set_reloads(reloads=True)
 
     def recreate(self) -> None:
-        """Delete the object, and create it as its owner did."""
+        """Delete the object, and let its first owner create it again, with what this owner writes."""
         self.world.cluster.api("DELETE", self.path)
         wait_for(lambda: self.world.ask("GET", self.path) != ACCEPTED)
+        self.shape = replace(self.shape, owner=self.first_owner)
         self.write()
 
     def content(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each run imports. The processes of `player` are forks of one that has it, as runs of AWX are not. Results are the same."""
+"""What each run imports. The processes of `playbook_process` are forks of one that has it, as runs of AWX are not. Results are the same."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each mend that the simulation of years reverts has its text once in the code."""
+"""Each mend that a test may revert has its text once in the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.years.power import MENDS, Mend
+from tests.support.mends import MENDS, Mend
 
 PLUGINS = Path(__file__).parents[3] / "plugins"
 
