@@ -238,7 +238,7 @@ options:
     default: verified
   ca_bundle:
     description:
-      - CA certificates (PEM text) to try first.
+      - CA certificates (PEM text) that the module tries first when it verifies the certificate.
     type: str
   on_stale:
     description:
