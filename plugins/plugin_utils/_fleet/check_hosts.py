@@ -23,8 +23,9 @@ SPECIAL = frozenset(",:&!~[]*? ()")
 
 
 def exactly(host: str) -> str:
-    """Return a pattern for one host. A special character in its name becomes the wildcard for one character."""
-    return "".join("?" if character in SPECIAL else character for character in host)
+    """Return a pattern for one host. A name with a special character becomes a regular expression that matches no other name."""
+    escaped = (letter if letter.isalnum() else f"\\U{ord(letter):08x}" for letter in host)
+    return f"~{''.join(escaped)}\\Z" if SPECIAL & {*host} else host
 
 
 def ambiguity_problems(patterns: Iterable[str], groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
