@@ -174,7 +174,7 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
     """Return the reason and the fields of a run of snapshot_controller, or of its plan."""
     result = run.result
     old = (result.get("installed") or {}).get("version") or ""
-    new = str(result.get("version") or "")
+    new = next((str(hop["release"]) for hop in reversed(result.get("hops") or ())), "")
     # The tag plan tries no step, so each step may be due.
     due = {"due": [step.get("id") for step in result.get("plan") or ()]} if run.is_planned else {}
     reason = _upgrade_reason(run, old, new)

@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import plan_report
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import (
     fleet_operations,
     outcome_of_result,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
+
+from tests.unit.plugins.module_utils._snapshot.world import planned, upstream
 
 pytestmark = pytest.mark.quick
 
@@ -57,7 +60,8 @@ def test_the_outcome_of_a_certificate(name: str) -> None:
 
 def upgrade(old: str | None, *hops: str, changed: int = 0, **values: Any) -> dict[str, Any]:
     steps = [{"hop": hop, "changed": number < changed} for number, hop in enumerate(hops)]
-    return {"installed": {"version": old}, "version": "8.7.0", "steps": steps, **values}
+    ways = [{"release": hop} for hop in [*hops, "8.7.0"]]
+    return {"installed": {"version": old}, "hops": ways, "steps": steps, **values}
 
 
 UPGRADES: dict[str, tuple[OperationRun, str, str]] = {
@@ -97,7 +101,22 @@ def test_the_outcome_of_an_upgrade(name: str) -> None:
     run, status, reason = UPGRADES[name]
     found = outcome_of_result.outcome(fleet_operations.of_name("snapshot_controller").describe, run)
     assert (found["status"], found["reason"]) == (status, reason)
-    assert found["before"] == (run.result["installed"]["version"] or "")
+    assert (found["before"], found["after"]) == (run.result["installed"]["version"] or "", "8.7.0")
+
+
+@pytest.mark.parametrize("target", ["8.7.0", "8.1.0"])
+def test_the_releases_of_a_report_are_those_of_a_real_plan(target: str) -> None:
+    """The result of the module carries the installed release and the plan by other names than a test would choose."""
+    plan = planned(upstream("7.0.2"), target)
+    result = {
+        "installed": plan_report.installed(plan.hops[0].context),
+        **plan_report.plan(plan),
+        "due": ["crds"],
+    }
+    describe = fleet_operations.of_name("snapshot_controller").describe
+    found = outcome_of_result.outcome(describe, OperationRun(result, True, True))
+    assert (found["before"], found["after"]) == ("7.0.2", target)
+    assert found["reason"] == f"would upgrade from 7.0.2 to {target}, 1 step would change something"
 
 
 def test_the_steps_of_a_report() -> None:
