@@ -11,7 +11,7 @@ policies. Reviews are used only for permissions that no dry run shows, those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -137,12 +137,21 @@ def try_plan(
         raise
     acting = actions.make_context(client, request, context, check_mode=True)
     preflight = try_actions(acting, steps, probe_namespace=request.probe_namespace)
-    missing = _new_namespaces(preflight.tried)
+    new = {
+        outcome.reference
+        for row in preflight.tried
+        for outcome in row.outcomes
+        if outcome.change == "created"
+    }
     due: list[str] = []
-    problems = [*preflight.problems, *(_try_undo(client, preflight.tried) if request.undo else ())]
+    problems = [
+        *preflight.problems,
+        *_find_obstacles(client, preflight, Reference("Namespace", request.probe_namespace), new),
+        *(_try_undo(client, preflight.tried) if request.undo else ()),
+    ]
     for step, action in certificates:
         try:
-            if action.namespace in missing or (
+            if Reference("Namespace", action.namespace) in new or (
                 certificate_step.issue(client, request, action, signer, existing=context).changed
             ):
                 due.append(step.id)
@@ -249,13 +258,27 @@ def _try_undo(client: Client, tried: Iterable[TriedStep]) -> Iterator[PreflightP
             yield PreflightProblem(step, cause, tuple(error.evidence), remedy)
 
 
-def _new_namespaces(tried: Iterable[TriedStep]) -> set[str]:
-    return {
-        outcome.reference.name
-        for row in tried
-        for outcome in row.outcomes
-        if outcome.reference.kind == "Namespace" and outcome.change == "created"
-    }
+def _find_obstacles(
+    client: Client, preflight: Preflight, place: Reference, new: Collection[Reference]
+) -> Iterator[PreflightProblem]:
+    """Yield a problem for each state with which the upgrade would fail although the API server accepts each of its writes.
+
+    place: the namespace of the test objects, without a name if it is the controller's.
+    new: what the upgrade creates.
+    """
+    if place.name and preflight.due and place not in new and client.find(place.path) is None:
+        cause = f"{place}, in which the verification creates its test objects, does not exist"
+        yield PreflightProblem("", cause, (), "Create it, or set another probe_namespace")
+    every = ((row.step.id, outcome) for row in preflight.tried for outcome in row.outcomes)
+    changed = ((step, outcome.reference) for step, outcome in every if outcome.change == "changed")
+    for step, target in changed:
+        live = client.find(target.path) if target.kind == "Deployment" else None
+        if live and live["spec"].get("paused"):
+            yield PreflightProblem(
+                step,
+                f"{target} is paused, so it would get no pods of the release",
+                remedy="Find out why it was paused, resume it with kubectl rollout resume, and run the task again",
+            )
 
 
 def _try_pods(
@@ -296,10 +319,10 @@ def _is_about_something_else(error: ApiError) -> bool:
 
     Its namespace or ServiceAccount does not exist yet, or this identity may not create pods.
     """
-    if isinstance(error, NotFound):
-        return True
     lacks_right = 'cannot create resource "pods"' in error.message
-    return isinstance(error, Forbidden) and (lacks_right or NO_ACCOUNT_YET in error.message)
+    return isinstance(error, NotFound) or (
+        isinstance(error, Forbidden) and (lacks_right or NO_ACCOUNT_YET in error.message)
+    )
 
 
 def _report(row: TriedStep) -> dict[str, Any]:

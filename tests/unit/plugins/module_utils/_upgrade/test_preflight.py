@@ -100,3 +100,39 @@ def test_the_deployments_are_rendered_for_the_kubernetes_of_the_cluster() -> Non
     state = UpgradeContext(InstalledState(kubernetes=(1, 29)), request.release, request.options)
     context = actions.make_context(cast("Any", None), request, state)
     assert (context.settings.kubernetes, context.namespace) == ((1, 29), "kube-system")
+
+
+CONTROLLER = Reference("Deployment", "snapshot-controller", "kube-system")
+PROBES = Reference("Namespace", "probes")
+# What the cluster has, the namespace of the test objects, what the upgrade would change, the subjects of the problems.
+OBSTACLES: dict[str, tuple[dict[str, Any], str, tuple[ObjectOutcome, ...], list[str]]] = {
+    "a paused Deployment": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "changed"),), [f"{CONTROLLER} is paused"]),
+    "one that is not paused": ({CONTROLLER.path: {"spec": {"paused": False}}}, "", (ObjectOutcome(CONTROLLER, "changed"),), []),
+    "a new one": ({}, "", (ObjectOutcome(CONTROLLER, "created"),), []),
+    "a paused one that stays as it is": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "unchanged"),), []),
+    "a paused one that is deleted": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "deleted"),), []),
+    "no namespace": ({}, "probes", (ObjectOutcome(CONTROLLER, "created"),), [f"{PROBES}, in which"]),
+    "no namespace, and nothing to do": ({}, "probes", (ObjectOutcome(CONTROLLER, "unchanged"),), []),
+    "a namespace": ({PROBES.path: {}}, "probes", (ObjectOutcome(CONTROLLER, "created"),), []),
+    "a new namespace": ({}, "probes", (ObjectOutcome(PROBES, "created"),), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OBSTACLES)
+def test_a_state_that_the_upgrade_would_fail_at_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The API server accepts each write, so only a look at the cluster finds it."""
+    objects, namespace, outcomes, expected = OBSTACLES[name]
+    request = parsed("8.7.0", probe_namespace=namespace, undo=False)
+    (hop,) = planner.plan(ours("8.1.0"), request.release, request.options).hops
+    tried = tuple(TriedStep(step, outcomes) for step in hop.steps if step.id == "controller")
+    assert tried
+    monkeypatch.setattr(preflight, "try_actions", lambda *_given, **_more: Preflight(tried))
+    monkeypatch.setattr(access_review, "find_missing", lambda *_given: [])
+    client = cast("Any", SimpleNamespace(find=objects.get))
+    context, steps = hop.context, [step for step in hop.steps if "certificate" not in step.id]
+    problems = preflight.try_plan(client, request, context, steps).problems
+    assert len(problems) == len(expected)
+    assert all(map(str.startswith, (problem.cause for problem in problems), expected))
+    assert all(problem.remedy for problem in problems)
