@@ -48,7 +48,7 @@ WORDS_SHOWN = 500
 # Shorter values occur in every message. A secret is longer.
 SHORTEST_SECRET = 4
 MOST_TOKEN_BYTES = 1024 * 1024
-_IS_SENSITIVE_NAME = re.compile(SENSITIVE_NAME, re.IGNORECASE)
+_IS_SENSITIVE_NAME = re.compile(rf"(?!(?:OLD)?PWD\Z){SENSITIVE_NAME}", re.IGNORECASE)
 # Options and variables of the known plugins whose values a message needs: clusters, regions, profiles, files.
 HARMLESS_OPTIONS = frozenset(
     "--api-version --authority-host --cluster --cluster-id --cluster-name --context --endpoint --environment -e --login -l "
@@ -207,7 +207,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
         raise _plugin_error(connection, where, remedy) from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise _plugin_error(
             connection, "or its answer does not have the format of Kubernetes", "repair the kubeconfig"
         ) from None
@@ -271,7 +271,7 @@ def find_secrets(config: Mapping[str, Any], environ: Mapping[str, str]) -> list[
     """Return the values that an exec plugin may repeat and a message must not show.
 
     config: the exec entry of a kubeconfig. All values of its arguments and variables count, except harmless ones.
-    environ: the environment of the plugin. Its variables with the name of a secret count.
+    environ: the environment of the plugin. Its variables with the name of a secret count. PWD is the working directory.
     """
     args, env = config.get("args") or (), config.get("env") or ()
     entries = {str(item.get("name")): str(item.get("value")) for item in env if isinstance(item, Mapping)}

@@ -109,6 +109,21 @@ def test_own_words(tmp_path: Path) -> None:
     assert error.cause.endswith("failed: exec: process returned 255. Token has expired and refresh failed")
 
 
+def test_own_words_with_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PWD names a directory, although passwords have such names too."""
+    monkeypatch.setenv("PWD", "/runner/project")
+    monkeypatch.setenv("OLDPWD", "/runner/before")
+    monkeypatch.setenv("DB_PWD", "inherited-value")
+    body = "print('/runner/project/aws, /runner/before/aws, inherited-value', file=sys.stderr); sys.exit(1)"
+    error = refused(plugin(tmp_path, body))
+    assert error.cause.endswith("/runner/project/aws, /runner/before/aws, ***")
+
+
+def test_an_answer_that_is_nested_too_deep(tmp_path: Path) -> None:
+    error = refused(plugin(tmp_path, f"print('[' * 200_000, {SECRET!r})"))
+    assert "format of Kubernetes" in error.cause
+
+
 def test_own_words_that_repeat_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A usage text repeats arguments, and the environment may hold secrets. Other text stays readable."""
     inherited = "inherited-value"
