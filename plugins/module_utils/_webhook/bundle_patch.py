@@ -260,19 +260,24 @@ def write_all(
 
     decide: plans an object that was read. Raises MissingPermissions before the first write, and whatever write raises.
     """
-    due = [change.target for change in changes if change.changed]
-    require(client, [bundle_targets.permission(target, "patch") for target in due], "write caBundles")
+    needed = [bundle_targets.permission(change.target, "patch") for change in changes if change.changed]
+    require(client, needed, "write caBundles")
     done: list[TargetChange] = []
     for change in changes:
         try:
-            replan = functools.partial(decide, change.target)
-            done.append(write(client, change, replan, check_mode=check_mode))
+            done.append(
+                write(client, change, functools.partial(decide, change.target), check_mode=check_mode)
+            )
         except CertflowError as error:
             written = ", ".join(str(entry.target) for entry in done if entry.changed)
             if check_mode or not written:
                 raise
-            cause = f"{error.cause.rstrip('.')} ({written} had been written before)"
-            raise TargetError(cause, code=error.code, evidence=error.evidence, remedy=error.remedy) from error
+            raise TargetError(
+                f"{error.cause.rstrip('.')} ({written} had been written before)",
+                code=error.code,
+                evidence=error.evidence,
+                remedy=error.remedy,
+            ) from error
     return done
 
 

@@ -173,7 +173,7 @@ def find_holds(
 
 
 def check_removal(client: Client, change: TargetChange, consent: Consent) -> Iterator[str]:
-    """Yield a warning for each caBundle that loses a certificate as the user accepts it.
+    """Yield a warning for each caBundle that loses a certificate as the user accepts it, and for each URL that gets its first one.
 
     Raises StillNeededError if an endpoint needs the certificate or may need it, and the user does not accept that. Connects to no address
     outside of the cluster.
@@ -189,6 +189,12 @@ def check_removal(client: Client, change: TargetChange, consent: Consent) -> Ite
                 remedy=remedy(target, hold),
             )
         yield f"{target} loses trust in what it calls, as set with accept: {hold.reason}"
+    yield from (
+        f"{target} has no caBundle for https://{bundle.config.server_name}, so the API server trusts the roots of its system there. "
+        "With a caBundle, it trusts only that"
+        for bundle in change.bundles
+        if bundle.after and not (bundle.config.ca_bundle or bundle.config.service)
+    )
 
 
 def _scan(client: Client, config: ClientConfig, *, outside: bool) -> EndpointScan:

@@ -113,3 +113,25 @@ def test_the_removal_of_an_expired_ca_reads_no_endpoint(monkeypatch: pytest.Monk
     options = {"targets": [{"kind": KIND, "name": NAME}], "ca_bundle": NEW.pem, "mode": "add", "accept": ()}
     result = webhook_cabundle.run(api, {**unset, **options}, False)  # type: ignore[arg-type]
     assert expired.fingerprint in str(result.diff)
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [
+        (client_config(service=None, url="https://hooks.example.com/x"), 1),
+        (client_config(OLD.pem, service=None, url="https://hooks.example.com/x"), 0),
+        (client_config(service=("shop", "hook")), 0),  # a public CA issues no certificate for it
+    ],
+)
+def test_the_first_ca_of_a_url_ends_the_trust_in_the_roots_of_the_system(
+    place: dict[str, Any], count: int, check_mode: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = ScriptedApi({PATH: configuration(("a", place), resourceVersion="7")})
+    monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)
+    unset = dict.fromkeys(("cluster_trust_bundle", "certificate", "service"))
+    options = {"targets": [{"kind": KIND, "name": NAME}], "ca_bundle": NEW.pem, "mode": "add", "accept": ()}
+    result = webhook_cabundle.run(api, {**unset, **options}, check_mode)  # type: ignore[arg-type]
+    assert result.changed
+    assert [warning for warning in result.warnings if "roots" in warning] == list(result.warnings)
+    assert len(result.warnings) == count
