@@ -27,7 +27,7 @@ def simulate(seed: str, rounds: int, directory: Path, choice: tuple[str, ...] = 
             for number in range(len(months), rounds):
                 months.append(month := years.month(number))
                 report.write(directory, months)
-                print(f"round {number + 1}: {sum(month.seconds.values()):.0f} s, {month}", flush=True)
+                print(f"round {number + 1}: {month.seconds:.0f} s, {month}", flush=True)
             end = years.end()
             print(f"end: {end}", flush=True)
     months[-1].violations += end.violations

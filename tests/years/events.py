@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tests.support.authority import DAY
 from tests.support.world import Owner, Program, shapes
 from tests.support.world.journal import DONE
-from tests.years.places import OWNED, RENEWED, SHAPES, YEAR, Place
+from tests.years.places import OWNED, RENEWED, SHAPES, Place
 
 if TYPE_CHECKING:
     from random import Random
@@ -25,7 +25,7 @@ _NEVER_RENEWS = "never-renews"
 #: An owner renews so long before the end.
 _BEFORE = 45 * DAY
 #: The chance of an event for each program and month, and if the user chose the kinds.
-_CHANCE, _CHANCE_OF_CHOICE = 0.2, 0.5
+_CHANCE, _CHANCE_OF_CHOICE = 0.3, 0.5
 _WITH_SERVICE = tuple(row.name for row in SHAPES if row.reached != shapes.BY_URL)
 
 
@@ -45,7 +45,8 @@ class Event:
 def live(place: Place) -> None:
     """Let the owners renew what is due in a month."""
     for program in map(place.program, OWNED):
-        is_due = program.issued + YEAR - place.now < _BEFORE
+        ends = program.issued + program.shape.certificate.life[1] * DAY
+        is_due = ends - place.now < _BEFORE
         if is_due and _NEVER_RENEWS not in place.faults[program.name]:
             place.journal.add(DONE, "its owner renews", program.name)
             program.renew()

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from tests.support.world import ACCEPTED, World, forecasts
 from tests.support.world.journal import DONE, RUN
 from tests.years import disturbances, events, invariants
-from tests.years.places import FINISHING, MONTH, PROFILES, Place, Run, failing
+from tests.years.places import FINISHING, MONTH, PROFILES, SHAPES, Place, Run, failing
 from tests.years.report import Month
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.clusters import Fleet
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _MINUTE = datetime.timedelta(minutes=1)
 #: The chance that the plant is off in a month, also if the user chose the kinds, and the longest time.
 _OFF, _OFF_OF_CHOICE, _LONGEST_OFF = 0.04, 0.5, 4
+#: The chance that administrators notice in a month that a program fails.
+_NOTICED = 0.7
+#: The time after a switch of the CA after which the guide tells to run the phase finish.
+_SETTLED = datetime.timedelta(hours=25)
 #: In one of the months of this time, an upgrade comes too.
 _SIX_YEARS = 72
 #: The checks that the kind add-ca of the playbook repair answers.
@@ -62,14 +66,14 @@ class Years:
         """Live through a month. The seed and its number decide what happens. Return what was seen."""
         chance = Random(f"{self.seed}/{number}")
         self.seen = Month(f"{self.now + MONTH:%Y-%m-%d}")
-        with self._timed("time"):
-            self._pass_time()
-            self._judge_recall()
-        with self._timed("people and events"):
-            self._switch_off(chance)
-            self._act()
-            self._happen(chance)
+        begin = time.monotonic()
+        self._pass_time()
+        self._judge_recall()
+        self._switch_off(chance)
+        self._act(chance)
+        self._happen(chance)
         self._run(chance, number)
+        self.seen.seconds = time.monotonic() - begin
         return self.seen
 
     def end(self) -> Month:
@@ -91,12 +95,6 @@ class Years:
         for place in self.ours:
             self._judge(invariants.left_over(place))
         return self.seen
-
-    @contextlib.contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        self.seen.seconds[part] = self.seen.seconds.get(part, 0) + time.monotonic() - begin
 
     # Time
 
@@ -181,11 +179,13 @@ class Years:
             self.plant.be_off(chance.randint(1, _LONGEST_OFF))
             self.seen.events.append("off plant")
 
-    def _act(self) -> None:
-        """Let administrators mend what fails, and owners renew."""
+    def _act(self, chance: Random) -> None:
+        """Let administrators mend what they notice of what fails, and owners renew. The twin has the same administrators."""
+        noticed = [row.name for row in SHAPES if chance.random() < _NOTICED]
         for place in self._are_on(self.places):
             for name in dict.fromkeys((*failing(place.answers), *place.refused)):
-                events.mend(place, name)
+                if name in noticed:
+                    events.mend(place, name)
             events.live(place)
 
     def _happen(self, chance: Random) -> None:
@@ -204,6 +204,8 @@ class Years:
                     place.turn(*step)
                 for program, event in drawn.items():
                     events.happen(place, program, event)
+        if any(place.phase == "switched" for place in self._are_on(self.places)):
+            self.jump(_SETTLED)
 
     # Runs
 
@@ -213,9 +215,8 @@ class Years:
 
     def run(self, playbook: str, *arguments: str, **options: Any) -> Run:
         """Run a playbook, and judge what it printed and reported."""
-        with self._timed(playbook):
-            run = self.start(playbook, *arguments, **options)
-            run.finish()
+        run = self.start(playbook, *arguments, **options)
+        run.finish()
         self.check_output(run)
         if not self.is_shared:
             self._judge(invariants.untrue_report(run))
@@ -252,9 +253,7 @@ class Years:
         for place, caller in callers:
             self.seen.calls += sum(map(len, caller.answers.values()))
             self._judge(invariants.harm_of_runs(place, before[place], caller.answers))
-        with self._timed("judgement"):
-            hindered = disturbed if disturbance in disturbances.OBSTACLES else None
-            self._judge_runs(certificates, hindered)
+        self._judge_runs(certificates, disturbed if disturbance in disturbances.OBSTACLES else None)
 
     def _play_all(self) -> Run:
         """Run the playbooks, and audit after each chance to repair. Return the run that issues certificates."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 #: The time of a round. The audit names an expiry 28 days before.
 MONTH = 27 * DAY
-YEAR = 365 * DAY
 #: The name of a place -> the profile of its control plane. The twin has all that happens to the plant, and no run.
 PROFILES = {"plant": "local-services", "eks": "eks-local-services", "twin": "local-services"}
 
@@ -47,8 +46,14 @@ SHAPES = (
     ),
     Shape("store", shapes.CONVERSION, owner=shapes.KUBECTL, certificate=shapes.OURS, bundle=None),
     Shape("numbers", shapes.AGGREGATED, certificate=shapes.OURS, bundle=None),
-    Shape("by-hand"),
-    Shape("chart", shapes.MUTATING, owner=shapes.HELM, certificate=shapes.issued("chart"), bundle=("chart",)),
+    Shape("by-hand", certificate=shapes.issued(days=90)),
+    Shape(
+        "chart",
+        shapes.MUTATING,
+        owner=shapes.HELM,
+        certificate=shapes.issued("chart", days=120),
+        bundle=("chart",),
+    ),
     Shape("gate", reached=shapes.BY_URL, owner=shapes.OPERATOR, failure_policy="Ignore"),
     Shape("legacy", shapes.CONVERSION, reached=shapes.BY_SLICE, owner=shapes.KUBECTL),
 )
@@ -57,7 +62,7 @@ RENEWED = tuple(row.name for row in SHAPES if row.certificate == shapes.OURS)
 #: The programs whose owners issue their certificates.
 OWNED = tuple(row.name for row in SHAPES if row.name not in RENEWED)
 #: The certificate of an owner without mistakes.
-_PERFECT = shapes.issued(life=(-1, 3600))
+_PERFECT = shapes.issued(days=3600)
 
 #: The state of a rotation -> the chance of each step in a month, the method of Rotation, and the state after it.
 _STEPS: dict[str, tuple[tuple[float, str, str], ...]] = {

@@ -41,8 +41,7 @@ class Month:
     #: True for each failure that the last audit had named, and for each time at which it was right.
     recall: list[bool] = field(default_factory=list)
     precision: list[bool] = field(default_factory=list)
-    #: The parts of the round -> their seconds.
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0
 
     def __str__(self) -> str:
         texts = [*self.events, *(f"fails {name}" for name in self.failures)]
@@ -82,11 +81,8 @@ def _kinds(months: list[Month]) -> Counter[str]:
 
 
 def text(months: list[Month]) -> str:
-    """Return the page of one run: figures, events, failures by their causes, seconds, and a time line."""
-    seconds = Counter[str]()
-    for month in months:
-        seconds.update({part: round(spent / len(months), 1) for part, spent in month.seconds.items()})
-    parts = {"Events": _kinds(months), "Failures by cause": _causes(months), "Seconds of a round": seconds}
+    """Return the page of one run: figures, events, failures by their causes, and a time line."""
+    parts = {"Events": _kinds(months), "Failures by cause": _causes(months)}
     lines = [f"{name:26}{cell}" for name, cell in zip(_HEAD[1:], cells(months), strict=True)]
     for title, counts in parts.items():
         lines += ["", title, *(f"  {name:40}{count}" for name, count in counts.most_common())]

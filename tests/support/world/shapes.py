@@ -74,9 +74,12 @@ ISSUED = Leaf(("cluster",), life=(-1 / 288, 365))
 OURS = Leaf(("certflow.kubernetes",))
 
 
-def issued(ca: str = "cluster", **fields: Any) -> Leaf:
-    """Return the certificate of a program. ca: "cluster", a row of `certificates.CAS`, or the subject of another CA."""
-    return replace(ISSUED, chain=(ca,), **fields)
+def issued(ca: str = "cluster", *, days: float = 365, **fields: Any) -> Leaf:
+    """Return the certificate of a program, which ends in this number of days.
+
+    ca: "cluster", a row of `certificates.CAS`, or the subject of another CA.
+    """
+    return replace(ISSUED, **{"chain": (ca,), "life": (ISSUED.life[0], days), **fields})
 
 
 @dataclass(frozen=True)
