@@ -87,28 +87,63 @@ def test_a_clean_run_is_short(wide: WideFleet) -> None:
     assert len(lines(second)) < 36 + len(hosts) * LINES_PER_CLUSTER, second.output
 
 
-def test_a_run_ends_without_a_reader(tmp_path: Path) -> None:
-    """The reader ends at the first line of progress. Ansible's thread for the lines of forks would end at the next one."""
-    hosts = names(4)
+def write_unreachable(directory: Path, hosts: list[str]) -> None:
+    """Write the inventory hosts.json of hosts that cannot be reached. The group canary has the last of them."""
     config: dict[str, Any] = {
         "clusters": [{"name": "c", "cluster": {"server": f"https://127.0.0.1:{closed_port()}"}}],
         "users": [{"name": "u", "user": {"token": "x"}}],
         "contexts": [{"name": host, "context": {"cluster": "c", "user": "u"}} for host in hosts],
     }
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    variables = {
-        "certflow_kubeconfig": str(tmp_path / "kubeconfig"),
+    (directory / "kubeconfig").write_text(json.dumps(config))
+    variables: dict[str, Any] = {
+        "certflow_kubeconfig": str(directory / "kubeconfig"),
         "certflow_context": "{{ inventory_hostname }}",
         "certflow_max_failures": "100%",
-        "certflow_report": str(tmp_path / "report.json"),
-        "certflow_run_file": str(tmp_path / "run.jsonl"),
+        "certflow_report": str(directory / "report.json"),
+        "certflow_run_file": str(directory / "run.jsonl"),
         "certflow_stages": [{"name": "all", "hosts": "all"}],
         "webhook_certificate_service": "s",
         "webhook_certificate_namespace": "n",
         "webhook_certificate_secret": {"name": "x"},
     }
-    inventory = {"clusters": {"hosts": {host: dict[str, Any]() for host in hosts}, "vars": variables}}
-    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    inventory = {
+        "clusters": {"hosts": {host: dict[str, Any]() for host in hosts}, "vars": variables},
+        "canary": {"hosts": {hosts[-1]: dict[str, Any]()}},
+    }
+    (directory / "hosts.json").write_text(json.dumps(inventory))
+
+
+def test_names_that_differ_in_a_special_character(tmp_path: Path) -> None:
+    """A run for one host begins no play on the others, and the canary comes before them, whatever their order in the inventory is."""
+    write_unreachable(tmp_path, ["prod-eu", "*", "?", "prod:eu"])
+    (tmp_path / "stages.json").write_text(
+        json.dumps(
+            {
+                "certflow_stages": [
+                    {"name": "first", "hosts": "canary"},
+                    {"name": "then", "hosts": "clusters:!canary"},
+                ]
+            }
+        )
+    )
+
+    def recap(*words: str) -> tuple[set[str], str]:
+        run = playbook.play(tmp_path, CERTIFICATES, "-i", "hosts.json", *words)
+        tail = run.output.rpartition("PLAY RECAP")[2]
+        return {row.partition(" : ")[0].strip() for row in tail.splitlines() if " : ok=" in row}, run.output
+
+    hosts, output = recap("-e", "certflow_hosts=canary")
+    assert hosts == {"prod:eu"}, output
+    assert "1 cluster: 1 unreachable" in output
+    hosts, output = recap("-e", "@stages.json")
+    assert hosts == {"prod-eu", "*", "?", "prod:eu"}, output
+    assert re.search(r"^\[1/4\] prod:eu ", output, re.MULTILINE), output
+    assert "4 clusters: 4 unreachable" in output
+
+
+def test_a_run_ends_without_a_reader(tmp_path: Path) -> None:
+    """The reader ends at the first line of progress. Ansible's thread for the lines of forks would end at the next one."""
+    write_unreachable(tmp_path, names(4))
     with subprocess.Popen(
         playbook.command(tmp_path, CERTIFICATES, "-i", "hosts.json", "--forks", "1"),
         cwd=tmp_path,
