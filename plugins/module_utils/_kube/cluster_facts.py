@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .client import Client
-from .errors import ApiError, Forbidden, NotFound
+from .errors import FOREIGN_REMEDY, ApiError, Forbidden, NotFound
 from .lease_state import read_lease
 
 # Its UID is the identity of a cluster.
@@ -125,8 +125,13 @@ def _listed_flags(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def read_cluster_uid(client: Client) -> str:
-    """Return the identity of the cluster: the UID of its namespace kube-system. Raises KubeError."""
-    return str(client.get(_KUBE_SYSTEM)["metadata"]["uid"])
+    """Return the identity of the cluster: the UID of its namespace kube-system. Raises KubeError, also for another program's JSON."""
+    try:
+        return str(client.get(_KUBE_SYSTEM)["metadata"]["uid"])
+    except (KeyError, TypeError):
+        raise ApiError(
+            f"GET {_KUBE_SYSTEM} was answered without the UID of a namespace", remedy=FOREIGN_REMEDY
+        ) from None
 
 
 def read_cluster_facts(client: Client) -> dict[str, Any]:

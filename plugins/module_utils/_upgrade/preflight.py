@@ -269,8 +269,12 @@ def _find_obstacles(
     if place.name and preflight.due and place not in new and client.find(place.path) is None:
         cause = f"{place}, in which the verification creates its test objects, does not exist"
         yield PreflightProblem("", cause, (), "Create it, or set another probe_namespace")
-    every = ((row.step.id, outcome) for row in preflight.tried for outcome in row.outcomes)
-    changed = ((step, outcome.reference) for step, outcome in every if outcome.change == "changed")
+    changed = (
+        (row.step.id, outcome.reference)
+        for row in preflight.tried
+        for outcome in row.outcomes
+        if outcome.change == "changed"
+    )
     for step, target in changed:
         live = client.find(target.path) if target.kind == "Deployment" else None
         if live and live["spec"].get("paused"):

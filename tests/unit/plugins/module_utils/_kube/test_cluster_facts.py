@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import cluster_facts
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    ApiError,
     AuthenticationError,
     ConnectionFailed,
     Forbidden,
@@ -144,3 +145,19 @@ def test_marks_are_hidden_if_every_object_with_marks_is_refused() -> None:
 def test_no_answer_is_an_error(error: Exception) -> None:
     with pytest.raises(type(error)):
         read({**EKS, "/api/v1/nodes": error})
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"status": "ok"}, {"metadata": None}, {"metadata": {"name": "x"}}, {"metadata": []}]
+)
+def test_the_answer_of_another_program_is_no_defect(answer: dict[str, Any]) -> None:
+    """A portal or a proxy may answer every path with its own JSON. A fleet asks for the UID first."""
+
+    class Portal:
+        def get(self, _path: str) -> dict[str, Any]:
+            return answer
+
+    with pytest.raises(ApiError) as caught:
+        cluster_facts.read_cluster_uid(cast("Client", Portal()))
+    assert "without the UID" in caught.value.cause
+    assert "Check which server answered" in caught.value.remedy
