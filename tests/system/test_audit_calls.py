@@ -174,7 +174,7 @@ def test_handshakes_that_the_api_server_does_not_finish(rig: AuditRig) -> None:
         cases = {
             "demanding": (mutual_port(rig, ssl.CERT_REQUIRED), 10, "certificate required", "", "demands a client"),
             "asking": (mutual_port(rig, ssl.CERT_OPTIONAL), 10, ACCEPTED, "", ""),
-            "grpc": (grpc, 10, "no application protocol", "handshake-fails", "h2 and http/1.1"),
+            "grpc": (grpc, 10, "no application protocol", "handshake-fails", "no protocol that the API server offers"),
             "impatient": (slow, 1, "deadline exceeded", "timed-out", "and timeoutSeconds is 1"),
             "patient": (slow, 10, ACCEPTED, "", ""),
         }  # fmt: skip

@@ -63,6 +63,11 @@ class ClientConfig:
     #: The fields of the place that this collection does not know. They may change what the API server trusts.
     unknown: tuple[str, ...] = ()
 
+    @property
+    def protocols(self) -> list[str]:
+        """Return what the API server offers for ALPN: no h2 to the Service of a webhook (k8s.io/apiserver pkg/util/webhook/client.go)."""
+        return ["http/1.1"] if self.service and self.pointer.endswith("/clientConfig") else ["h2", "http/1.1"]
+
 
 @dataclass(frozen=True)
 class TargetKind:

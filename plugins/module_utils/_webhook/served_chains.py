@@ -70,13 +70,15 @@ _CONNECTION_REFUSED = "connection refused"
 #: errors show the limits of this client: of groups, curves, ciphers, sizes of messages and key usages that Go accepts.
 _GO_FAILS = {
     "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": (
-        HANDSHAKE_FAILS, "it accepts neither of the protocols that the API server offers (h2 and http/1.1)"),
+        HANDSHAKE_FAILS, "it accepts no protocol that the API server offers (http/1.1, and h2 unless it calls the Service of a webhook)"),
     "WRONG_VERSION_NUMBER": (NOT_TLS, "it speaks plain HTTP, or another protocol without TLS"),
     "HTTP_REQUEST": (NOT_TLS, "it speaks plain HTTP"),
     "UNSUPPORTED_PROTOCOL": (HANDSHAKE_FAILS, "it does not speak TLS 1.2 or newer"),
     "TLSV1_ALERT_PROTOCOL_VERSION": (HANDSHAKE_FAILS, "it does not speak TLS 1.2 or newer"),
     "TLSV1_ALERT_INTERNAL_ERROR": (HANDSHAKE_FAILS, "it reports an internal error"),
     "TLSV1_UNRECOGNIZED_NAME": (HANDSHAKE_FAILS, "it does not know the name that the API server sends"),
+    "BAD_SIGNATURE": (HANDSHAKE_FAILS, "its key is not that of the first certificate that it sends"),
+    "CERT_LENGTH_MISMATCH": (CERTIFICATE_REFUSED, "it sends further octets after a certificate"),
 }  # fmt: skip
 #: The same for a client certificate, which the API server may have by its AdmissionConfiguration.
 _CLIENT_CERTIFICATE = {
@@ -259,7 +261,7 @@ def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: 
     if not (endpoint.pod or endpoint.is_outside):
         words = "no pod is behind this endpoint, and this run does not connect to addresses of the cluster's network"
         return ServedChain(endpoint, problem=words, is_blind=True)
-    return _judgeable(_shown(client, endpoint, config.server_name, until), config)
+    return _judgeable(_shown(client, endpoint, config, until), config)
 
 
 def judge_served(served: ServedChain, config: ClientConfig, now: datetime) -> Judgement:
@@ -285,14 +287,14 @@ def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:
     return ServedChain(seen.endpoint, problem=words, is_blind=True)
 
 
-def _shown(client: Client, endpoint: Endpoint, server_name: str, until: float) -> ServedChain:
+def _shown(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:
     """Return the chain that the endpoint sends, or the reason why it sends none."""
     is_open, begun = False, time.monotonic()
     bounds = ReadLimits("the way to it", until=min(until, begun + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
     try:
         with _open(client, endpoint, bounds) as stream:
             is_open, opened = True, time.monotonic()
-            chain, ended, refusal = _handshake_until(stream, server_name, bounds, until)
+            chain, ended, refusal = _handshake_until(stream, config, bounds, until)
     except _TimeOver:
         words = "its TLS handshake had not ended when the time was over"
         return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
@@ -328,14 +330,14 @@ class _TimeOver(Exception):
 
 
 def _handshake_until(
-    stream: PortForwardStream | socket.socket, server_name: str, bounds: ReadLimits, until: float
+    stream: PortForwardStream | socket.socket, config: ClientConfig, bounds: ReadLimits, until: float
 ) -> tuple[list[bytes], float, str]:
     """Do a handshake that has HANDSHAKE_SECONDS, but ends at ``until``. Raises _TimeOver if it had less time, and the errors of `handshake`."""
     limit = time.monotonic() + HANDSHAKE_SECONDS
     bounds.start("its TLS handshake", until=min(until, limit), size=HANDSHAKE_BYTES)
     try:
         stream.settimeout(bounds.left())  # reads of the way have shortened it
-        return handshake(stream, server_name)
+        return handshake(stream, config)
     except (TimedOut, socket.timeout):
         if until < limit:
             raise _TimeOver from None
@@ -400,20 +402,20 @@ def _open(client: Client, endpoint: Endpoint, bounds: ReadLimits) -> PortForward
     return transport.dial(endpoint.host, endpoint.port, bounds)
 
 
-def handshake(stream: ByteStream, server_name: str) -> tuple[list[bytes], float, str]:
-    """Do a TLS handshake without verification, with what the API server offers.
+def handshake(stream: ByteStream, config: ClientConfig) -> tuple[list[bytes], float, str]:
+    """Do a TLS handshake without verification, with what the API server offers to this client configuration.
 
     Return the server's chain, DER, leaf first, the time of time.monotonic() at the end, and why the server refuses this client, "" if
     it does not. The stream limits the time and the size. Raises ssl.SSLError, OSError, and the errors of the stream.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["h2", "http/1.1"])  # k8s.io/client-go offers both
+    context.set_alpn_protocols(config.protocols)
     # Those of TLS 1.2 that Go does not disable (crypto/tls cipherSuitesPreferenceOrder, disabledCipherSuites).
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES+SHA1:!aNULL")
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # judged afterwards, by the rules of the API server's client
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname=server_name or None)
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=config.server_name or None)
     while True:
         try:
             tls.do_handshake()

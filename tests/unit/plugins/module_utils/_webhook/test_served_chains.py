@@ -27,6 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import AuthenticationError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    call_faults,
     served_chains,
     webhook_endpoints,
 )
@@ -70,7 +71,7 @@ def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: s
     server = threading.Thread(target=serve)
     server.start()
     with ours:
-        chain, _ended, refusal = served_chains.handshake(ours, "hook.apps.svc")
+        chain, _ended, refusal = served_chains.handshake(ours, CONFIG)
     server.join()
     assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
     assert (seen, refusal) == ([version.name.replace("_", "."), b""], "")  # and an end that is no error
@@ -79,8 +80,11 @@ def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: s
 class MemoryServer:
     """A TLS server in memory that sends its data in one piece with the end of the handshake."""
 
-    def __init__(self, file: Path, version: ssl.TLSVersion, data: bytes) -> None:
+    def __init__(
+        self, file: Path, version: ssl.TLSVersion, data: bytes, protocols: tuple[str, ...] = ()
+    ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(protocols)
         context.minimum_version = context.maximum_version = version
         context.load_cert_chain(file)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -97,6 +101,10 @@ class MemoryServer:
     def recv(self, _size: int) -> bytes:
         return self._outgoing.read()
 
+    @property
+    def protocol(self) -> str | None:
+        return self._tls.selected_alpn_protocol()
+
     def reads_end(self) -> bool:
         """Return True if the client ended the connection in an orderly way."""
         return self._tls.read() == b""
@@ -112,9 +120,40 @@ def test_data_right_after_the_handshake_does_not_hide_the_chain(
     key = ca.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     file.write_bytes(key + ca.pem.encode())
     server = MemoryServer(file, version, b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-    chain, _ended, refusal = served_chains.handshake(server, "hook.apps.svc")
+    chain, _ended, refusal = served_chains.handshake(server, CONFIG)
     assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
     assert (refusal, server.reads_end()) == ("", True)
+
+
+#: Service and pointer of a client configuration -> the protocol that a server chooses that prefers h2.
+PROTOCOLS = (
+    (("apps", "hook"), "/webhooks/0/clientConfig", "http/1.1"),
+    (("apps", "hook"), "/spec/conversion/webhook/clientConfig", "http/1.1"),
+    (None, "/webhooks/0/clientConfig", "h2"),
+    (("apps", "hook"), "/spec", "h2"),
+)
+
+
+@pytest.mark.parametrize(("service", "pointer", "protocol"), PROTOCOLS)
+def test_it_offers_the_protocols_of_the_api_server(
+    service: tuple[str, str] | None, pointer: str, protocol: str, tmp_path: Path
+) -> None:
+    """The API server calls the Service of a webhook without HTTP/2 (kubernetes/kubernetes#75791)."""
+    file = tmp_path / "both.pem"
+    ca = pki.authority("served")
+    key = ca.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(key + ca.pem.encode())
+    server = MemoryServer(file, ssl.TLSVersion.TLSv1_3, b"", protocols=("h2", "http/1.1"))
+    served_chains.handshake(server, ClientConfig("", pointer, "", "hook.apps.svc", service, ""))
+    assert server.protocol == protocol
+
+
+def test_a_key_of_another_certificate_is_a_fault() -> None:
+    """OpenSSL and Go verify the signature of the handshake with the key of the first certificate."""
+    error = ssl.SSLError(1, "[SSL: BAD_SIGNATURE] bad signature (_ssl.c:1032)")
+    error.reason = "BAD_SIGNATURE"
+    assert served_chains._GO_FAILS[served_chains._reason_of(error)][0] == call_faults.HANDSHAKE_FAILS
+    assert "its key is not that of the first certificate" in served_chains._in_words(error)
 
 
 def present_certificate(server: https_webhook.WebhookServer) -> authority.Issued:
@@ -184,7 +223,7 @@ def test_a_server_without_the_protocols_of_the_api_server_is_explained() -> None
     with talking(lambda: [b"\x15\x03\x03\x00\x02\x02\x78"]) as server:
         config = replace(URL, port=server.port)
         (seen,) = served_chains.scan(api, config, until=time.monotonic() + 5).served
-    assert "h2 and http/1.1" in seen.problem
+    assert "it accepts no protocol that the API server offers" in seen.problem
     assert not seen.is_blind
 
 
