@@ -144,14 +144,14 @@ FAULTS = (
     ),
     CallFault(
         "weak-key",
-        r"crypto/rsa: \d+-bit keys are insecure|certificate containing RSA key larger than",
-        "a certificate that it serves has an RSA key of a size that is refused: {words}",
+        r"crypto/rsa: \d+-bit keys are insecure|crypto/rsa: public exponent|certificate containing RSA key larger than",
+        "a certificate that it serves has an RSA key that is refused: {words}",
         "Issue the certificate again with an ECDSA key, or with an RSA key of 2048 to 4096 bits",
         "Go crypto/rsa rsa.go; crypto/tls handshake_client.go",
         "A served certificate has a weak RSA key",
         reports="golang/go#71612; golang/go#62048",
         effect="An RSA key below 2048 bits can be broken. API servers of Kubernetes 1.33 and newer refuse keys below 1024 bits, and every "
-        "version refuses keys above 8192 bits.",
+        "version refuses keys above 8192 bits, and those with an exponent above 2147483647.",
         severity="warning",
         is_of_certificate=True,
     ),

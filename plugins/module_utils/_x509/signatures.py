@@ -132,13 +132,14 @@ def find_problem(
     kind, go_type = KEY_KINDS[parent.key_algorithm]
     if algorithm.key_kind != kind:
         return f"x509: signature algorithm specifies an {algorithm.key_kind} public key, but have public key of type {go_type}"
-    problem = _rsa_problem(*parent.key) if kind == "RSA" else ""
+    problem = rsa_problem(*parent.key) if kind == "RSA" else ""
     if problem or is_signed_by(child, parent, anchors):
         return problem
     return "crypto/rsa: verification error" if kind == "RSA" else f"x509: {kind} verification failure"
 
 
-def _rsa_problem(modulus: int, exponent: int) -> str:
+def rsa_problem(modulus: int, exponent: int) -> str:
+    """Return Go's reason why it verifies nothing with an RSA key, "" if it does."""
     if modulus.bit_length() < LEAST_RSA_BITS:
         link = "https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size"
         return f"crypto/rsa: {modulus.bit_length()}-bit keys are insecure (see {link})"

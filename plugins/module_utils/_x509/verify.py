@@ -130,6 +130,11 @@ def weak_signature(certificate: CertificateFacts) -> str:
     return algorithm.name if algorithm and not algorithm.is_secure else ""
 
 
+def weak_key(certificate: CertificateFacts) -> str:
+    """Return Go's reason why it verifies nothing with an RSA key, "" if it does, and "" for another key."""
+    return signatures.rsa_problem(*certificate.key) if certificate.rsa_bits else ""
+
+
 def _judge(chains: Sequence[Chain], usage: str) -> Verdict:
     """Keep the chains that usage and name constraints allow. A name constraint is reported before a usage."""
     usable = [chain for chain in chains if _allows(chain, usage)]

@@ -23,14 +23,14 @@ from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
 from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
-from ..._x509.verify import anchors, verify, weak_signature
+from ..._x509.verify import anchors, verify, weak_key, weak_signature
 from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.
 WARN_WITHIN, WARN_SHARE = timedelta(days=28), 4
 FAIL_WITHIN, FAIL_SHARE = timedelta(days=14), 10
-#: Go refuses other RSA keys (crypto/rsa since Go 1.24, crypto/tls since Go 1.19.12).
-LEAST_RSA_BITS, MOST_RSA_BITS = 1024, 8192
+#: Go refuses a chain with a larger RSA key (crypto/tls since Go 1.19.12).
+MOST_RSA_BITS = 8192
 #: NIST SP 800-131A allows no smaller key.
 GOOD_RSA_BITS = 2048
 
@@ -90,7 +90,7 @@ def _chain_faults(
         faults += _leaf_faults(leaf, server_name, now)
         faults += () if bundle_state(bundle) else _trust_faults(leaf, sent, judged, bundle, now)
         faults += _own_usage_faults(leaf, now) if judged.trust.code == UNREAD else ()
-    return (*dict.fromkeys(faults), *_weak_keys((leaf, *sent), now))
+    return (*dict.fromkeys(faults), *_weak_keys(leaf, sent, judged, now))
 
 
 def _leaf_faults(leaf: CertificateFacts, server_name: str, now: datetime) -> Iterator[CertificateFault]:
@@ -194,14 +194,16 @@ def _trust_remedy(judged: Judgement) -> str:
     )
 
 
-def _weak_keys(certificates: Iterable[CertificateFacts], now: datetime) -> Iterator[CertificateFault]:
-    """Yield the fault of the worst RSA key of a served chain. Source: Go crypto/tls and crypto/rsa."""
-    sizes = [entry.rsa_bits for entry in certificates if entry.rsa_bits]
-    for size in sorted(sizes):
-        if size < LEAST_RSA_BITS or size > MOST_RSA_BITS:
-            words = f"a served certificate has an RSA key of {size} bits, which the API server refuses"
-            yield CertificateFault("weak-key", words, now)
-            return
-    if sizes and min(sizes) < GOOD_RSA_BITS:
+def _weak_keys(
+    leaf: CertificateFacts, sent: Sequence[CertificateFacts], judged: Judgement, now: datetime
+) -> Iterator[CertificateFault]:
+    """Yield the fault of the worst RSA key of a served chain. If a chain verifies, Go does nothing with the other keys that are sent."""
+    sizes = [entry.rsa_bits for entry in (leaf, *sent) if entry.rsa_bits]
+    problems = [weak_key(entry) for entry in ([leaf] if judged.trust.ok else [leaf, *sent])]
+    problems += [f"it has {size} bits" for size in sizes if size > MOST_RSA_BITS]
+    if any(problems):
+        words = f"a served certificate has an RSA key that the API server refuses: {max(problems)}"
+        yield CertificateFault("weak-key", words, now)
+    elif sizes and min(sizes) < GOOD_RSA_BITS:
         words = f"a served certificate has an RSA key of {min(sizes)} bits"
         yield CertificateFault("weak-key", words, None, WARNING)

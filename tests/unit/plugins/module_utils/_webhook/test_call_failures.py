@@ -265,6 +265,7 @@ MORE_WORDS = {
     "there is no Service shop/hook": "service-missing",
     "Service shop/hook has no ready endpoint": "no-endpoints",
     "tls: failed to verify certificate: crypto/rsa: 512-bit keys are insecure (see https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size)": "weak-key",
+    "tls: invalid signature by the server certificate: crypto/rsa: public exponent too large": "weak-key",
     "x509: failed to parse dnsName constraint: name constraint": "name-constraint",
     "TLS handshake failed: it closed the connection": "handshake-fails",
     "dial tcp 192.0.2.7:443: connect: network is unreachable": "no-network-path",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import certificate_faults
@@ -258,6 +259,7 @@ def rsa_key(bits: int) -> rsa.RSAPrivateKey:
 RSA = rsa_key(2048)
 RSA_CA = authority("an RSA CA", key=RSA, not_before=NOW - DAY, not_after=NOW + 3650 * DAY)
 SIGNED_LEAF = leaf(RSA_CA)
+RSA_LEAF = leaf(RSA_CA, key=rsa_key(2048))
 SHA1_LEAF = with_sha1(SIGNED_LEAF, RSA)
 #: The chain that is served, the bundle -> the faults.
 WEAK: list[tuple[list[Issued], str, list[tuple[str, str]]]] = [
@@ -271,6 +273,13 @@ WEAK: list[tuple[list[Issued], str, list[tuple[str, str]]]] = [
     ([leaf(key=rsa_key(2048))], CA.pem, []),
     ([leaf(key=rsa_key(1024))], "", [("weak-key", W)]),
 ]
+#: RSA keys -> "" if Go verifies with them.
+KEYS = {
+    "512 bits": (1 << 511 | 1, 65537),
+    "1023 bits": (1 << 1022 | 1, 65537),
+    "an even exponent": (1 << 2047 | 1, 65538),
+    "an exponent of 32 bits": (1 << 2047 | 1, 2**31 + 11),
+}
 
 
 @pytest.mark.parametrize(("chain", "bundle", "wanted"), WEAK)
@@ -279,12 +288,37 @@ def test_weak_signatures_and_keys(chain: list[Issued], bundle: str, wanted: list
     assert [(fault.check, fault.severity) for fault in faults] == wanted
 
 
-@pytest.mark.parametrize(
-    ("bits", "severity"), [(512, E), (1023, E), (1024, W), (2047, W), (2048, ""), (8192, ""), (8193, E)]
-)
+@pytest.mark.parametrize(("bits", "severity"), [(1024, W), (2047, W), (2048, ""), (8192, ""), (8193, E)])
 def test_the_size_of_a_key(bits: int, severity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate_faults._chain_faults.cache_clear()
     monkeypatch.setattr(certificate_facts.CertificateFacts, "rsa_bits", bits)
-    faults = find_chain_faults(served(SIGNED_LEAF), config(RSA_CA.pem), NOW)
+    faults = find_chain_faults(served(RSA_LEAF), config(RSA_CA.pem), NOW)
     certificate_faults._chain_faults.cache_clear()
     assert [fault.severity for fault in faults] == [severity] * bool(severity)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_with_which_go_verifies_nothing(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error in the served certificate, and in a CA that a chain needs. The other CAs that are sent do not count."""
+
+    def strange(this: certificate_facts.CertificateFacts) -> Any:
+        is_strange = this.fingerprint in (RSA_LEAF.fingerprint, RSA_CA.fingerprint)
+        return KEYS[key] if is_strange else this.__dict__["key"]
+
+    certificate_faults._chain_faults.cache_clear()
+
+    def keep(this: certificate_facts.CertificateFacts, value: Any) -> None:
+        this.__dict__["key"] = value
+
+    monkeypatch.setattr(certificate_facts.CertificateFacts, "key", property(strange, keep), raising=False)
+    found = [
+        {(fault.check, fault.severity) for fault in find_chain_faults(served(*chain), config(bundle), NOW)}
+        for chain, bundle in (
+            ([RSA_LEAF], RSA_LEAF.pem),
+            ([leaf(RSA_CA), RSA_CA], CA.pem),
+            ([leaf(CA), RSA_CA], CA.pem),
+        )
+    ]
+    certificate_faults._chain_faults.cache_clear()
+    assert found[:2] == [{("weak-key", E)}, {("ca-mismatch", E), ("weak-key", E)}]
+    assert ("weak-key", E) not in found[2]
