@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .certificate_facts import CertificateFacts
-from .go_parser import ANY_POLICY, POLICIES, POLICY_CONSTRAINTS, POLICY_MAPPINGS
+from .go_parser import ANY_POLICY, INHIBIT_ANY_POLICY, POLICIES, POLICY_CONSTRAINTS, POLICY_MAPPINGS
 
 
 def are_valid(chain: Sequence[CertificateFacts]) -> bool:
@@ -25,18 +25,23 @@ def are_valid(chain: Sequence[CertificateFacts]) -> bool:
         return True
     #: The policies that every certificate so far has, None for any policy.
     common: frozenset[bytes] | None = None
-    explicit = len(below) + 1
-    for entry, own in reversed([*zip(below, required)]):
+    explicit = inhibit = len(below) + 1
+    for entry in reversed(below):
         policies: frozenset[bytes] = entry.extensions.get(POLICIES, frozenset())
-        if ANY_POLICY not in policies:
-            common = policies if common is None else common & policies
+        if ANY_POLICY not in policies or not (inhibit or (entry is not below[0] and entry.is_self_issued)):
+            common = policies - {ANY_POLICY} if common is None else common & policies
         is_without = common is not None and not common
         if is_without and explicit == 0:
             return False
         if entry is below[0]:
             break
-        explicit = max(0, explicit - (not entry.is_self_issued))
-        if own is not None:
-            explicit = min(explicit, own)
+        explicit = _count_down(explicit, entry, POLICY_CONSTRAINTS)
+        inhibit = _count_down(inhibit, entry, INHIBIT_ANY_POLICY)
     explicit = 0 if required[0] == 0 else max(0, explicit - 1)
     return bool(explicit) or common is None or bool(common)
+
+
+def _count_down(left: int, entry: CertificateFacts, extension: str) -> int:
+    """Return the number of further certificates after which a limit applies."""
+    limits = (max(0, left - (not entry.is_self_issued)), entry.extensions.get(extension))
+    return min(limit for limit in limits if limit is not None)

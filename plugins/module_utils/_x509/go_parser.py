@@ -46,6 +46,7 @@ POLICY_MAPPINGS = "2.5.29.33"
 AUTHORITY_KEY_ID = "2.5.29.35"
 POLICY_CONSTRAINTS = "2.5.29.36"
 EXTENDED_KEY_USAGE = "2.5.29.37"
+INHIBIT_ANY_POLICY = "2.5.29.54"
 ANY_POLICY = bytes.fromhex("551d2000")
 EMAIL, DNS_NAME, URI, ADDRESS = 0x81, 0x82, 0x86, 0x87
 #: The tags of the general names that Go reads.
@@ -428,8 +429,8 @@ def _explicit_policy(value: bytes) -> int | None:
     return numbers.get(0x80)
 
 
-def _any_policy(value: bytes) -> None:
-    Reader(value, "invalid inhibit any policy extension").integer()
+def _any_policy(value: bytes) -> int:
+    return Reader(value, "invalid inhibit any policy extension").integer()
 
 
 def _distribution_points(value: bytes) -> None:
@@ -465,6 +466,6 @@ _EXTENSIONS: Mapping[str, Callable[[bytes], object]] = {
     AUTHORITY_KEY_ID: _authority_key_id,
     POLICY_CONSTRAINTS: _explicit_policy,
     EXTENDED_KEY_USAGE: _extended_usages,
-    "2.5.29.54": _any_policy,
+    INHIBIT_ANY_POLICY: _any_policy,
     "1.3.6.1.5.5.7.1.1": _information_access,
 }

@@ -262,6 +262,34 @@ def _policy(oid: str) -> tuple[x509.ExtensionType, bool]:
     return x509.CertificatePolicies([x509.PolicyInformation(ObjectIdentifier(oid), None)]), False
 
 
+def _any_policy_rules(root: Issued, middle: Issued) -> Iterator[CertificateCase]:
+    """Yield chains below a CA that requires a policy, and allows any policy only in the next certificates."""
+    every = _policy("2.5.29.32.0")
+    both = (
+        x509.CertificatePolicies(
+            [x509.PolicyInformation(ObjectIdentifier(oid), None) for oid in ("2.5.29.32.0", "1.2.3")]
+        ),
+        False,
+    )
+    for allowed, own, lower, code in (
+        (0, None, every, "policy-refused"),
+        (0, None, both, "ok"),
+        (1, None, every, "ok"),
+        (0, every, _policy("1.2.3"), "policy-refused"),
+        (1, every, _policy("1.2.3"), "ok"),
+        (1, every, every, "policy-refused"),
+        (2, every, every, "ok"),
+    ):
+        limits = [(x509.PolicyConstraints(0, None), True), (x509.InhibitAnyPolicy(allowed), True)]
+        strict = authority("middle", root, key=middle.key, extensions=[*limits, _policy("1.2.3")])
+        sent = [authority("lower", strict, extensions=[own]), strict] if own else [strict]
+        policies = "two policies" if lower is both else "one policy"
+        title = f"any policy for {allowed}, {len(sent)} intermediates, {policies}: {code}"
+        yield CertificateCase(
+            title, code, server(sent[0], extensions=[lower]), bundle(root), intermediates=sent
+        )
+
+
 def _path_rules() -> Iterator[CertificateCase]:
     root = authority("root")
     middle = authority("middle", root)
@@ -282,6 +310,7 @@ def _path_rules() -> Iterator[CertificateCase]:
         "another policy than a CA requires", "policy-refused", other, bundle(root), intermediates=[strict]
     )
     yield CertificateCase("the policy that a CA requires", "ok", same, bundle(root), intermediates=[strict])
+    yield from _any_policy_rules(root, middle)
     anchor = authority("root", extensions=[(x509.PolicyConstraints(0, None), True)])
     yield CertificateCase("a root that requires a policy", "ok", server(anchor), bundle(anchor))
     short = authority("root", path_length=0)
