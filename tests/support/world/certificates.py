@@ -9,11 +9,13 @@ from __future__ import annotations
 import datetime
 import functools
 import re
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from tests.support.authority import (
@@ -42,6 +44,17 @@ def _rsa(bits: int, _number: int = 0) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
 
+@functools.cache
+def _by_openssl(*options: str) -> rsa.RSAPrivateKey:
+    """Return an RSA key that the library refuses to make."""
+    words = [word for option in options for word in ("-pkeyopt", option)]
+    command = ["openssl", "genpkey", "-algorithm", "RSA", *words]
+    pem = subprocess.run(command, check=True, capture_output=True).stdout
+    key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
 #: The kinds of keys that rows name.
 KEYS: dict[str, Any] = {
     EC: lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -54,6 +67,8 @@ KEYS: dict[str, Any] = {
     "rsa-ca": lambda: _rsa(2048, 1),
     "rsa4096": lambda: _rsa(4096),
     "rsa1024": lambda: _rsa(1024),
+    "rsa768": lambda: _by_openssl("rsa_keygen_bits:768"),
+    "rsa-exponent": lambda: _by_openssl("rsa_keygen_bits:2048", "rsa_keygen_pubexp:4294967311"),
 }
 
 
@@ -120,6 +135,16 @@ CAS: Mapping[str, Ca] = {
         (x509.PolicyConstraints(0, None), True),
         (x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3"), None)]), False))),
     "relic": Ca("relic", "root", is_version_1=True),
+    "exclusive": Ca("exclusive", "root", extensions=(
+        (x509.PolicyConstraints(0, None), True), (x509.InhibitAnyPolicy(0), True),
+        (x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3"), None)]), False))),
+    "any-policy": Ca("any policy", "root", extensions=(
+        (x509.PolicyConstraints(0, None), True),
+        (x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("2.5.29.32.0"), None)]), False))),
+    "small-rsa": Ca("small rsa", "root", key="rsa768"),
+    "mail-only": Ca("mail only", extensions=((x509.NameConstraints([x509.RFC822Name("example.com")], None), True),)),
+    "no-names": Ca("no names", extensions=((x509.NameConstraints(None, [x509.DNSName("")]), True),)),
+    "nameless": Ca(""),
     "century": Ca("nil1", begin=-300, end=36200),
 }  # fmt: skip
 

@@ -72,7 +72,8 @@ class AnyBytes:
     """A server in Go that sends any bytes as its certificates, until `close`, also those that OpenSSL refuses to load.
 
     chain: the certificates, DER. key: PKCS #8, DER. backend: the port of the server without TLS to which it passes requests on.
-    groups: the numbers of the only groups for the exchange of keys. is_tls12: True for no newer version.
+    groups: the numbers of the only groups for the exchange of keys. is_tls12: True for no newer version. needed, refused: the
+    application protocol that clients must offer, and the one that they must not offer.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class AnyBytes:
         *,
         groups: Sequence[int] = (),
         is_tls12: bool = False,
+        needed: str = "",
+        refused: str = "",
     ) -> None:
         given = {
             "Chain": [base64.b64encode(entry).decode() for entry in chain],
@@ -90,6 +93,8 @@ class AnyBytes:
             "Backend": f"127.0.0.1:{backend}",
             "Groups": list(groups),
             "IsTLS12": is_tls12,
+            "Needed": needed,
+            "Refused": refused,
         }
         self._process = subprocess.Popen(
             [str(static_program(_TLS_SERVER))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from tests.support import called_objects, csr_by_hand, der, endpoint_slices
 from tests.support.authority import ANY_USAGE, CLIENT_AUTH, DAY, NOW, SERVER_AUTH, authority, key_usage
@@ -223,24 +223,37 @@ def _other_family(lab: Lab, name: str, *, leaf: Leaf | None) -> Made:
     return made
 
 
-def _by_go(lab: Lab, name: str, *, leaf: Leaf, **settings: Any) -> Made:
-    """Make a webhook by URL whose TLS server is one in Go with these settings."""
+def by_go(
+    lab: Lab,
+    name: str,
+    *,
+    leaf: Leaf,
+    key_of: Leaf | None = None,
+    extra: bytes = b"",
+    has_service: bool = False,
+    **settings: Any,
+) -> Made:
+    """Make a webhook whose TLS server is one in Go with these settings.
+
+    key_of: the leaf whose key the server has, None for its own. extra: octets after the last certificate. has_service: True for a
+    webhook that calls a Service, False for one with a URL.
+    """
     backend = WebhookServer(allow).serve()
-    sent = lab.certificates.sent(leaf, "127.0.0.1")
-    key = serialization.load_pem_private_key(sent.key_pem, None)
-    data = key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    certificates = x509.load_pem_x509_certificates(sent.certificate_pem)
-    server = AnyBytes(
-        [entry.public_bytes(serialization.Encoding.DER) for entry in certificates],
-        data,
-        backend.port,
-        **settings,
-    )
+    server_name = f"{name}.{lab.name}.svc" if has_service else "127.0.0.1"
+    sent = lab.certificates.sent(leaf, server_name)
+    signer = lab.certificates.sent(key_of, server_name) if key_of else sent
+    certificates = [pem_text.der(block) for block in pem_text.blocks(sent.certificate_pem.decode())]
+    certificates[-1] += extra
+    key = pem_text.der(pem_text.blocks(signer.key_pem.decode())[0])
+    server = AnyBytes(certificates, key, backend.port, **settings)
     lab.closers.extend((server.close, backend.close))
+    config: dict[str, Any] = {"url": f"https://127.0.0.1:{server.port}/"}
+    if has_service:
+        spec = {"type": "ExternalName", "externalName": "localhost"}
+        lab.make(f"/api/v1/namespaces/{lab.name}/services", {"metadata": {"name": name}, "spec": spec})
+        config = {"service": {"namespace": lab.name, "name": name, "port": server.port}}
     bundle = base64.b64encode(lab.certificates.bundle(("root",))).decode()
-    full = lab.configure(name, Shape(), {"url": f"https://127.0.0.1:{server.port}/", "caBundle": bundle})
+    full = lab.configure(name, Shape(), {**config, "caBundle": bundle})
     return Made((full,), lambda: lab.ask(name))
 
 
@@ -345,10 +358,10 @@ SERVICES = (
     Row("failurePolicy Ignore, and another CA", ACCEPTED, MISMATCH, Shape(chain("other"), webhook={"failurePolicy": "Ignore"})),
     Row("failurePolicy Ignore, and no Service", ACCEPTED, "service-missing: error, proven, now", Shape(calls="nosuch", webhook={"failurePolicy": "Ignore"})),
     Row("a signer failed an approved request", "failed", "request-stuck: warning, proven, now", _failed_request),
-    Row("only the key exchange X25519MLKEM768", ACCEPTED, "unknown: endpoints", partial(_by_go, leaf=Leaf(names=IP_NAME), groups=(4588,))),
-    Row("an ECDSA key of P-224, with TLS 1.2", ACCEPTED, "unknown: endpoints", partial(_by_go, leaf=Leaf(names=IP_NAME, key="p224"), is_tls12=True)),
-    Row("certificates of 150 KB", ACCEPTED, "unknown: endpoints", partial(_by_go, leaf=Leaf(("root", *["other"] * 400), names=IP_NAME))),
-    Row("certificates of 300 KB", "exceeds maximum of 262144 bytes", "unknown: endpoints", partial(_by_go, leaf=Leaf(("root", *["other"] * 900), names=IP_NAME))),
+    Row("only the key exchange X25519MLKEM768", ACCEPTED, "unknown: endpoints", partial(by_go, leaf=Leaf(names=IP_NAME), groups=(4588,))),
+    Row("an ECDSA key of P-224, with TLS 1.2", ACCEPTED, "unknown: endpoints", partial(by_go, leaf=Leaf(names=IP_NAME, key="p224"), is_tls12=True)),
+    Row("certificates of 150 KB", ACCEPTED, "unknown: endpoints", partial(by_go, leaf=Leaf(("root", *["other"] * 400), names=IP_NAME))),
+    Row("certificates of 300 KB", "exceeds maximum of 262144 bytes", "unknown: endpoints", partial(by_go, leaf=Leaf(("root", *["other"] * 900), names=IP_NAME))),
 )  # fmt: skip
 
 CALLERS = (

@@ -63,6 +63,12 @@ LEASE: Request = (
     {**NAMED, "spec": {}},
 )
 NAMESPACE: Request = ("POST", "/api/v1/namespaces", {"metadata": {"name": "new"}})
+LABELLED_NAMESPACE: Request = (
+    "POST",
+    "/api/v1/namespaces",
+    {"metadata": {"name": "new", "labels": {"team": "unknown"}}},
+)
+CLUSTER_ROLE: Request = ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", {**NAMED, "rules": []})
 THING: Request = (
     "POST",
     f"/apis/{OWN_GROUP}/v1/namespaces/{OWN_NAMESPACE}/things",
@@ -204,6 +210,9 @@ MATCHES = (
     matched("logs of pods", ACCEPTED, SILENT, _rules(rule("pods/log"))),
     matched("a kind in place of a resource", ACCEPTED, SILENT, _rules(rule("ConfigMap"), rule("configmap"))),
     matched("namespaces, but only in namespaces", ACCEPTED, SILENT, _rules(rule("namespaces", scope="Namespaced"), **NO_LABEL), NAMESPACE),
+    matched("cluster roles, and the namespaceSelector selects nothing", CALLED, f"control-plane-blocked: error, proven, now; {MISSING}",
+        _rules(rule("clusterroles", group="rbac.authorization.k8s.io"), **NO_LABEL), CLUSTER_ROLE),
+    matched("namespaces with a label that none has yet", CALLED, MISSING, _rules(rule("namespaces"), **NO_LABEL), LABELLED_NAMESPACE),
     matched("the namespaceSelector contradicts itself", ACCEPTED, SILENT, _rules(MAPS, namespaceSelector=CONTRADICTION)),
     matched("webhook configurations", ACCEPTED, SILENT, _rules(rule("*", group=REGISTRATION, version="v1")), CONFIGURATION),
     matched("reviews, on Kubernetes 1.37", ACCEPTED, SILENT,

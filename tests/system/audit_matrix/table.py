@@ -12,6 +12,7 @@ from tests.system.audit_matrix import (
     caller_rows,
     certificate_rows,
     field_rows,
+    go_rows,
     match_rows,
     program_rows,
     reach_rows,
@@ -40,6 +41,7 @@ TABLES: Mapping[str, tuple[Row, ...]] = {
     "usages": field_rows.USAGES,
     "shapes": field_rows.SERVICES,
     "callers": field_rows.CALLERS,
+    "rules": go_rows.RULES,
 }
 ROWS: tuple[Row, ...] = tuple(row for rows in TABLES.values() for row in rows)
 #: The rows about which the audit does not decide, with the part that it did not read.

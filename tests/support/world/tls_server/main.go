@@ -18,6 +18,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"slices"
 )
 
 type options struct {
@@ -26,6 +27,8 @@ type options struct {
 	Backend string        // address and port
 	Groups  []tls.CurveID // the only groups for the exchange of keys, empty for all
 	IsTLS12 bool          // no newer version
+	Needed  string        // the protocol that clients must offer, "" for none
+	Refused string        // the protocol that clients must not offer, "" for none
 }
 
 func main() {
@@ -40,6 +43,13 @@ func main() {
 	config := &tls.Config{Certificates: []tls.Certificate{certificate}, CurvePreferences: given.Groups}
 	if given.IsTLS12 {
 		config.MaxVersion = tls.VersionTLS12
+	}
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		offered := hello.SupportedProtos
+		if given.Needed != "" && !slices.Contains(offered, given.Needed) || slices.Contains(offered, given.Refused) {
+			return nil, fmt.Errorf("protocols %v", offered)
+		}
+		return nil, nil
 	}
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	check(err)
