@@ -27,6 +27,8 @@ LASTING_CAUSES = frozenset(("signer-not-served", "no-such-signer", "signer-switc
 # Seconds after the approval from which a cause that depends on the unknown provider ends the wait.
 UNCERTAIN_SECONDS = 20.0
 UNCERTAIN_CAUSES = frozenset(("signer-depends-on-provider",))
+# Seconds after the approval from which a Lease that ran out ends the wait. A control plane that starts takes it over in half a minute.
+TAKEN_OVER_SECONDS = 45.0
 # Seconds without an answer after which a line shows for whom the operation waits.
 SILENT_SECONDS = 20.0
 # The longest watch, in seconds. A list follows each watch.
@@ -43,12 +45,12 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
 
     Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after one second if this
     cluster does not serve the signer, after four seconds for another cause that is known, after 20 seconds if the cause
-    depends on the provider and that is not known or if the Lease proves by then that kube-controller-manager has stopped, and at
-    ``until`` in any case.
+    depends on the provider and that is not known, after 45 seconds if no kube-controller-manager has renewed the Lease, and at ``until``
+    in any case.
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
     evidence = ClusterEvidence(client)
-    due, approved_at = [KNOWN_SECONDS, EXPLAINED_SECONDS, UNCERTAIN_SECONDS], float("inf")
+    due, approved_at = [KNOWN_SECONDS, EXPLAINED_SECONDS, UNCERTAIN_SECONDS, TAKEN_OVER_SECONDS], float("inf")
     progress = progress_lines.start_progress(SILENT_SECONDS)
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
@@ -62,7 +64,10 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
             evidence.forget()
             diagnosis = evidence.explain(current)
             is_known = diagnosis is not None and (
-                (diagnosis.is_settled and (elapsed >= EXPLAINED_SECONDS or diagnosis.code in LASTING_CAUSES))
+                (
+                    diagnosis.is_settled
+                    and (elapsed >= _explained_after(diagnosis.code) or diagnosis.code in LASTING_CAUSES)
+                )
                 or (diagnosis.code in UNCERTAIN_CAUSES and elapsed >= UNCERTAIN_SECONDS)
             )
             if diagnosis and (is_last or is_known):
@@ -77,6 +82,10 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
         seconds = min(until, next_look, now + LOOK_SECONDS) - now
         current, version = _watch_or_list(client, subject, current, version, seconds)
     return current
+
+
+def _explained_after(code: str) -> float:
+    return TAKEN_OVER_SECONDS if code == "controller-manager-stopped" else EXPLAINED_SECONDS
 
 
 def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,8 @@ class Program:
         self.kept = self._bundle_of(shape)
         #: The time at which its owner issued its certificate last.
         self.issued = world.cluster.now()
+        #: True if somebody has edited the marks of its Secret.
+        self.is_edited = False
         self._served = ""
         if not self.is_ours:
             self.issue()
@@ -208,6 +210,7 @@ class Program:
         """Delete the Secret, if there is one. Pods serve what they have until the next one comes."""
         with contextlib.suppress(AdminApiError):
             self.world.cluster.api("DELETE", self.secret)
+            self.is_edited = False
 
     def edit_secret(self) -> None:
         """Replace one annotation of the Secret, if there is one, and another one each day."""
@@ -215,6 +218,7 @@ class Program:
             marks = sorted(self.world.cluster.api("GET", self.secret)["metadata"].get("annotations") or {})
             edited = dict.fromkeys(marks[self.world.cluster.now().toordinal() % len(marks) :][:1], "x")
             self.world.cluster.api("PATCH", self.secret, {"metadata": {"annotations": edited}}, MERGE)
+            self.is_edited = True
 
     def set_reloads(self, *, reloads: bool) -> None:
         """Let the pods read the Secret before each handshake, or no longer."""

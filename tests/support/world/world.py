@@ -249,10 +249,13 @@ class World(ClusterRig):
 
     def left_over(self) -> Iterator[str]:
         """Yield what the collection has left in the namespace and on the objects whose certificates it issued."""
+        # A Secret whose marks somebody edited is not removed, only its marks.
+        kept = [program.name for program in self.programs if program.is_edited]
         for plural, api in _LEFT.items():
             for item in self.cluster.api("GET", f"{api}/namespaces/{self.name}/{plural}")["items"]:
-                if plural != "configmaps" or _PREFIX in json.dumps(item):
-                    yield f"{plural}/{item['metadata']['name']}"
+                name = item["metadata"]["name"]
+                if (plural != "configmaps" and name not in kept) or _PREFIX in json.dumps(item):
+                    yield f"{plural}/{name}"
         for program in self.programs:
             if program.is_ours:
                 marks = set(program.read()["metadata"].get("annotations") or {}) - {REPAIRED}
