@@ -16,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.support.world import ACCEPTED, World, forecasts
-from tests.support.world.journal import DONE, RUN
+from tests.support.world.journal import RUN
 from tests.years import disturbances, events, invariants
 from tests.years.places import FINISHING, MONTH, PROFILES, SHAPES, Place, Run, failing
 from tests.years.report import Month
@@ -132,7 +132,7 @@ class Years:
             for offset in (-_MINUTE, _MINUTE):
                 self.jump(moment + offset - self.now)
                 for place, name in breaking:
-                    if place.answers.get(name) == ACCEPTED and not self._is_changed(place, name):
+                    if place.answers.get(name) == ACCEPTED and not place.is_written(name, self.audited):
                         answer = place.program(name).call()
                         text = f"breaks_at {moment:%Y-%m-%d %H:%M:%S}, {offset} to it: {answer}"
                         is_right = (answer == ACCEPTED) is (offset == -_MINUTE)
@@ -144,10 +144,6 @@ class Years:
         if not is_right:
             self.violate("3 precision", place, name, text)
 
-    def _is_changed(self, place: Place, name: str) -> bool:
-        """Return True if an owner has written the object since the audit, as nightly jobs do."""
-        return any(entry.objects for entry in place.journal.entries(name, what=DONE, since=self.audited))
-
     def _judge_recall(self) -> None:
         """What fails at the end of a month was named by the last audit."""
         self._each(World.call_all)
@@ -157,7 +153,7 @@ class Years:
                 self.seen.failures.append(f"{place.place}/{name}: {cause}")
                 program = place.program(name)
                 is_named = forecasts.is_named(program, place.findings, place.now)
-                if is_named is not None and not self._is_changed(place, name):
+                if is_named is not None and not place.is_written(name, self.audited):
                     self.seen.recall.append(is_named)
                     if not is_named:
                         self.violate("2 recall", place, name, f"no finding named it: {program.call()}")
@@ -261,7 +257,8 @@ class Years:
         rotating = [place for place in self.ours if place.rotation]
         if rotating:
             limit = ("--limit", ",".join(place.place for place in rotating))
-            self._judge(invariants.unprepared(self.run("cluster_ca", *limit)))
+            begin = self.now
+            self._judge(invariants.unprepared(self.run("cluster_ca", *limit), begin))
             if any(place.phase in FINISHING for place in rotating):
                 self.run("cluster_ca", *limit, certflow_ca_phase="finish")
         if self._audit():
@@ -291,7 +288,7 @@ class Years:
         is_stopped = any(row["status"] == "not started" for row in run.rows.values())
         for place in self._are_on(self.ours):
             for name, moment in place.breaks.items():
-                if moment <= place.now and not self._is_changed(place, name):
+                if moment <= place.now and not place.is_written(name, self.audited):
                     text = "it passes, and the audit calls it broken"
                     self._note_precision(place, name, text, is_right=place.answers[name] != ACCEPTED)
             self._judge_recovery(place, run, is_hindered=bool(hindered) and (is_stopped or place is hindered))

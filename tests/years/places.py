@@ -139,6 +139,10 @@ class Place(RotatingWorld):
         """Return the inventory host of a program. Several certificates of a cluster are several hosts."""
         return f"{self.place}-{name}"
 
+    def is_written(self, name: str, since: datetime.datetime) -> bool:
+        """Return True if an owner has written an object since a time, as nightly jobs do."""
+        return any(entry.objects for entry in self.journal.entries(name, what=DONE, since=since))
+
     def be_off(self, months: int) -> None:
         self.journal.add(DONE, f"it is off for {months} months")
         self.months_off, self.answers, self.refused = months, {}, []
