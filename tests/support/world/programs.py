@@ -65,7 +65,7 @@ class Program:
         self.kept = self._bundle_of(shape)
         #: The time at which its owner issued its certificate last.
         self.issued = world.cluster.now()
-        #: True if somebody has edited the marks of its Secret.
+        #: True if the marks of its Secret were edited by hand.
         self.is_edited = False
         self._served = ""
         if not self.is_ours:

@@ -249,7 +249,7 @@ class World(ClusterRig):
 
     def left_over(self) -> Iterator[str]:
         """Yield what the collection has left in the namespace and on the objects whose certificates it issued."""
-        # A Secret whose marks somebody edited is not removed, only its marks.
+        # A Secret whose marks were edited by hand is not removed, only its marks.
         kept = [program.name for program in self.programs if program.is_edited]
         for plural, api in _LEFT.items():
             for item in self.cluster.api("GET", f"{api}/namespaces/{self.name}/{plural}")["items"]:

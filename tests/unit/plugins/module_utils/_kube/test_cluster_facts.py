@@ -12,12 +12,13 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import cluster_facts
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
-    ApiError,
     AuthenticationError,
     ConnectionFailed,
     Forbidden,
     NotFound,
 )
+
+from tests.support.failures import fails
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +158,5 @@ def test_the_answer_of_another_program_is_no_defect(answer: dict[str, Any]) -> N
         def get(self, _path: str) -> dict[str, Any]:
             return answer
 
-    with pytest.raises(ApiError) as caught:
+    with fails("api-error", "UID"):
         cluster_facts.read_cluster_uid(cast("Client", Portal()))
-    assert "without the UID" in caught.value.cause
-    assert "Check which server answered" in caught.value.remedy
