@@ -159,6 +159,12 @@ def test_every_file_names_its_licence(name: str) -> None:
         assert "# Private to this collection: it may change at any time." in lines[:8]
 
 
+def test_only_packages_have_empty_files() -> None:
+    """Another empty file is the rest of a trial by hand, and would be shipped."""
+    names = [name for name in listed_files() if not (REPOSITORY / name).stat().st_size]
+    assert [name for name in names if not name.endswith(("/__init__.py", "/.keep"))] == []
+
+
 def test_no_file_names_a_package_index_or_a_developers_path() -> None:
     """pip and go know their package indexes. Paths of a developer's machine do not exist elsewhere."""
     # Each pattern is written so that it does not match itself.
