@@ -360,10 +360,7 @@ def superseded(
     def is_needed(anchor: CertificateFacts, entry: str, config: ClientConfig) -> bool:
         if others is None:
             return ephemeral_ca.is_made_here(anchor.subject) and entry not in added
-        return any(
-            entry in added_entries(other.annotations) or anchor.fingerprint in _verifying(other, config)
-            for other in others.values()
-        )
+        return any(_needs(other, entry, config, client.now()) for other in others.values())
 
     return [
         (
@@ -444,6 +441,17 @@ def made_here(start: str, bundle: str) -> set[str]:
         for anchor in bundle_content.certificates(bundle)
         if ephemeral_ca.is_made_here(anchor.subject)
     }
+
+
+def _needs(secret: ExistingSecret, entry: str, config: ClientConfig, now: datetime) -> bool:
+    """Return True if the anchor of the entry verifies what a pod of the Secret may serve.
+
+    A record counts only while it is not known what the pods serve, because a rotation does not shorten the records of other Secrets.
+    """
+    held = secret.certificate
+    if (held is None or is_unproven(secret)) and entry in added_entries(secret.annotations):
+        return True
+    return held is not None and held.not_after > now and entry.partition("=")[2] in _verifying(secret, config)
 
 
 def _verifying(secret: ExistingSecret, config: ClientConfig) -> set[str]:

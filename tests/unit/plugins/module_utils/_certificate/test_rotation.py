@@ -86,6 +86,7 @@ MARK = "ValidatingWebhookConfiguration/hook/w="
 OTHER_MARK = "ValidatingWebhookConfiguration/hook/v="
 OLD_CA, NEW_CA = ca("old"), ca()
 OLD, NEW = leaf(by=OLD_CA), leaf(by=NEW_CA)
+EXPIRED = leaf(by=OLD_CA, not_after=NOW - DAY / 2)
 SPEC = intent().secret
 POD = "/api/v1/namespaces/apps/pods/a"
 WORKLOAD = WebhookWorkload("Deployment", "apps", "hook")
@@ -233,8 +234,20 @@ def test_a_certificate_in_use_everywhere_removes_the_old_anchor_and_closes_the_r
 #: What another Secret of the namespace has, and the number of anchors that the rotation removes.
 OTHER_SECRETS: list[tuple[Issued | None, dict[str, str], int]] = [
     (OLD, {markers.SERVICE: "apps/hook"}, 0),
+    (EXPIRED, {markers.SERVICE: "apps/hook"}, 1),
     (NEW, {markers.SERVICE: "apps/hook"}, 1),
     (None, {markers.SERVICE: "apps/hook", markers.ANCHORS: f"{MARK}{OLD_CA.fingerprint}"}, 0),
+    # It has another CA now. The record of what it added names the old one until its next run.
+    (NEW, {markers.SERVICE: "apps/hook", markers.ANCHORS: f"{MARK}{OLD_CA.fingerprint}"}, 1),
+    (
+        NEW,
+        {
+            markers.SERVICE: "apps/hook",
+            markers.ANCHORS: f"{MARK}{OLD_CA.fingerprint}",
+            markers.UNPROVEN: "0a",
+        },
+        0,
+    ),
     (OLD, {markers.SERVICE: "apps/another"}, 1),
     (OLD, {}, 1),
 ]
