@@ -99,13 +99,12 @@ class CertificateRun:
 
     def allow_bundles(self, changes: Iterable[TargetChange]) -> None:
         """Compare the caBundles that change."""
-        configs = (
+        self.allow_configs(
             (change.target, bundle.config)
             for change in changes
             for bundle in change.bundles
             if bundle.changed
         )
-        self.allow_configs(configs)
 
     def allow_configs(self, configs: Iterable[tuple[Target, ClientConfig]]) -> None:
         """Compare caBundles."""

@@ -139,8 +139,11 @@ def report(result: Result, discovery: Discovery) -> Result:
         for caller in untrusting
         if caller.skipped and caller.is_verified
     )
-    values = {**result.values, "skipped_targets": skipped}
-    return replace(result, values=values, warnings=(*result.warnings, *warnings))
+    return replace(
+        result,
+        values={**result.values, "skipped_targets": skipped},
+        warnings=(*result.warnings, *warnings),
+    )
 
 
 def suggest(run: CertificateRun, result: Result) -> Result:

@@ -79,8 +79,9 @@ def gather(
     client, intent = run.client, run.intent
     targets = read_targets(client, run.targets, known)
     waiting, fault = (None, None) if intent.approve else read_waiting(run)
-    state = CertificateState(secret, targets, client.now(), waiting=waiting, waiting_fault=fault)
-    return find_in_use(run, state)
+    return find_in_use(
+        run, CertificateState(secret, targets, client.now(), waiting=waiting, waiting_fault=fault)
+    )
 
 
 def find_in_use(run: CertificateRun, state: CertificateState) -> CertificateState:

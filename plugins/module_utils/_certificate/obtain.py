@@ -153,8 +153,7 @@ def _foresee(
         request = AnotherRequest(is_new=True, pending=reason.due)
         return use_certificate.keep(run, state, state.in_use, request=request, warnings=warnings)
     values = certificate_report.values(run.client, intent, reason=reason.due, targets=changes, pending=True)
-    diff = certificate_report.diff(state.secret, None, changes, issues=intent)
-    return Result(True, values, diff, warnings)
+    return Result(True, values, certificate_report.diff(state.secret, None, changes, issues=intent), warnings)
 
 
 def _check_preconditions(
@@ -169,11 +168,10 @@ def _check_preconditions(
     if secret and not intent.signer.is_asked:
         for error in target_anchors.judge_unread(run, secret.annotations, None).values():
             raise error
-    content = secret_content.EMPTY_CONTENT
     dry_run: Change = (
         secret_content.patch_content(secret, intent, None)
         if secret
-        else secret_content.new_secret(intent, content)
+        else secret_content.new_secret(intent, secret_content.EMPTY_CONTENT)
     )
     lacking = secret_store.try_out(client, intent.secret, dry_run)
     earlier: list[dict[str, Any]] = []
@@ -282,8 +280,12 @@ def send(
         reason = None if waiting.csr else collected(waiting)
         earlier = _discard(run, waiting, earlier)
     key = private_keys.generate(intent.request.key_type)
-    public_key_sha256 = private_keys.public_key_sha256(key.public_key())
-    csr = csr_api.create(client, intent, csr_api.build_pkcs10(intent, key), public_key_sha256)
+    csr = csr_api.create(
+        client,
+        intent,
+        csr_api.build_pkcs10(intent, key),
+        private_keys.public_key_sha256(key.public_key()),
+    )
     warnings = _remove_leftovers(run, earlier, requester_of(csr))
     request = SentRequest(csr, key, is_new=True, reason=reason, warnings=warnings)
     return request if intent.approve else _store_key(run, state, request)

@@ -118,8 +118,12 @@ def keep(
     values["left"] = certificate_report.left_unread(
         target_anchors.judge_unread(run, secret.annotations, anchor)
     )
-    diff = certificate_report.diff(secret, secret.certificate, changes)
-    return Result(is_changed or request.is_new, values, diff, warnings + anchor.warnings(state.now))
+    return Result(
+        is_changed or request.is_new,
+        values,
+        certificate_report.diff(secret, secret.certificate, changes),
+        warnings + anchor.warnings(state.now),
+    )
 
 
 def _reason_to_keep(
@@ -268,8 +272,9 @@ def _store(
                 if reason is None:
                     return None
                 judge_replacement(intent, found, reason, has_targets=bool(changes))
-        anchors = target_anchors.record_added(found.annotations if found else {}, changes)
-        wanted = replace(content, anchors=anchors)
+        wanted = replace(
+            content, anchors=target_anchors.record_added(found.annotations if found else {}, changes)
+        )
         return (
             secret_content.new_secret(intent, wanted)
             if found is None
@@ -285,8 +290,9 @@ def _renews_every_run(intent: Intent, facts: CertificateFacts, now: datetime) ->
     if intent.renew_before is None or intent.renew_before < lifetime:
         return ()
     days = lifetime.total_seconds() / 86400
-    warning = (
-        f"the signer {intent.signer.name} issued the certificate for {days:.2f} days, and renew_before is longer, so every run "
-        "renews it. Set a shorter renew_before"
+    return (
+        (
+            f"the signer {intent.signer.name} issued the certificate for {days:.2f} days, and renew_before is longer, so every run "
+            "renews it. Set a shorter renew_before"
+        ),
     )
-    return (warning,)

@@ -293,8 +293,7 @@ def _refuse(intent: Intent, held: CertificateFacts, reason: IssueReason, *, has_
 def find_losses(intent: Intent, held: CertificateFacts) -> Iterator[str]:
     """Yield what a certificate has and the requested one would lack. CA, lifetime and type of key are no losses."""
     request = intent.request
-    names = [name for name in held.dns_names if name not in request.dns_names]
-    yield from (f"the name {name}" for name in names)
+    yield from (f"the name {name}" for name in held.dns_names if name not in request.dns_names)
     yield from (f"the address {name}" for name in held.ip_addresses if name not in request.ip_addresses)
     yield from (f"the URI {name}" for name in held.uris)
     yield from (f"the e-mail address {name}" for name in held.emails)

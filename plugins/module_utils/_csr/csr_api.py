@@ -85,8 +85,14 @@ def find(client: Client, name: str) -> dict[str, Any] | None:
     A list by name needs no permission but the one to list, which every run has.
     """
     escaped = re.sub(r"([\\,=])", r"\\\1", name)
-    listed = select(client, None, [f"metadata.name={escaped}"])
-    return next((csr for csr in listed if csr["metadata"].get("name") == name), None)
+    return next(
+        (
+            csr
+            for csr in select(client, None, [f"metadata.name={escaped}"])
+            if csr["metadata"].get("name") == name
+        ),
+        None,
+    )
 
 
 def permissions(intent: Intent) -> list[Permission]:
@@ -310,8 +316,7 @@ def _refuse_deleted(csr: Mapping[str, Any]) -> NoReturn:
 
 
 def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
-    body = decision.on(csr, client.now())
-    return client.replace(f"{path(csr['metadata']['name'])}/approval", body)
+    return client.replace(f"{path(csr['metadata']['name'])}/approval", decision.on(csr, client.now()))
 
 
 def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) -> None:

@@ -118,10 +118,11 @@ class BundleAction(Action):
         fields += [f"{edit.config.pointer}/{_INSECURE}" for edit in self.edits if edit.secures]
         content = sorted(part for edit in self.edits for part in edit.parts)
         version = f"{row.group}/{row.version}"
-        write = RepairWrite(
-            "patch", version, self.target.kind, self.target.name, fields=tuple(fields), content=content
+        return (
+            RepairWrite(
+                "patch", version, self.target.kind, self.target.name, fields=tuple(fields), content=content
+            ),
         )
-        return (write,)
 
     @property
     def notes(self) -> tuple[str, ...]:

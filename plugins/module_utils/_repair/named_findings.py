@@ -87,8 +87,9 @@ def _unproven(check: str, subject: Mapping[str, str], findings: Sequence[AuditFi
     place = AuditedObject(
         subject["kind"], subject["name"], namespace=subject["namespace"], webhook=subject["webhook"]
     )
-    causes = (entry.cause for entry in findings if check in entry.unanswered and str(place) in entry.objects)
-    cause = next(causes, "")
+    cause = next(
+        (entry.cause for entry in findings if check in entry.unanswered and str(place) in entry.objects), ""
+    )
     return replace(_UNPROVEN, reason=f"{_UNPROVEN.reason}. {cause}", remedy=CORRECT) if cause else _UNPROVEN
 
 

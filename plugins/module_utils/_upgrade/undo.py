@@ -85,8 +85,7 @@ def options_before(
         left: each object by its path as the hop left it, None if the hop deleted it.
     """
     installed = before.installed
-    kinds = (VALIDATION, CONVERSION)
-    webhooks = [webhook for kind in kinds for webhook in installed.all_of(kind)]
+    webhooks = [*installed.all_of(VALIDATION), *installed.all_of(CONVERSION)]
     programs = [webhook.program for webhook in webhooks]
     changed = frozenset(target for target, obj in originals.items() if left[target.path] is not obj)
     deleted = frozenset(target for target in changed if left[target.path] is None)

@@ -221,8 +221,9 @@ CHECKS: dict[type[verifications.Verify], Callable[[CheckRun, Any], CheckResult]]
 
 
 def _not_created(what: str) -> CheckResult:
-    summary = f"check mode does not create the object that the check needs: {what}"
-    return CheckResult(UNPROVEN, summary, is_lasting=True)
+    return CheckResult(
+        UNPROVEN, f"check mode does not create the object that the check needs: {what}", is_lasting=True
+    )
 
 
 def _probe(

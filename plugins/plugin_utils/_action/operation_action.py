@@ -147,8 +147,10 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         of_playbook = operation.option_values(
             read_variables.options_of_role(self._templar, operation.variables, variables)
         )
-        own_options = role_options.set_options(of_playbook, self.operation.argument_spec)
-        self._task.args = {**self._task.args, **own_options}
+        self._task.args = {
+            **self._task.args,
+            **role_options.set_options(of_playbook, self.operation.argument_spec),
+        }
         if run.findings is not None:
             own = run.findings.get(variables["inventory_hostname"], {})
             self._task.args["findings"] = own.get("findings", [])

@@ -34,8 +34,7 @@ def options(role: str, values: Mapping[str, Any], accepted: Collection[str]) -> 
     """
     connection = check_type_dict(values.get(f"{role}_connection") or {})
     own = {option: values[name] for option, name in _variables(role).items() if name in values}
-    values_by_option = {**own, **connection}
-    return set_options(values_by_option, accepted)
+    return set_options({**own, **connection}, accepted)
 
 
 def set_options(values: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:

@@ -177,8 +177,12 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
     new = next((str(hop["release"]) for hop in reversed(result.get("hops") or ())), "")
     # The tag plan tries no step, so each step may be due.
     due = {"due": [step.get("id") for step in result.get("plan") or ()]} if run.is_planned else {}
-    reason = _upgrade_reason(run, old, new)
-    return {"reason": reason, "before": old, "after": new, **details({**due, **result})}
+    return {
+        "reason": _upgrade_reason(run, old, new),
+        "before": old,
+        "after": new,
+        **details({**due, **result}),
+    }
 
 
 def describe_repair(run: OperationRun) -> dict[str, Any]:

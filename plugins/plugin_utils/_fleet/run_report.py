@@ -85,8 +85,7 @@ def build(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> d
         "check_mode": run.is_check,
         "plan": data_of_plan(run, outcomes_by_host).get("hash", ""),
     }
-    now = datetime.now(timezone.utc)
-    return dict(report_model.envelope(report_schema.RUN, rows, now, VERSION, run=head))
+    return dict(report_model.envelope(report_schema.RUN, rows, datetime.now(timezone.utc), VERSION, run=head))
 
 
 def data_of_plan(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -73,8 +73,13 @@ PLAYBOOK_VARIABLES: Mapping[str, Option] = _read(Path(__file__).with_name("varia
 def of_role(role: str) -> Spec:
     """Return the variables of a role, and those that name the cluster. A role's defaults hide that one of these is not defined."""
     content = _read(COLLECTION / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
-    cluster = {name: PLAYBOOK_VARIABLES[name] for name in CLUSTER_VARIABLES}
-    return Spec(role, {**cluster, **content[ENTRY_POINT]["options"]})
+    return Spec(
+        role,
+        {
+            **{name: PLAYBOOK_VARIABLES[name] for name in CLUSTER_VARIABLES},
+            **content[ENTRY_POINT]["options"],
+        },
+    )
 
 
 @cache

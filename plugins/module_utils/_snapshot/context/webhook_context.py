@@ -227,8 +227,9 @@ class WebhookContext:
         return fresh
 
     def mounted(self, kind: str) -> tuple[str, ...]:
-        workloads = self.hop.installed.all_of(kind)
-        return tuple(dict.fromkeys(name for workload in workloads for name in workload.secrets))
+        return tuple(
+            dict.fromkeys(name for workload in self.hop.installed.all_of(kind) for name in workload.secrets)
+        )
 
     def arguments(self, kind: str) -> list[str]:
         groups = kind == VALIDATION and self.groups.wanted

@@ -600,8 +600,9 @@ def _webhook_objects(context: UpgradeContext, kind: str) -> list[DeletedObject]:
         for service in context.webhooks.services(kind)
     ]
     objects += _leftovers(context, kind) + _secrets(context, kind)
-    workloads = context.installed.all_of(kind)
-    return objects + [_workload(workload) for workload in workloads if not workload.companions]
+    return objects + [
+        _workload(workload) for workload in context.installed.all_of(kind) if not workload.companions
+    ]
 
 
 def _workload(workload: InstalledWorkload) -> DeletedObject:

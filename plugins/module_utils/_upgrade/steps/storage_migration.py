@@ -142,8 +142,9 @@ def _set_stored_versions(client: Client, target: Reference, version: str) -> Obj
 
 
 def _reduced(target: Reference, before: Object, version: str) -> ObjectOutcome:
-    change = FieldChange("status.storedVersions", _stored(before), [version])
-    return ObjectOutcome(target, "changed", (change,))
+    return ObjectOutcome(
+        target, "changed", (FieldChange("status.storedVersions", _stored(before), [version]),)
+    )
 
 
 def _switch_version(crd: Object, version: str) -> list[dict[str, Any]]:
