@@ -11,6 +11,7 @@ policies. Reviews are used only for permissions that no dry run shows, those of 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -266,14 +267,19 @@ def _find_obstacles(
     place: the namespace of the test objects, without a name if it is the controller's.
     new: what the upgrade creates.
     """
-    if place.name and preflight.due and place not in new and client.find(place.path) is None:
-        cause = f"{place}, in which the verification creates its test objects, does not exist"
-        yield PreflightProblem("", cause, (), "Create it, or set another probe_namespace")
+    with contextlib.suppress(Forbidden):  # the verification needs no permission to read it
+        if place.name and preflight.due and place not in new and client.find(place.path) is None:
+            yield PreflightProblem(
+                "",
+                f"{place}, in which the verification creates its test objects, does not exist",
+                remedy="Create it, or set another probe_namespace",
+            )
     changed = (
         (row.step.id, outcome.reference)
         for row in preflight.tried
         for outcome in row.outcomes
         if outcome.change == "changed"
+        and any(change.path.startswith("spec.template") for change in outcome.changes)
     )
     for step, target in changed:
         live = client.find(target.path) if target.kind == "Deployment" else None

@@ -13,6 +13,7 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
@@ -34,6 +35,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.prefl
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import (
+    FieldChange,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.upgrade_request import (
     UpgradeRequest,
@@ -104,15 +108,19 @@ def test_the_deployments_are_rendered_for_the_kubernetes_of_the_cluster() -> Non
 
 CONTROLLER = Reference("Deployment", "snapshot-controller", "kube-system")
 PROBES = Reference("Namespace", "probes")
+NEW_IMAGE = (FieldChange("spec.template.spec.containers[snapshot-controller].image", "a:v8.1.0", "a:v8.7.0"),)
+NEW_OWNER = (FieldChange("metadata.managedFields", ["kubectl"], ["certflow.kubernetes"]),)
 # What the cluster has, the namespace of the test objects, what the upgrade would change, the subjects of the problems.
 OBSTACLES: dict[str, tuple[dict[str, Any], str, tuple[ObjectOutcome, ...], list[str]]] = {
-    "a paused Deployment": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "changed"),), [f"{CONTROLLER} is paused"]),
-    "one that is not paused": ({CONTROLLER.path: {"spec": {"paused": False}}}, "", (ObjectOutcome(CONTROLLER, "changed"),), []),
+    "a paused Deployment": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "changed", NEW_IMAGE),), [f"{CONTROLLER} is paused"]),
+    "one that is not paused": ({CONTROLLER.path: {"spec": {"paused": False}}}, "", (ObjectOutcome(CONTROLLER, "changed", NEW_IMAGE),), []),
     "a new one": ({}, "", (ObjectOutcome(CONTROLLER, "created"),), []),
+    "a paused one that gets no new pods": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "changed", NEW_OWNER),), []),
     "a paused one that stays as it is": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "unchanged"),), []),
     "a paused one that is deleted": ({CONTROLLER.path: {"spec": {"paused": True}}}, "", (ObjectOutcome(CONTROLLER, "deleted"),), []),
     "no namespace": ({}, "probes", (ObjectOutcome(CONTROLLER, "created"),), [f"{PROBES}, in which"]),
     "no namespace, and nothing to do": ({}, "probes", (ObjectOutcome(CONTROLLER, "unchanged"),), []),
+    "a namespace that may not be read": ({PROBES.path: Forbidden("no")}, "probes", (ObjectOutcome(CONTROLLER, "created"),), []),
     "a namespace": ({PROBES.path: {}}, "probes", (ObjectOutcome(CONTROLLER, "created"),), []),
     "a new namespace": ({}, "probes", (ObjectOutcome(PROBES, "created"),), []),
 }  # fmt: skip
@@ -130,7 +138,14 @@ def test_a_state_that_the_upgrade_would_fail_at_is_a_problem(
     assert tried
     monkeypatch.setattr(preflight, "try_actions", lambda *_given, **_more: Preflight(tried))
     monkeypatch.setattr(access_review, "find_missing", lambda *_given: [])
-    client = cast("Any", SimpleNamespace(find=objects.get))
+
+    def find(path: str) -> Any:
+        answer = objects.get(path)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = cast("Any", SimpleNamespace(find=find))
     context, steps = hop.context, [step for step in hop.steps if "certificate" not in step.id]
     problems = preflight.try_plan(client, request, context, steps).problems
     assert len(problems) == len(expected)
