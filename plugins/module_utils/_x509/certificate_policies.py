@@ -30,9 +30,6 @@ def are_valid(chain: Sequence[CertificateFacts]) -> bool:
         policies: frozenset[bytes] = entry.extensions.get(POLICIES, frozenset())
         if ANY_POLICY not in policies or not (inhibit or (entry is not below[0] and entry.is_self_issued)):
             common = policies - {ANY_POLICY} if common is None else common & policies
-        is_without = common is not None and not common
-        if is_without and explicit == 0:
-            return False
         if entry is below[0]:
             break
         explicit = _count_down(explicit, entry, POLICY_CONSTRAINTS)
@@ -42,6 +39,6 @@ def are_valid(chain: Sequence[CertificateFacts]) -> bool:
 
 
 def _count_down(left: int, entry: CertificateFacts, extension: str) -> int:
-    """Return the number of further certificates after which a limit applies."""
+    """Return the number of further certificates after which a limit applies. Go ignores a negative one."""
     limits = (max(0, left - (not entry.is_self_issued)), entry.extensions.get(extension))
-    return min(limit for limit in limits if limit is not None)
+    return min(limit for limit in limits if limit is not None and limit >= 0)

@@ -7,9 +7,9 @@
 
 Go accepts any certificate of a bundle as an anchor: a leaf, an intermediate, a CA without keyUsage. It skips certificates that
 it cannot parse, compares issuers by encoded name and signature, and stops after 100 signature checks. The rules, their order
-and their messages are those of Certificate.Verify in Go 1.26 crypto/x509. Certificate policies are not checked.
+and their messages are those of Certificate.Verify in Go 1.26 crypto/x509. Mappings of certificate policies are not followed.
 
-Other rooms call only this file and chain_judge. The files signatures and name_constraints are parts of it.
+Other rooms call only this file and chain_judge. The files signatures, name_constraints and certificate_policies are parts of it.
 """
 
 from __future__ import annotations

@@ -517,6 +517,38 @@ def all_rows() -> tuple[CertificateCase, ...]:
     return tuple(rows())
 
 
+def random_policy_cases(count: int, seed: int) -> list[CertificateCase]:
+    """Return chains of one root, up to four intermediates and a leaf, with random policies and limits. A CA may issue itself again."""
+    draw = random.Random(seed)
+    root, keys = authority("root", extensions=_random_policies(draw)), [new_key() for _ in range(3)]
+    drawn: list[CertificateCase] = []
+    for number in range(count):
+        sent: list[Issued] = []
+        for key in draw.sample([*keys, *keys[:1]], draw.randint(1, 4)):
+            issuer = sent[-1] if sent else root
+            subject = f"ca-{number}-{'self' if draw.random() < 0.4 else len(sent)}"
+            sent.append(authority(subject, issuer, key=key, extensions=_random_policies(draw)))
+        leaf = server(sent[-1], extensions=_random_policies(draw))
+        drawn.append(CertificateCase(f"policies {number}", "", leaf, bundle(root), intermediates=sent))
+    return drawn
+
+
+def _random_policies(draw: random.Random) -> list[tuple[x509.ExtensionType, bool]]:
+    oids = draw.choice(
+        [[], ["1.2.3"], ["2.5.29.32.0"], ["2.5.29.32.0"], ["1.2.3", "1.2.4"], ["2.5.29.32.0", "1.2.4"]]
+    )
+    informations = [x509.PolicyInformation(ObjectIdentifier(oid), None) for oid in oids]
+    extensions: list[tuple[x509.ExtensionType, bool]] = []
+    if informations:
+        extensions.append((x509.CertificatePolicies(informations), False))
+    # The library makes no negative number, and Go ignores one.
+    for oid, begin in (("2.5.29.36", b"\x30\x03\x80\x01"), ("2.5.29.54", b"\x02\x01")):
+        if draw.random() < 0.4:
+            number = bytes([draw.choice([0, 0, 1, 2, 0xFF])])
+            extensions.append((x509.UnrecognizedExtension(ObjectIdentifier(oid), begin + number), True))
+    return extensions
+
+
 def random_cases(count: int, seed: int) -> list[CertificateCase]:
     """Return random cases. Most parts are valid, so about every second case verifies."""
     draw = random.Random(seed)

@@ -168,3 +168,11 @@ def test_random_chains_as_go_judges_them(go_program: Path) -> None:
     assert [found for found in map(difference, sample, answers) if found] == []
     accepted = sum(answer["ok"] for answer in answers)
     assert RANDOM_CASES // 5 < accepted < RANDOM_CASES * 4 // 5, "the cases no longer try both outcomes"
+
+
+def test_random_policies_as_go_judges_them(go_program: Path) -> None:
+    sample = cases.random_policy_cases(RANDOM_CASES, seed=20261130)
+    answers = go_verdicts(go_program, sample)
+    assert [found for found in map(difference, sample, answers) if found] == []
+    refused = sum("policies" in answer["error"] for answer in answers)
+    assert RANDOM_CASES // 5 < refused < RANDOM_CASES * 4 // 5, "the cases no longer try both outcomes"
