@@ -21,14 +21,17 @@ from .causes import diagnose
 from .cluster_evidence import ClusterEvidence
 from .observation import CsrObservation, Diagnosis
 
-# Seconds after the approval until the cluster is asked why there is no certificate, first for a cause that time does not change.
-KNOWN_SECONDS, EXPLAINED_SECONDS = 1.0, 4.0
-LASTING_CAUSES = frozenset(("signer-not-served", "no-such-signer", "signer-switched-off"))
-# Seconds after the approval from which a cause that depends on the unknown provider ends the wait.
-UNCERTAIN_SECONDS = 20.0
-UNCERTAIN_CAUSES = frozenset(("signer-depends-on-provider",))
-# Seconds after the approval from which a Lease that ran out ends the wait. A control plane that starts takes it over in half a minute.
-TAKEN_OVER_SECONDS = 45.0
+# Seconds after the approval from which a known cause ends the wait.
+EXPLAINED_SECONDS = 4.0
+# Code of a cause -> its own such time. Waiting does not change the first three. The signer of an unknown provider may be slow. A control
+# plane that starts takes over the Lease of its controller manager within half a minute.
+SECONDS_OF = {
+    "signer-not-served": 1.0,
+    "no-such-signer": 1.0,
+    "signer-switched-off": 1.0,
+    "signer-depends-on-provider": 20.0,
+    "controller-manager-stopped": 45.0,
+}
 # Seconds without an answer after which a line shows for whom the operation waits.
 SILENT_SECONDS = 20.0
 # The longest watch, in seconds. A list follows each watch.
@@ -50,7 +53,7 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
     evidence = ClusterEvidence(client)
-    due, approved_at = [KNOWN_SECONDS, EXPLAINED_SECONDS, UNCERTAIN_SECONDS, TAKEN_OVER_SECONDS], float("inf")
+    due, approved_at = sorted({EXPLAINED_SECONDS, *SECONDS_OF.values()}), float("inf")
     progress = progress_lines.start_progress(SILENT_SECONDS)
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
@@ -63,14 +66,7 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
         if is_last or (due and elapsed >= due[0]):
             evidence.forget()
             diagnosis = evidence.explain(current)
-            is_known = diagnosis is not None and (
-                (
-                    diagnosis.is_settled
-                    and (elapsed >= _explained_after(diagnosis.code) or diagnosis.code in LASTING_CAUSES)
-                )
-                or (diagnosis.code in UNCERTAIN_CAUSES and elapsed >= UNCERTAIN_SECONDS)
-            )
-            if diagnosis and (is_last or is_known):
+            if diagnosis and (is_last or elapsed >= _seconds_until(diagnosis)):
                 # The diagnosis takes a moment, in which the signer may have answered.
                 latest = csr_api.find(client, current["metadata"]["name"])
                 if latest is None or not _is_newer(latest, current):
@@ -84,8 +80,9 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     return current
 
 
-def _explained_after(code: str) -> float:
-    return TAKEN_OVER_SECONDS if code == "controller-manager-stopped" else EXPLAINED_SECONDS
+def _seconds_until(diagnosis: Diagnosis) -> float:
+    """Return how many seconds after the approval the diagnosis ends the wait, without an end for several possible causes."""
+    return SECONDS_OF.get(diagnosis.code, EXPLAINED_SECONDS if diagnosis.is_settled else float("inf"))
 
 
 def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import IssueError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import wait_for_certificate
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
+    causes,
+    wait_for_certificate,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import MANAGER_LEASE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 
@@ -46,6 +49,17 @@ def other_uid(obj: dict[str, Any]) -> dict[str, Any]:
 def wait(api: ScriptedApi, start: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
     until = time.monotonic() + seconds
     return wait_for_certificate.wait(api, "certificate of x", start, until=until)  # type: ignore[arg-type]
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch, seconds_of: dict[str, float] | None = None) -> None:
+    """Shorten the times from which causes end the wait."""
+    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(wait_for_certificate, "SECONDS_OF", {"signer-not-served": 0.05, **(seconds_of or {})})
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+
+
+def test_each_cause_with_a_time_of_its_own_exists() -> None:
+    assert set(wait_for_certificate.SECONDS_OF) <= {cause.code for cause in causes.CAUSES}
 
 
 @pytest.mark.parametrize("end", [ISSUED, DENIED, csr(approved(), FAILED)], ids=["issued", "denied", "failed"])
@@ -155,9 +169,8 @@ def test_the_request_is_read_once_more_before_the_diagnosis() -> None:
 def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The cluster has the marks of EKS, so the diagnosis comes after KNOWN_SECONDS."""
-    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.3)
-    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    """The cluster has the marks of EKS, so the diagnosis comes after its own time."""
+    hurry(monkeypatch, {"signer-not-served": 0.3})
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     api = ScriptedApi(
         {
@@ -176,9 +189,7 @@ def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
 
 
 def test_a_request_without_known_cause_waits_until_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
-    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    hurry(monkeypatch)
     api = ScriptedApi(
         {CSRS: page(csr(approved(), signerName="example.com/x")), "/version": {"gitVersion": "v1.36.3"}}
     )
@@ -193,10 +204,7 @@ def test_a_request_without_known_cause_waits_until_the_deadline(monkeypatch: pyt
 
 def test_a_cause_that_depends_on_an_unknown_provider_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """The version is the only mark. The signer may be slow, so the wait does not end at the first diagnosis."""
-    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
-    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(wait_for_certificate, "UNCERTAIN_SECONDS", 0.6)
-    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    hurry(monkeypatch, {"signer-depends-on-provider": 0.6})
     api = ScriptedApi({CSRS: page(csr(approved())), "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"}})
     started = time.monotonic()
     with pytest.raises(IssueError) as caught:
@@ -213,11 +221,8 @@ def lease(renewed: datetime) -> dict[str, Any]:
 def test_a_stopped_controller_manager_ends_the_wait_after_its_lease_has_expired(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It stopped before the request. The Lease is valid after EXPLAINED_SECONDS, and no longer after TAKEN_OVER_SECONDS."""
-    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
-    monkeypatch.setattr(wait_for_certificate, "TAKEN_OVER_SECONDS", 2.0)
-    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    """It stopped before the request. The Lease is valid after EXPLAINED_SECONDS, and no longer after the time of its cause."""
+    hurry(monkeypatch, {"controller-manager-stopped": 2.0})
     start = time.monotonic()
     api = ScriptedApi({CSRS: page(csr(approved())), MANAGER_LEASE: lease(NOW - timedelta(seconds=14))})
     monkeypatch.setattr(api, "now", lambda: NOW + timedelta(seconds=time.monotonic() - start))
@@ -233,11 +238,10 @@ def test_a_lease_that_ran_out_before_the_request_does_not_end_the_wait_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A controller manager that starts with its control plane, or another one, takes the Lease over."""
-    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
-    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(wait_for_certificate, "UNCERTAIN_SECONDS", 0.2)
-    monkeypatch.setattr(wait_for_certificate, "TAKEN_OVER_SECONDS", 0.6)
-    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    hurry(
+        monkeypatch,
+        {"signer-depends-on-provider": 0.2, "controller-manager-stopped": 0.6},
+    )
     api = ScriptedApi({CSRS: page(csr(approved())), MANAGER_LEASE: lease(NOW - timedelta(hours=1))})
     started = time.monotonic()
     with pytest.raises(IssueError) as caught:
@@ -247,9 +251,7 @@ def test_a_lease_that_ran_out_before_the_request_does_not_end_the_wait_at_once(
 
 
 def test_a_certificate_that_comes_during_the_diagnosis_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait_for_certificate, "KNOWN_SECONDS", 0.05)
-    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    hurry(monkeypatch)
     newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
     api = ScriptedApi(
         {
