@@ -287,9 +287,7 @@ def find_file_webhooks(text: str) -> tuple[str, ...]:
 
 def _counted(metric: str, labels: Mapping[str, str]) -> str:
     """Return the counter to which a line belongs, "" for other lines."""
-    if metric == _REJECTIONS and labels.get("error_type") in _FAILURES:
-        return labels.get("name", "")
-    if metric == _IGNORED:
+    if metric == _IGNORED or (metric == _REJECTIONS and labels.get("error_type") in _FAILURES):
         return labels.get("name", "")
     if metric == _CONDITIONS and labels.get("kind", "webhook") == "webhook":
         return CONDITIONS_OF.format(labels.get("name", ""))

@@ -82,32 +82,44 @@ class ProbeCall:
 def check_object(target: Target, asked: ProbeObject) -> None:
     """Raise ProbeError if the target cannot be asked with this object."""
     kind, manifest, expect = KINDS[target.kind].call, asked.manifest, asked.expect
-    if kind == call_failures.ADMISSION and manifest is None:
-        raise ProbeError(
-            f"{target} can be probed only with an object",
-            remedy="Set object to a manifest. It is sent as a server dry run and never stored",
-        )
-    if kind == call_failures.AGGREGATION and manifest is not None:
-        raise ProbeError(
-            f"{target} is probed by its discovery document, without an object", remedy="Remove object"
-        )
-    if kind != call_failures.ADMISSION and expect != "allowed":
-        raise ProbeError(f"{target} cannot deny an object, so expect does not apply", remedy="Remove expect")
-    if asked.denial_message and expect != "denied":
-        raise ProbeError(
-            "denial_message needs expect: denied", remedy="Set expect: denied, or remove denial_message"
-        )
-    if manifest is not None and not (manifest.get("apiVersion") and manifest.get("kind")):
-        raise ProbeError(
-            "the object has no apiVersion or no kind", remedy="Set object to a complete manifest"
-        )
     # The API server checks the whole schema later.
     metadata = (manifest or {}).get("metadata") or {}
-    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("labels") or {}, Mapping):
-        raise ProbeError(
+    is_readable = isinstance(metadata, Mapping) and isinstance(metadata.get("labels") or {}, Mapping)
+    faults = (
+        (
+            kind == call_failures.ADMISSION and manifest is None,
+            f"{target} can be probed only with an object",
+            "Set object to a manifest. It is sent as a server dry run and never stored",
+        ),
+        (
+            kind == call_failures.AGGREGATION and manifest is not None,
+            f"{target} is probed by its discovery document, without an object",
+            "Remove object",
+        ),
+        (
+            kind != call_failures.ADMISSION and expect != "allowed",
+            f"{target} cannot deny an object, so expect does not apply",
+            "Remove expect",
+        ),
+        (
+            bool(asked.denial_message) and expect != "denied",
+            "denial_message needs expect: denied",
+            "Set expect: denied, or remove denial_message",
+        ),
+        (
+            manifest is not None and not (manifest.get("apiVersion") and manifest.get("kind")),
+            "the object has no apiVersion or no kind",
+            "Set object to a complete manifest",
+        ),
+        (
+            not is_readable,
             "the object's metadata, or metadata.labels, is not a dictionary",
-            remedy="Set object to a complete manifest",
-        )
+            "Set object to a complete manifest",
+        ),
+    )
+    for holds, cause, remedy in faults:
+        if holds:
+            raise ProbeError(cause, remedy=remedy)
 
 
 def group_version(manifest: Object) -> tuple[str, str]:
