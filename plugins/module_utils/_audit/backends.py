@@ -14,7 +14,7 @@ from typing import Any
 from .._base.errors import check_shape
 from .._kube.client import Client
 from .._webhook import served_chains, webhook_endpoints
-from .._webhook.bundle_targets import ClientConfig
+from .._webhook.bundle_targets import Address, ClientConfig
 from .._webhook.served_chains import ServedChain
 from .._webhook.webhook_endpoints import READY, Endpoint
 from .facts.cluster_data import (
@@ -24,7 +24,6 @@ from .facts.cluster_data import (
     UNREAD_CERTIFICATE,
     AuditOptions,
     Backend,
-    BackendKey,
     CallPoint,
     Gap,
     Object,
@@ -44,7 +43,7 @@ class ServiceReader:
     unready: bool = False
     _services: dict[tuple[str, str], Any] = field(default_factory=dict)
 
-    def backends(self, points: Iterable[CallPoint]) -> dict[BackendKey, tuple[Backend, tuple[Endpoint, ...]]]:
+    def backends(self, points: Iterable[CallPoint]) -> dict[Address, tuple[Backend, tuple[Endpoint, ...]]]:
         """Return what the points call, without certificates, and the endpoints that may be read."""
         configs = {point.backend: point.config for point in points}
         return {key: self._backend(config) for key, config in configs.items()}
@@ -107,8 +106,8 @@ class ChainReader:
     handshakes: int = 0
 
     def with_chains(
-        self, points: Sequence[CallPoint], called: Mapping[BackendKey, tuple[Backend, tuple[Endpoint, ...]]]
-    ) -> dict[BackendKey, Backend]:
+        self, points: Sequence[CallPoint], called: Mapping[Address, tuple[Backend, tuple[Endpoint, ...]]]
+    ) -> dict[Address, Backend]:
         """Return the backends with the chains that their endpoints serve."""
         configs = {point.backend: point.config for point in points}
         chosen = [
@@ -117,7 +116,7 @@ class ChainReader:
             for endpoint in self._choose(key, endpoints)
         ]
         places = [(endpoint, configs[key]) for key, endpoint in chosen]
-        seen: dict[BackendKey, list[ServedChain]] = {key: [] for key in called}
+        seen: dict[Address, list[ServedChain]] = {key: [] for key in called}
         chains = served_chains.read_chains(self.client, places, self.until)
         for (key, _endpoint), chain in zip(chosen, chains):
             seen[key].append(chain)
@@ -133,7 +132,7 @@ class ChainReader:
             for key, (backend, _endpoints) in called.items()
         }
 
-    def _choose(self, key: BackendKey, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    def _choose(self, key: Address, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
         """Return the endpoints to read, and note the reason why others are not read."""
         refused, limit = self._refusal(endpoints), self.options.endpoints_per_service
         left = 0 if refused else max(0, len(endpoints) - limit)
@@ -156,7 +155,7 @@ class ChainReader:
         is_declared = endpoints and PORT_FORWARD in self.options.without
         return Gap(PORT_FORWARD, DECLARED) if is_declared else None
 
-    def _note(self, seen: ServedChain, backend: BackendKey) -> None:
+    def _note(self, seen: ServedChain, backend: Address) -> None:
         if seen.lacks_permission:
             words = "this identity may not reach pods through the API server"
             self.reads.note(Gap(PORT_FORWARD, words, lacks_permission=True, backend=backend))

@@ -166,10 +166,9 @@ def scan_endpoints(rotation: Rotation, until: float) -> Iterator[ConfigScan]:
     """Read each address once. Several webhooks of one Service share a scan."""
     scans: dict[Any, served_chains.EndpointScan] = {}
     for config in _configs(rotation.run, rotation.state):
-        address = config.service, config.server_name, config.port
-        if address not in scans:
-            scans[address] = served_chains.scan(rotation.client, config, until=until, unready=True)
-        yield ConfigScan(config, scans[address])
+        if config.address not in scans:
+            scans[config.address] = served_chains.scan(rotation.client, config, until=until, unready=True)
+        yield ConfigScan(config, scans[config.address])
 
 
 def is_served(run: CertificateRun, state: CertificateState) -> bool:

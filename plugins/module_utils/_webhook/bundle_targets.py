@@ -28,6 +28,8 @@ from .errors import OwnedTargetError, TargetError
 Object = Mapping[str, Any]
 # Namespace and name of a Service.
 ServiceName = tuple[str, str]
+#: See ClientConfig.address.
+Address = tuple[str, str, int, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,16 @@ class ClientConfig:
     unknown: tuple[str, ...] = ()
 
     @property
-    def protocols(self) -> list[str]:
+    def protocols(self) -> tuple[str, ...]:
         """Return what the API server offers for ALPN: no h2 to the Service of a webhook (k8s.io/apiserver pkg/util/webhook/client.go)."""
-        return ["http/1.1"] if self.service and self.pointer.endswith("/clientConfig") else ["h2", "http/1.1"]
+        return (
+            ("http/1.1",) if self.service and self.pointer.endswith("/clientConfig") else ("h2", "http/1.1")
+        )
+
+    @property
+    def address(self) -> Address:
+        """Return what decides the answers to a handshake: the Service, or "" and the host, then the port and the offered protocols."""
+        return (*(self.service or ("", self.server_name)), self.port, self.protocols)
 
 
 @dataclass(frozen=True)

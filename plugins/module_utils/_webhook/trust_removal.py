@@ -164,7 +164,7 @@ def find_holds(
         if bundle.after is None or not any(entry.not_after > client.now() for entry in bundle.removed):
             continue  # an expired CA verifies nothing
         config = bundle.config
-        address = config.service, config.server_name, config.port, config.ca_bundle
+        address = config.address, config.ca_bundle
         if address not in scans:
             scans[address] = of_scan(_scan(client, config, outside=outside))
         hold = find_hold(config, bundle.after, bundle.removed, scans[address], client.now(), only_losses=True)

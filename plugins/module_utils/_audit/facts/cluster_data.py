@@ -20,7 +20,7 @@ from ..._kube import port_forward
 from ..._kube.access_review import Permission
 from ..._webhook import admission_match, call_faults
 from ..._webhook.admission_match import ServedResources, Versions
-from ..._webhook.bundle_targets import ADMISSION_KINDS, KINDS, ClientConfig
+from ..._webhook.bundle_targets import ADMISSION_KINDS, KINDS, Address, ClientConfig
 from ..._webhook.served_chains import ServedChain
 from .finding import AuditedObject, AuditFinding, every
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # each play of a fleet loads this file
 
 Object = Mapping[str, Any]
 Labels = Mapping[str, str]
-#: Namespace, name and port of a Service. The namespace is "" for the address of a URL.
-BackendKey = tuple[str, str, int]
 
 # The sources of the data.
 CONFIGURATIONS, DEFINITIONS, API_SERVICES = "configurations", "definitions", "api-services"
@@ -210,11 +208,9 @@ class CallPoint:
     certificate: tuple[str, str] | None = None
 
     @property
-    def backend(self) -> BackendKey:
+    def backend(self) -> Address:
         """Return the key of what it calls."""
-        if self.config.service is None:
-            return ("", self.config.server_name, self.config.port)
-        return (*self.config.service, self.config.port)
+        return self.config.address
 
     @property
     def is_strict(self) -> bool:
@@ -344,7 +340,7 @@ class ClusterData:
     cluster_uid: str = ""
     version: str = ""
     points: tuple[CallPoint, ...] = ()
-    backends: Mapping[BackendKey, Backend] = field(default_factory=dict)
+    backends: Mapping[Address, Backend] = field(default_factory=dict)
     #: Namespace -> labels, None if they could not be read.
     namespaces: Mapping[str, Mapping[str, str]] | None = None
     #: What the API server serves, None if it was not read.

@@ -28,7 +28,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import every
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.guarded_reads import GuardedReads
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import MalformedObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
@@ -57,6 +56,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.support import der
 from tests.support.authority import DAY, NOW, Issued, authority, issue
+from tests.support.failures import fails
 from tests.unit.plugins.module_utils._audit.world import CA, GOOD, encoded, served, webhook
 
 pytestmark = pytest.mark.quick
@@ -215,6 +215,24 @@ def test_a_service_of_several_webhooks_is_read_once(read: list[Endpoint]) -> Non
     assert len(run(client).points) == 6
     assert client.asked.count(SERVICE) == client.asked.count(SLICES) == 1
     assert len(read) == 3
+
+
+def test_a_service_is_read_as_each_caller_of_the_api_server_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server offers HTTP/2 to an aggregated API, and not to a webhook. So a server may refuse only one of them."""
+    offered: list[tuple[str, ...]] = []
+
+    def read_chain(_client: Any, endpoint: Endpoint, config: ClientConfig, _until: float) -> ServedChain:
+        offered.append(tuple(config.protocols))
+        return replace(served(GOOD), endpoint=endpoint)
+
+    monkeypatch.setattr(served_chains, "read_chain", read_chain)
+    spec = {"service": {**CALL["service"], "port": 443}, "caBundle": CALL["caBundle"]}  # type: ignore[dict-item]
+    api_service = {"metadata": {"name": "v1.shop.example.com"}, "spec": spec}
+    client = FakeClient(answers={API_SERVICES: listed(api_service), SLICES: slices("hook-1")})
+    webhook_point, api_point = run(client).points
+    assert sorted(offered) == [("h2", "http/1.1"), ("http/1.1",)]
+    assert webhook_point.backend != api_point.backend
+    assert client.asked.count(SERVICE) == 1
 
 
 def test_only_some_endpoints_of_a_service_are_read(read: list[Endpoint]) -> None:
@@ -530,7 +548,7 @@ def test_a_cluster_that_does_not_answer_at_the_begin_is_an_error(path: str, answ
 
 
 def test_another_server_at_the_address_is_an_error() -> None:
-    with pytest.raises(MalformedObject):
+    with fails("api-error", "kube-system", "proxy"):
         run(FakeClient(answers={"/api/v1/namespaces/kube-system": {"hello": "world"}}))
 
 

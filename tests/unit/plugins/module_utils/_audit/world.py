@@ -13,7 +13,6 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.cluster_data import (
     Backend,
-    BackendKey,
     CallPoint,
     ClusterData,
 )
@@ -21,7 +20,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     FAIL,
     AuditedObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+    Address,
+    ClientConfig,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import ADMISSION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
@@ -92,7 +94,7 @@ def point(
 def cluster(*points: CallPoint, backend: Backend | None = None, **options: Any) -> ClusterData:
     """Return a cluster in which every point calls the same kind of backend, by default a healthy one."""
     healthy = Backend(ready=2, chains=(served(GOOD),), selector={"app": "hook"})
-    backends: dict[BackendKey, Backend] = {call_point.backend: backend or healthy for call_point in points}
+    backends: dict[Address, Backend] = {call_point.backend: backend or healthy for call_point in points}
     namespaces = {name: {"kubernetes.io/metadata.name": name} for name in ("kube-system", "shop")}
     given: dict[str, Any] = {"backends": backends, "namespaces": namespaces}
     return ClusterData(NOW, "cluster-1", points=points, **{**given, **options})
