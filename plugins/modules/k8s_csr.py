@@ -25,8 +25,8 @@ description:
     permission for Leases, the run continues with a warning.
   - If no signer issues certificates in the cluster, O(signer_name=ephemeral-ca) creates the certificate without a CSR.
   - If no certificate is issued, the task fails with RV(diagnosis), which names the cause. If the cluster is known not to serve the
-    signer, the task fails one second after the approval. It also fails as soon as the Lease of kube-controller-manager proves that
-    kube-controller-manager has stopped. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_diagnosis.html) lists all causes.
+    signer, the task fails one second after the approval. If no kube-controller-manager renews its Lease, the task fails 45 seconds
+    after the approval. The page U(https://certflow.github.io/certflow.kubernetes/docsite/reference_diagnosis.html) lists all causes.
 extends_documentation_fragment:
   - certflow.kubernetes._accept
   - certflow.kubernetes._attributes

@@ -189,7 +189,7 @@ def check_removal(client: Client, change: TargetChange, consent: Consent) -> Ite
                 remedy=remedy(target, hold),
             )
         yield f"{target} loses trust in what it calls, as set with accept: {hold.reason}"
-    yield from (
+    yield from dict.fromkeys(
         f"{target} has no caBundle for https://{bundle.config.server_name}, so the API server trusts the roots of its system there. "
         "With a caBundle, it trusts only that"
         for bundle in change.bundles

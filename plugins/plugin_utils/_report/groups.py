@@ -30,7 +30,7 @@ _WORDS = {REFUSES: ("refuses", "will refuse"), SKIPS: ("is skipped for", "will b
 
 @dataclass(frozen=True)
 class Group:
-    """One fault: the findings with one check, kind of object, cause, severity and urgency."""
+    """One fault: the findings with one check, source, kind of object, impact, cause, severity and urgency."""
 
     #: The cause without names, times and numbers.
     fault: str

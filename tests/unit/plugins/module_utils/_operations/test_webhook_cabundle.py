@@ -124,10 +124,12 @@ def test_the_removal_of_an_expired_ca_reads_no_endpoint(monkeypatch: pytest.Monk
         (client_config(service=("shop", "hook")), 0),  # a public CA issues no certificate for it
     ],
 )
+@pytest.mark.parametrize("names", ["a", "abc"])
 def test_the_first_ca_of_a_url_ends_the_trust_in_the_roots_of_the_system(
-    place: dict[str, Any], count: int, check_mode: bool, monkeypatch: pytest.MonkeyPatch
+    place: dict[str, Any], count: int, names: str, check_mode: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = ScriptedApi({PATH: configuration(("a", place), resourceVersion="7")})
+    """Several webhooks of one address are one warning."""
+    api = ScriptedApi({PATH: configuration(*((name, place) for name in names), resourceVersion="7")})
     monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)
     unset = dict.fromkeys(("cluster_trust_bundle", "certificate", "service"))
     options = {"targets": [{"kind": KIND, "name": NAME}], "ca_bundle": NEW.pem, "mode": "add", "accept": ()}
