@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from .._base.errors import check_shape
 from .client import Client
-from .errors import FOREIGN_REMEDY, ApiError, Forbidden, NotFound
+from .errors import ApiError, Forbidden, NotFound
 from .lease_state import read_lease
 
 # Its UID is the identity of a cluster.
@@ -125,13 +126,9 @@ def _listed_flags(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def read_cluster_uid(client: Client) -> str:
-    """Return the identity of the cluster: the UID of its namespace kube-system. Raises KubeError, also for another program's JSON."""
-    try:
+    """Return the identity of the cluster: the UID of its namespace kube-system. Raises KubeError, and MalformedObject for other JSON."""
+    with check_shape("the namespace kube-system"):
         return str(client.get(_KUBE_SYSTEM)["metadata"]["uid"])
-    except (KeyError, TypeError):
-        raise ApiError(
-            f"GET {_KUBE_SYSTEM} was answered without the UID of a namespace", remedy=FOREIGN_REMEDY
-        ) from None
 
 
 def read_cluster_facts(client: Client) -> dict[str, Any]:

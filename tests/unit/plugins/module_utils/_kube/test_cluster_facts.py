@@ -158,5 +158,5 @@ def test_the_answer_of_another_program_is_no_defect(answer: dict[str, Any]) -> N
         def get(self, _path: str) -> dict[str, Any]:
             return answer
 
-    with fails("api-error", "UID"):
+    with fails("api-error", "kube-system"):
         cluster_facts.read_cluster_uid(cast("Client", Portal()))
