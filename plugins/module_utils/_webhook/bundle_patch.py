@@ -195,7 +195,9 @@ def send(
     written = client.patch(change.path, operations, dry_run=dry_run)
     held = {entry.pointer: entry.ca_bundle for entry in bundle_targets.client_configs(change.target, written)}
     if any(
-        entry.left != _prints(held.get(entry.config.pointer)) for entry in change.bundles if entry.changed
+        {*entry.left} != {*(_prints(held.get(entry.config.pointer)) or ())}
+        for entry in change.bundles
+        if entry.changed
     ):
         raise TargetError(
             f"an admission policy or webhook changed the caBundle of {change.target} while it was written, so it has other certificates",

@@ -284,6 +284,12 @@ def test_a_bundle_that_a_policy_changes_during_the_write_is_an_error(held: str, 
         write(server, check_mode=check_mode)
 
 
+def test_a_bundle_that_a_policy_only_sorts_is_as_it_was_written() -> None:
+    server = TargetServer(versioned("8", A.pem + B.pem))
+    change = plan(VALIDATING, versioned("7", B.pem))
+    assert bundle_patch.write(cast("Client", server), change, lambda _fresh: change) is change
+
+
 @pytest.mark.parametrize("error", [Conflict("moved"), UnprocessableObject("a test operation failed")])
 def test_an_object_that_moved_is_read_and_decided_again(error: Exception) -> None:
     server = TargetServer(error, versioned("8", B.pem), versioned("9", B.pem + A.pem))
