@@ -113,8 +113,9 @@ def _select(client: Client, task: RequestDecision) -> list[dict[str, Any]]:
 def _read_guarded_names(client: Client, csrs: Iterable[Mapping[str, Any]]) -> GuardedNames:
     requests = [content_of(csr).request for csr in csrs]
     names = dict.fromkeys(name for request in requests for name in (*request.dns_names, request.common_name))
-    addresses = (address for request in requests for address in request.ip_addresses)
-    return csr_api.read_guarded_names(client, names, addresses)
+    return csr_api.read_guarded_names(
+        client, names, (address for request in requests for address in request.ip_addresses)
+    )
 
 
 def _with_cluster(expected: Expectation, cluster: GuardedNames) -> Expectation:

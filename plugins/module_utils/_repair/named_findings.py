@@ -110,5 +110,6 @@ def unread(findings: Sequence[AuditFinding], data: ClusterData, wanted: Sequence
         return None
     cause = next(finding.cause for finding in findings if finding.source == sources[0])
     remedy = grant("audit") if data.lacking else "Run the repair again when the cluster answers"
-    refusal = Refusal("audit-incomplete", cause, remedy)
-    return Repair("", "unreadable", CLUSTER.as_result(), kind=wanted[0]).with_refusal(refusal)
+    return Repair("", "unreadable", CLUSTER.as_result(), kind=wanted[0]).with_refusal(
+        Refusal("audit-incomplete", cause, remedy)
+    )

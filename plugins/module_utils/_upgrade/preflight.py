@@ -102,8 +102,9 @@ class Preflight:
         """Return the objects that the hop would change, also those of steps that could not be tried."""
         due = set(self.due)
         tried = [outcome.reference for row in self.tried if row.is_due for outcome in row.outcomes]
-        planned = [row for line in hop.lines if line.step in due for row in line.objects]
-        return list(dict.fromkeys((*tried, *planned)))
+        return list(
+            dict.fromkeys((*tried, *(row for line in hop.lines if line.step in due for row in line.objects)))
+        )
 
     def as_result(self) -> dict[str, Any]:
         """Return the preflight as results carry it."""

@@ -37,8 +37,11 @@ class RunPlan:
     @property
     def hash(self) -> str:
         """Return the hash of the canonical JSON, with sorted keys and without blanks."""
-        content = {"format": FORMAT, "role": self.role, "clusters": self.clusters}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(
+            {"format": FORMAT, "role": self.role, "clusters": self.clusters},
+            sort_keys=True,
+            separators=(",", ":"),
+        )
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     def to_data(self) -> dict[str, Any]:

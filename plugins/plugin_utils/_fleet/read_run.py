@@ -114,8 +114,9 @@ def job_problems(run: RunInput, variables: Mapping[str, Any]) -> list[str]:
     """Return the problems of the names of jobs in a workflow, and of the report of the earlier job."""
     if run.has_unreadable:
         return []
-    names = run.shared("certflow_job_name"), run.shared("certflow_required_job")
-    return job_report.problems(*names, variables)
+    return job_report.problems(
+        run.shared("certflow_job_name"), run.shared("certflow_required_job"), variables
+    )
 
 
 def matching_hosts(loader: Any, variables: Mapping[str, Any], pattern: Any) -> list[str]:

@@ -147,9 +147,10 @@ class Step:
             began=time.monotonic(),
             is_handed_on=not is_blank(values.get(JOB_NAME)),
         )
-        facts = {"role": role, "check": begun.is_check}
         # This is a fork of the process that works until the run has ended.
-        unfinished = run_file.begin(begun.path, begun.run, len(begun.hosts), facts, os.getppid())
+        unfinished = run_file.begin(
+            begun.path, begun.run, len(begun.hosts), {"role": role, "check": begun.is_check}, os.getppid()
+        )
         if unfinished is not None:
             fleet_task.print_line(outcomes.unfinished_line(unfinished.hosts, unfinished.at))
         if report:

@@ -100,8 +100,9 @@ def _select(client: Client, entry: DeletedObject) -> list[Reference]:
     """Return the objects of an entry."""
     if entry.name:
         return [entry.target]
-    path = KINDS[entry.kind].collection(entry.namespace)
-    items = client.list_all(path, {"labelSelector": entry.label_selector})["items"]
+    items = client.list_all(
+        KINDS[entry.kind].collection(entry.namespace), {"labelSelector": entry.label_selector}
+    )["items"]
     return [Reference(entry.kind, item["metadata"]["name"], entry.namespace) for item in items]
 
 
