@@ -19,6 +19,7 @@ from cryptography import x509
 from tests.support import called_objects, csr_by_hand, der, endpoint_slices
 from tests.support.authority import ANY_USAGE, CLIENT_AUTH, DAY, NOW, SERVER_AUTH, authority, key_usage
 from tests.support.https_webhook import WebhookServer, allow
+from tests.support.probe_rig import API_SERVICES
 from tests.support.world.certificates import Leaf
 from tests.support.world.servers import AnyBytes
 from tests.system.audit_matrix.caller_rows import DEAD, DOWN, api, conversion
@@ -231,12 +232,13 @@ def by_go(
     key_of: Leaf | None = None,
     extra: bytes = b"",
     has_service: bool = False,
+    has_api: bool = False,
     **settings: Any,
 ) -> Made:
     """Make a webhook whose TLS server is one in Go with these settings.
 
     key_of: the leaf whose key the server has, None for its own. extra: octets after the last certificate. has_service: True for a
-    webhook that calls a Service, False for one with a URL.
+    webhook that calls a Service, False for one with a URL. has_api: True for an aggregated API that calls the same Service.
     """
     backend = WebhookServer(allow).serve()
     server_name = f"{name}.{lab.name}.svc" if has_service else "127.0.0.1"
@@ -254,6 +256,9 @@ def by_go(
         config = {"service": {"namespace": lab.name, "name": name, "port": server.port}}
     bundle = base64.b64encode(lab.certificates.bundle(("root",))).decode()
     full = lab.configure(name, Shape(), {**config, "caBundle": bundle})
+    if has_api:
+        group = f"{name}.{lab.id}.certflow.test"
+        lab.make(API_SERVICES, called_objects.api_service(group, {**config, "caBundle": bundle}))
     return Made((full,), lambda: lab.ask(name))
 
 

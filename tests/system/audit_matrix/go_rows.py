@@ -71,6 +71,8 @@ RULES = (
     healthy("a URL whose server accepts only HTTP/2", partial(by_go, leaf=Leaf(names=IP_NAME), needed="h2")),
     Row("a Service whose server accepts only HTTP/2", "internal error", HANDSHAKE, partial(by_go, leaf=Leaf(), has_service=True, needed="h2"), True),
     healthy("a Service whose server refuses clients with HTTP/2", partial(by_go, leaf=Leaf(), has_service=True, refused="h2"), is_daily=True),
+    healthy("a Service whose server refuses clients with HTTP/2, and an aggregated API calls it too",
+            partial(by_go, leaf=Leaf(), has_service=True, has_api=True, refused="h2"), is_daily=True),
     Row("a URL whose server refuses clients with HTTP/2", "internal error", HANDSHAKE, partial(by_go, leaf=Leaf(names=IP_NAME), refused="h2")),
     Row("the server has the key of another certificate", "invalid signature by the server certificate", HANDSHAKE,
         partial(by_go, leaf=Leaf(names=IP_NAME), key_of=Leaf()), True),
