@@ -46,8 +46,10 @@ def acting_after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
     """Act after this time, beside what the block does. Return when both have ended."""
     timer = threading.Timer(seconds, act)
     timer.start()
-    yield
-    timer.join()
+    try:
+        yield
+    finally:
+        timer.join()
 
 
 def now() -> datetime.datetime:
