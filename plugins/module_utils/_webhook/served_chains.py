@@ -80,12 +80,20 @@ _GO_FAILS = {
     "BAD_SIGNATURE": (HANDSHAKE_FAILS, "its key is not that of the first certificate that it sends"),
     "CERT_LENGTH_MISMATCH": (CERTIFICATE_REFUSED, "it sends further octets after a certificate"),
 }  # fmt: skip
-#: The same for a client certificate, which the API server may have by its AdmissionConfiguration.
-_CLIENT_CERTIFICATE = {
+#: The meaning of errors with which the handshake of the API server may succeed. It may have a client certificate by its
+#: AdmissionConfiguration, and the server may accept another group.
+_MAY_PASS = {
     "SSLV3_ALERT_BAD_CERTIFICATE": "it demands a client certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it demands a client certificate",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "it demands a client certificate, or has no cipher or group in common with this run",
+    "OTHER_GROUP": "it chooses a group for the exchange of keys that the API server does not offer",
 }
+#: A server that chooses X448 or a group of finite fields, which OpenSSL offers and Go does not: a HelloRetryRequest of TLS 1.3 (its fixed
+#: "random" and the extension key_share, RFC 8446) or a ServerKeyExchange of TLS 1.2 (RFC 8422). The ssl module cannot leave groups out.
+_OTHER_GROUP = re.compile(
+    rb"\xcf\x21\xad\x74\xe5\x9a\x61\x11.*\x00\x33\x00\x02(?:\x00\x1e|\x01[\x00-\x04])|\x0c\x00..\x03\x00\x1e\x38",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -347,12 +355,12 @@ def _handshake_until(
 def _reason_of(error: ssl.SSLError) -> str:
     """Return OpenSSL's name of an error. The ssl module does not know each of them."""
     words = str(error).partition("] ")[2].partition(" (_ssl")[0]
-    return error.reason or words.upper().replace(" ", "_")
+    return getattr(error, "reason", "") or words.upper().replace(" ", "_")
 
 
 def _in_words(error: ssl.SSLError) -> str:
     reason = _reason_of(error)
-    words = _GO_FAILS[reason][1] if reason in _GO_FAILS else _CLIENT_CERTIFICATE.get(reason, "")
+    words = _GO_FAILS[reason][1] if reason in _GO_FAILS else _MAY_PASS.get(reason, "")
     return f"the TLS handshake failed: {f'{words} ({reason})' if words else reason}"
 
 
@@ -426,6 +434,8 @@ def handshake(stream: ByteStream, config: ClientConfig) -> tuple[list[bytes], fl
             theirs = stream.recv(READ_BYTES)
             if not theirs:
                 raise OSError(None, "it closed the connection during the TLS handshake") from None
+            if _OTHER_GROUP.search(theirs):
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, "[SSL] other group") from None
             incoming.write(theirs)
         else:
             return sent_chain(tls), time.monotonic(), _finish(stream, tls, incoming, outgoing)

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import datetime
+import ssl
+from collections.abc import Callable
 from functools import partial
 
 from cryptography import x509
@@ -58,6 +60,11 @@ def _with_headers(bundle: bytes) -> bytes:
     return bundle.replace(b"CERTIFICATE-----\n", _HEADERS, 1)
 
 
+def _group(name: str) -> Callable[[ssl.SSLContext], None]:
+    """Return the change to a server that exchanges keys only by this group."""
+    return lambda context: context.set_ecdh_curve(name)
+
+
 def _glued(bundle: bytes) -> bytes:
     """Return the bundle as `cat` makes it from files without a final line break."""
     return bundle.replace(b"-----END CERTIFICATE-----\n-----BEGIN", b"-----END CERTIFICATE----------BEGIN")
@@ -105,4 +112,10 @@ RULES = (
     Row("an end with fractions of a second", "malformed GeneralizedTime", REFUSED, _life(_time(-1), _time(90, "%Y%m%d%H%M%S.5Z"), 0x18)),
     Row("an end on 29 February 2027", "malformed UTCTime", REFUSED, _life(_time(-1), "270229000000Z")),
     healthy("a URL of an address, which the certificate has as one of IPv6", Shape((Pod(Leaf(names=("::ffff:127.0.0.1",))),), url="127.0.0.1")),
+    healthy("only the group P-521", Shape((Pod(tls=_group("secp521r1")),))),
+    Row("only the group X448, which the API server does not offer", "handshake failure", "unknown: endpoints", Shape((Pod(tls=_group("X448")),))),
+    Row("a URL without a bundle, and the certificate signs itself", UNKNOWN, "bundle-empty: error, likely, now",
+        Shape((Pod(Leaf(names=("localhost",), self_signed=True)),), None, url="localhost")),
+    Row("a URL without a bundle, and the certificate is for clients", UNKNOWN, WRONG_USAGE,
+        Shape((Pod(Leaf(names=("localhost",), usages=(CLIENT_AUTH,))),), None, url="localhost")),
 )  # fmt: skip

@@ -65,6 +65,8 @@ from .certificate_faults import (
 )
 
 MOST_LINES = 5
+#: The checks of the roots and chains have no answer without a caBundle.
+UNKNOWN_ROOTS = "Without a caBundle the API server trusts the roots of its own machine, which are not known."
 #: A pass of these checks says what a port-forward cannot show.
 BLIND_SPOT = "A port-forward shows the pod, and not the network path of the API server to it."
 REFERENCES = ("service-missing", "port-missing", "no-endpoints")
@@ -79,7 +81,7 @@ TRUST = (
 #: Why an endpoint shows no chain.
 SILENT = (HANDSHAKE_FAILS, CERTIFICATE_REFUSED, NOT_TLS, REFUSED, TIMED_OUT)
 SERVED = (*TRUST, "expired", "expiring", "not-yet-valid", "name-mismatch", "wrong-usage", *WEAK)
-#: The checks without an answer while a certificate of the bundle is not read.
+#: The checks without an answer while a certificate of the bundle is not read, or if the API server trusts the roots of its machine.
 _NEEDS_CHAIN = frozenset((*TRUST, *ANCHORS, "wrong-usage"))
 #: cert-manager renews a certificate at its renewalTime. A signer may need some time.
 RENEWED_WITHIN = timedelta(hours=1)
@@ -122,11 +124,12 @@ def check_fields(data: ClusterData) -> Iterator[AuditFinding]:
 def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
     """Yield the findings about one place that tells the API server what to call."""
     backend = data.backends.get(point.backend, Backend(is_known=False))
-    findings = [
-        *_references(data, point, backend),
-        *_bundles(data, point, backend),
-        *_served(data, point, backend),
-    ]
+    findings = [*_references(data, point, backend)]
+    if point.is_verified:
+        findings += [*_bundles(data, point, backend), *_served(data, point, backend)]
+    else:
+        checks = (*BUNDLES, *SERVED, *ANCHORS)
+        findings += _all(SKIP, checks, point, "The object sets insecureSkipTLSVerify.")
     findings = [_with_reasons(finding, data, point) for finding in findings]
     if point.caller == ADMISSION:
         answer = _match_any(data, point) if any(entry.status == FAIL for entry in findings) else ASKED
@@ -248,13 +251,9 @@ def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterat
 
 
 def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
-    if not point.is_verified:
-        yield from _all(SKIP, BUNDLES, point, "The object sets insecureSkipTLSVerify.")
-        return
     state = bundle_state(point.config.ca_bundle)
-    if state == BUNDLE_EMPTY and point.config.service is None and not _serves_cluster_ca(data, backend):
-        reason = "A URL without a caBundle uses the system's roots of the API server."
-        yield from _all(SKIP, BUNDLES, point, reason)
+    if state == BUNDLE_EMPTY and point.config.service is None and not _serves_private_ca(data, backend):
+        yield from _all(SKIP, BUNDLES, point, UNKNOWN_ROOTS)
         return
     faults = {
         # The API server then uses its system roots, and a private CA among them is unusual.
@@ -268,18 +267,17 @@ def _bundles(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[
     yield from _all(PASS, [check for check in BUNDLES if check != state], point)
 
 
-def _serves_cluster_ca(data: ClusterData, backend: Backend) -> bool:
-    """Return True if a CA of the cluster signed what an endpoint serves. The roots of a machine have no such CA."""
+def _serves_private_ca(data: ClusterData, backend: Backend) -> bool:
+    """Return True if an endpoint serves what its own key or a CA of the cluster signed. The roots of a machine have no such CA."""
     return any(
-        signer_of(data.published, *chain.parsed) is not None for chain in backend.chains if chain.certificate
+        chain.certificate.is_self_issued or signer_of(data.published, *chain.parsed) is not None
+        for chain in backend.chains
+        if chain.certificate
     )
 
 
 def _served(data: ClusterData, point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
     """Yield the findings about the certificates. If no endpoint shows one, the bundle still shows its own end."""
-    if not point.is_verified:
-        yield from _all(SKIP, (*SERVED, *ANCHORS), point, "The object sets insecureSkipTLSVerify.")
-        return
     seen = [chain for chain in backend.chains if chain.certificate is not None or chain.is_unread]
     yield from _silent(data, point, backend)
     if not seen:
@@ -359,11 +357,15 @@ def _merged(
 ) -> Iterator[AuditFinding]:
     """Yield one finding for each check: the faults of all endpoints together, or a pass."""
     every = list(faults)
+    unanswered = () if point.config.ca_bundle else _NEEDS_CHAIN
     unread = next((fault.words for _endpoint, fault in every if fault.check == UNREAD), "")
     for check in checks:
         own = [(endpoint, fault) for endpoint, fault in every if fault.check == check]
         if not own and unread and check in _NEEDS_CHAIN:
             yield AuditFinding(check, UNKNOWN, point.object, unread, source=UNREAD)
+            continue
+        if not own and check in unanswered:
+            yield AuditFinding(check, SKIP, point.object, evidence=(UNKNOWN_ROOTS,))
             continue
         if not own:
             yield AuditFinding(check, PASS, point.object, evidence=passed)

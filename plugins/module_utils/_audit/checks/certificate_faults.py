@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 
 from ..._webhook import bundle_content
 from ..._webhook.bundle_targets import ClientConfig
-from ..._webhook.call_faults import BUNDLE_BROKEN, BUNDLE_EMPTY, CA_MISMATCH, UNREAD
+from ..._webhook.call_faults import BUNDLE_BROKEN, BUNDLE_EMPTY, CA_MISMATCH
 from ..._webhook.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
@@ -70,8 +70,7 @@ def find_chain_faults(
 ) -> tuple[CertificateFault, ...]:
     """Return the faults of the chain that one endpoint serves, for the bundle and the name of a client configuration."""
     if served.is_unread:  # each API server refuses what is wrong with the certificate itself
-        leaf = served.parsed[0]
-        return (*_leaf_faults(leaf, config.server_name, now), *_own_usage_faults(leaf, now))
+        return (*_leaf_faults(served.parsed[0], config.server_name, now),)
     return _chain_faults(served.chain_pem, config.ca_bundle, config.server_name, now)
 
 
@@ -89,19 +88,15 @@ def _chain_faults(
     else:  # without a chain, the leaf still has its own faults
         faults += _leaf_faults(leaf, server_name, now)
         faults += () if bundle_state(bundle) else _trust_faults(leaf, sent, judged, bundle, now)
-        faults += _own_usage_faults(leaf, now) if judged.trust.code == UNREAD else ()
     return (*dict.fromkeys(faults), *_weak_keys(leaf, sent, judged, now))
 
 
 def _leaf_faults(leaf: CertificateFacts, server_name: str, now: datetime) -> Iterator[CertificateFault]:
-    """Yield the faults of dates and names that a leaf has with any bundle."""
+    """Yield the faults of dates, names and usages that a leaf has with any bundle."""
     alone = judge(leaf, leaf.pem, name=None, now=now, usage="any")
     yield from _date_faults(alone.breaks, now)
     yield from _name_faults(leaf, server_name, now)
-
-
-def _own_usage_faults(leaf: CertificateFacts, now: datetime) -> Iterator[CertificateFault]:
-    return _usage_faults(leaf, (), leaf.pem, [leaf.fingerprint], now)
+    yield from _usage_faults(leaf, (), leaf.pem, [leaf.fingerprint], now)
 
 
 def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ...]:

@@ -36,7 +36,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signatures
 from cryptography import x509
 
-from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, dns
+from tests.support.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued, authority, dns, issue
 from tests.unit.plugins.module_utils._audit.world import (
     CA,
     GOOD,
@@ -133,6 +133,28 @@ def test_a_url_without_a_bundle_that_serves_a_certificate_of_the_cluster(
     data = cluster(called, backend=backend, cluster_ca=published.pem if published else "")
     found = [entry for entry in failures(check_point(data, called)) if entry[0].startswith(("bundle", "ca-"))]
     assert found == wanted
+
+
+#: What a URL without a caBundle serves -> the failed checks.
+WITHOUT_BUNDLE: list[tuple[str, Issued, list[str]]] = [
+    ("of a CA that may be public", leaf(names=dns("hooks.example.com")), []),
+    ("signed by itself", issue("self", names=dns("hooks.example.com"), usages=[SERVER_AUTH]), ["bundle-empty"]),
+    ("only for clients", leaf(names=dns("hooks.example.com"), usages=(CLIENT_AUTH,)), ["wrong-usage"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [row[1:] for row in WITHOUT_BUNDLE], ids=[row[0] for row in WITHOUT_BUNDLE]
+)
+def test_the_roots_of_the_api_servers_machine_are_not_known(given: Issued, wanted: list[str]) -> None:
+    """So no check of the chain passes. The certificate itself has its faults with any roots."""
+    called = point(URL)
+    data = cluster(called, backend=Backend(ready=1, chains=(served(given),), is_external=True))
+    found = [*check_point(data, called)]
+    statuses = {finding.check: finding.status for finding in found}
+    assert [finding.check for finding in found if finding.status == FAIL] == wanted
+    assert {statuses[check] for check in ("ca-mismatch", "not-a-ca", "ca-expired")} == {SKIP}
+    assert (statuses["name-mismatch"], statuses["expired"]) == (PASS, PASS)
 
 
 NAMESAKE = authority("a CA of one name")

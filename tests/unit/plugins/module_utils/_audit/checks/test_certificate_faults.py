@@ -94,7 +94,7 @@ CHAINS: list[tuple[str, tuple[Issued, ...], str, list[tuple[str, str]]]] = [
         "several faults",
         (leaf(OTHER_CA, names=dns("other"), usages=(CLIENT_AUTH,), not_after=NOW - DAY),),
         CA.pem,
-        [("expired", E), ("name-mismatch", E), ("ca-mismatch", E)],
+        [("expired", E), ("name-mismatch", E), ("wrong-usage", E), ("ca-mismatch", E)],
     ),
 ]  # fmt: skip
 
