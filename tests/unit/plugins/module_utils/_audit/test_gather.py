@@ -548,7 +548,7 @@ def test_a_cluster_that_does_not_answer_at_the_begin_is_an_error(path: str, answ
 
 
 def test_another_server_at_the_address_is_an_error() -> None:
-    with fails("api-error", "kube-system", "which server answers"):
+    with fails("api-error", "kube-system", "server"):
         run(FakeClient(answers={"/api/v1/namespaces/kube-system": {"hello": "world"}}))
 
 
