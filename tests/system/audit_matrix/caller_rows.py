@@ -228,7 +228,8 @@ _SWITCHED = (Pod(Leaf(("cluster-successor",), life=(-90, 300))),)
 CLUSTER_CA = (
     healthy("the bundle has both CAs of the cluster", Shape(_SIGNED, _BOTH), is_daily=True),
     healthy("the bundle has both CAs of the cluster, and the pod a certificate of the successor", Shape(_SWITCHED, _BOTH)),
-    healthy("the bundle has the CA of the cluster, and the CA of the certificate", Shape(bundle=("cluster-ca", "root"))),
+    Row("the bundle has the CA of the cluster, and the CA of the certificate", ACCEPTED, "bundle-without-successor: warning, likely",
+        Shape(bundle=("cluster-ca", "root"))),
     healthy("another CA with the name of the CA of the cluster", Shape((Pod(Leaf(("namesake",))),), ("namesake",)), is_daily=True),
     healthy("an aggregated API with both CAs of the cluster", api(*_SIGNED, bundle=_BOTH)),
     Row("the bundle has only the outgoing CA of the cluster", ACCEPTED, _LACKING, Shape(_SIGNED, _OLD), True),
