@@ -44,7 +44,6 @@ class RotatingWorld(World):
             self._earlier = ()
         if step and self.rotation:
             self.rotation.further = self._earlier
-            self.restart()  # a controller manager that lost its Lease on a busy machine has ended
             getattr(self.rotation, step)()
             if step in ("switch", "roll_back"):
                 self.is_dated = True

@@ -165,7 +165,8 @@ class World(ClusterRig):
         return self.answers
 
     def settle(self) -> None:
-        """Let the API server ask its aggregated APIs again. It does so each half minute, and after each change."""
+        """Let everything run, and the API server ask its aggregated APIs again. It does so each half minute, and after each change."""
+        self.restart()
         for program in self.programs:
             with contextlib.suppress(OSError):  # the API server restarts again
                 if program.shape.kind == shapes.AGGREGATED and not program.is_called():
@@ -219,6 +220,7 @@ class World(ClusterRig):
             pytest.skip(clock.why_not())
         self.journal.add(DONE, f"the clock jumps by {by}")
         with self.restarting:
+            self.restart()
             return self.cluster.jump(by)
 
     def switch_off(self) -> None:
@@ -227,11 +229,10 @@ class World(ClusterRig):
             self.cluster.stop(name)
 
     def restart(self) -> None:
-        """Start what has ended, as kubelet does. Without an API server, the controller manager ends too."""
+        """Start what has ended, as kubelet does. A controller manager ends if no API server answers for ten seconds."""
         ended = [name for name in _CONTROL_PLANE if name not in self.cluster.running]
-        self.cluster.collect(*ended)
         for name in ended:
-            self.cluster.start(name)
+            self.cluster.start_again(name)
             wait_for(self._is_ready)
 
     def crash(self) -> None:
