@@ -46,8 +46,7 @@ def live(place: Place) -> None:
     """Let the owners renew what is due in a month."""
     for program in map(place.program, OWNED):
         ends = program.issued + program.shape.certificate.life[1] * DAY
-        is_due = ends - place.now < _BEFORE
-        if is_due and _NEVER_RENEWS not in place.faults[program.name]:
+        if ends - place.now < _BEFORE and _NEVER_RENEWS not in place.faults[program.name]:
             place.journal.add(DONE, "its owner renews", program.name)
             program.renew()
 

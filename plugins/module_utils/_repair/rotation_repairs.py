@@ -68,7 +68,9 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
     ca, bundle, now = case.data.ca, case.point.config.ca_bundle, case.data.now
     if ca is None:
         return None
-    prints = case.options.rotation.outgoing.union(*(entry.fingerprints for entry in ca.cas.superseded))
+    # The finding ca-left is about CAs that the cluster no longer publishes. The removal of others would not settle it.
+    published = () if case.finding.check == "ca-left" else ca.cas.superseded
+    prints = case.options.rotation.outgoing.union(*(entry.fingerprints for entry in published))
     going = [entry for entry in bundle_content.certificates(bundle) if entry.fingerprint in prints]
     if not going:
         return None

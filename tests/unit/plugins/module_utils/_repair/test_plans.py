@@ -396,6 +396,27 @@ def test_a_service_that_does_not_exist_now_may_come_back() -> None:
 
 
 @pytest.mark.parametrize(
+    ("check", "outgoing", "expected"),
+    [
+        ("outgoing-ca-left", (), "planned"),
+        ("ca-left", (), "none"),
+        ("ca-left", (STRANGER,), "planned"),
+        ("outgoing-ca-left", (STRANGER,), "planned"),
+    ],
+)
+def test_each_finding_is_answered_by_the_removal_of_its_own_cas(
+    check: str, outgoing: tuple[Issued, ...], expected: str
+) -> None:
+    """The other CAs of a caBundle stay, so the removal of one finding's CAs does not settle the other finding."""
+    named = replace(OPTIONS.rotation, outgoing=frozenset(ca.facts.fingerprint for ca in outgoing))
+    bundle = configuration(OLD.pem + NEW.pem + STRANGER.pem)
+    case = case_of(bundle, served(leaf(NEW)), check=check, options=replace(OPTIONS, rotation=named))
+    old, new = (ClusterCa((ca.facts,)) for ca in (OLD, NEW))
+    rotated = replace(case, data=replace(case.data, ca=CaData(ClusterCas((old, new), new))))
+    assert code(rotation_repairs.plan_remove_outgoing(rotated)) == expected
+
+
+@pytest.mark.parametrize(
     ("mounted", "expected"),
     [
         (leaf(OLD), "outgoing-served"),
