@@ -32,7 +32,7 @@ _MINUTE = datetime.timedelta(minutes=1)
 _OFF, _OFF_OF_CHOICE, _LONGEST_OFF = 0.04, 0.5, 4
 #: The chance that administrators notice in a month that a program fails.
 _NOTICED = 0.7
-#: The time after a switch of the CA after which the guide tells to run the phase finish.
+#: The time after the first certificate of a successor after which the guide tells to run the phase finish.
 _SETTLED = datetime.timedelta(hours=25)
 #: In one of the months of this time, an upgrade comes too.
 _SIX_YEARS = 72
@@ -200,8 +200,6 @@ class Years:
                     place.turn(*step)
                 for program, event in drawn.items():
                     events.happen(place, program, event)
-        if any(place.phase == "switched" for place in self._are_on(self.places)):
-            self.jump(_SETTLED)
 
     # Runs
 
@@ -260,6 +258,7 @@ class Years:
             begin = self.now
             self._judge(invariants.unprepared(self.run("cluster_ca", *limit), begin))
             if any(place.phase in FINISHING for place in rotating):
+                self.jump(_SETTLED)
                 self.run("cluster_ca", *limit, certflow_ca_phase="finish")
         if self._audit():
             plan = self.run("repair", "--check")
