@@ -88,7 +88,7 @@ def _end_token(years: Years, place: Place, chance: Random) -> Iterator[None]:
     place.journal.add(DONE, "a token ends in the middle of a run")
     plugin = TokenPlugin(place, "runs")
     plugin.printed.write_text(plugin.credential(_TOKEN_SECONDS))
-    next_one = plugin.credential(3600)
+    next_one = plugin.credential(2 * 86400)  # the phase finish comes a day later
 
     def end() -> None:
         plugin.printed.write_text(next_one)
