@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ssl
+import warnings
 from typing import Any
 
 from tests.support.world.certificates import Leaf
@@ -26,7 +27,9 @@ CONTRADICTION = {
 
 def _version(version: ssl.TLSVersion) -> Any:
     def limit(context: ssl.SSLContext) -> None:
-        context.minimum_version = context.maximum_version = version
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of TLS 1.1
+            context.minimum_version = context.maximum_version = version
 
     return limit
 
