@@ -39,6 +39,7 @@ from ..facts.cluster_data import (
     Backend,
     CallPoint,
     ClusterData,
+    DefinitionState,
     Object,
 )
 from ..facts.finding import (
@@ -71,6 +72,7 @@ UNKNOWN_ROOTS = "Without a caBundle the API server trusts the roots of its own m
 BLIND_SPOT = "A port-forward shows the pod, and not the network path of the API server to it."
 REFERENCES = ("service-missing", "port-missing", "no-endpoints")
 BUNDLES = (BUNDLE_EMPTY, BUNDLE_BROKEN)
+CONVERSION_DEAD = "conversion-dead"
 ANCHORS = ("ca-expired", "ca-expiring")
 WEAK = ("weak-signature", "weak-key")
 #: Why a bundle does not verify a chain, apart from dates, names and usages.
@@ -139,12 +141,21 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         for finding in findings:
             yield _without_harm(_with_proof(finding, proof), answer)
     elif point.caller == CONVERSION:
-        state = data.definition_named.get(point.object.name)
-        is_unused = state is not None and len(state.used) == 1
-        answer = AdmissionMatch(not is_unused, "only one version is served or stored" if is_unused else "")
-        yield from (_without_harm(finding, answer) for finding in _fold(findings, "conversion-dead", point))
+        answer = _converts(data.definition_named.get(point.object.name))
+        yield from (_without_harm(finding, answer) for finding in _fold(findings, CONVERSION_DEAD, point))
     else:
         yield from _explain(data, findings, point)
+
+
+def _converts(state: DefinitionState | None) -> AdmissionMatch:
+    """Return whether the API server may call a conversion. No read shows the version in which an object is stored."""
+    if state and len(state.used) == 1:
+        return AdmissionMatch(False, "only one version is served or stored")
+    if state and state.stored and len(state.served) == 1:
+        return AdmissionMatch(
+            None, "it is not known if an object is stored in the version that is not served", CONDITIONS
+        )
+    return ASKED
 
 
 def _match_any(data: ClusterData, point: CallPoint) -> AdmissionMatch:
@@ -166,7 +177,7 @@ def _without_harm(finding: AuditFinding, answer: AdmissionMatch) -> AuditFinding
     is_open = answer.source == CONDITIONS
     fact = "no such call was seen" if is_open else "the API server makes no such call now"
     lines = (f"{fact}: {answer.reason}", *finding.evidence)
-    if answer.is_asked is None and _is_broken(finding):
+    if answer.is_asked is None and (_is_broken(finding) or finding.check == CONVERSION_DEAD):
         return replace(finding, severity=WARNING, certainty=LIKELY, breaks_at=None, evidence=lines)
     if is_open:
         return finding

@@ -255,7 +255,7 @@ def test_an_available_api_refutes_a_likely_fault() -> None:
 
 @pytest.mark.parametrize(
     ("served_versions", "stored", "severity"),
-    [(("v1",), ("v1",), "info"), (("v1",), ("v1beta1", "v1"), ""), (("v1", "v1beta1"), ("v1",), "")],
+    [(("v1",), ("v1",), "info"), (("v1",), ("v1beta1", "v1"), "warning"), (("v1", "v1beta1"), ("v1",), "")],
 )
 def test_a_version_that_is_neither_served_nor_stored_is_not_converted(
     served_versions: tuple[str, ...], stored: tuple[str, ...], severity: str
