@@ -281,8 +281,9 @@ def run_in(rig: CsrRig, target: dict[str, Any]) -> bool:
     result = rig.run(targets=[target])
     assert "failed" not in result, result
     is_new = rig.data()["tls.crt"] != before
-    # A run after a renewal asks for the endpoints, until each is seen to serve the certificate.
-    kept = {("get", "secrets"), ("get", "validatingwebhookconfigurations"), ("get", "services")}
+    # A run after a renewal asks for the endpoints, until each is seen to serve the certificate, and if another Secret needs an old CA.
+    resources = ("secrets", "validatingwebhookconfigurations", "services")
+    kept = {("list", "secrets"), *(("get", name) for name in resources)}
     assert is_new or set(rig.asked(since)) <= kept
     leaf = rig.certificate()
     bundle = x509.load_pem_x509_certificates(rig.bundle(target).encode())
