@@ -15,7 +15,7 @@ import pytest
 CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
 
 #: Folders about programs of the tests, which need the Python of the tests.
-PROGRAMS = ("examples", "system")
+PROGRAMS = ("examples", "support", "system")
 
 collect_ignore = (
     [*(f"plugins/{folder}" for folder in CONTROLLER), *PROGRAMS] if sys.version_info < (3, 10) else []

@@ -62,6 +62,8 @@ MOST_ENDPOINTS = 100
 _WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA)
 #: Seconds between two audits for one proof.
 _AGAIN_AFTER = 3.0
+#: Seconds within which an API server notices the repair of a webhook that refuses the next writes.
+_NOTICED_WITHIN = 10.0
 _AUDIT_AGAIN = "Audit the cluster again, and follow the remedy of the finding"
 
 
@@ -108,7 +110,8 @@ def _carried_out(
     for key, action in order:
         before = len(client.written)
         try:
-            written[key] = _carry_out(client, action, options)
+            seconds = _NOTICED_WITHIN if written and not options.check_mode else 0.0
+            written[key] = _carry_out(client, action, options, seconds)
         except CertflowError as error:
             is_lost = isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions))
             is_unwritten = options.check_mode or (len(client.written) == before and not is_lost)
@@ -258,11 +261,19 @@ def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
     )
 
 
-def _carry_out(client: Client, action: Action, options: RepairOptions) -> Written:
+def _carry_out(client: Client, action: Action, options: RepairOptions, seconds: float) -> Written:
+    """Carry out an action. Repeat it for some seconds after an internal error, which is also that of a webhook that fails."""
     # A webhook that does not answer may block the access review. The error of the write shows more.
     with contextlib.suppress(ApiError):
         require(client, action.permissions, "repair")
-    return action.carry_out(client, options)
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return action.carry_out(client, options)
+        except ApiError as error:
+            if error.status != 500 or time.monotonic() >= until:
+                raise
+        time.sleep(_AGAIN_AFTER)
 
 
 def _place(subject: Mapping[str, str]) -> tuple[str, ...]:

@@ -28,7 +28,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved
     PlanGuard,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict, KubeError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    ApiError,
+    Conflict,
+    KubeError,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import (
     engine,
     kinds,
@@ -418,6 +422,8 @@ class Change:
         self.log.append(f"{'try' if options.check_mode else 'write'} {self.name}")
         if "refused" in self.name:
             raise ObjectChanged("refused")
+        if "late" in self.name and self.log.count(self.log[-1]) < 3:
+            raise ApiError("failed calling webhook", status=500)
         return Once()
 
 
@@ -459,6 +465,19 @@ def test_a_plan_has_only_what_a_dry_run_accepts(monkeypatch: pytest.MonkeyPatch)
     assert log == ["try a", "try refused-b", "try c", "write a", "write c"]
     states, _log, _guard = run_engine(["a"], digests, monkeypatch)
     assert states == ["repaired"]
+
+
+def test_a_write_waits_until_the_api_server_notices_the_repair_of_a_webhook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "_AGAIN_AFTER", 0.01)
+    states, log, _guard = run_engine(["a", "late-b"], None, monkeypatch)
+    assert (states, log) == (
+        ["repaired", "repaired"],
+        ["write a", "write late-b", "write late-b", "write late-b"],
+    )
+    states, log, _guard = run_engine(["late-b"], None, monkeypatch)
+    assert (states, log) == (["refused"], ["write late-b"])
 
 
 @pytest.mark.parametrize("approved", [[], ["cluster:x"]])
