@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Callable, TypeVar
 
 from .._base.errors import CertflowError
@@ -48,6 +49,8 @@ def escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
+#: A further attempt after a conflict waits for one, two, three ... such times.
+PAUSE_SECONDS = 0.5
 Read = TypeVar("Read")
 Result = TypeVar("Result")
 
@@ -62,7 +65,7 @@ def retry_on_conflict(
     conflicts: tuple[type[ApiError], ...] = (Conflict,),
     is_refusal: Callable[[ApiError, Read, Read], bool] | None = None,
 ) -> Result:
-    """Return the result of ``write`` for the object. After a conflict, read the object again.
+    """Return the result of ``write`` for the object. After a conflict, read the object again, at once and then after growing pauses.
 
     known: the object, or None, as it was read.
     write: decides and writes. It must write only over the version of the object that it receives.
@@ -73,13 +76,15 @@ def retry_on_conflict(
     is_refusal: returns True if such an error is final. It receives the error and the object before and after it.
     Raises what ``write`` and ``read`` raise.
     """
-    for left in reversed(range(attempts)):
+    for number in range(attempts):
         try:
             return write(known)
         except conflicts as error:
+            # Controllers write the status of an object again and again during a rollout.
+            time.sleep(PAUSE_SECONDS * number)
             fresh = read()
-            is_final = is_refusal is not None and is_refusal(error, known, fresh)
-            if is_final or (not left and exhausted is None):
+            is_last = number + 1 == attempts and exhausted is None
+            if is_last or (is_refusal is not None and is_refusal(error, known, fresh)):
                 raise
             known = fresh
     raise exhausted or ValueError("attempts is not positive")

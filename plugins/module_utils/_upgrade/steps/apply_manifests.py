@@ -276,31 +276,26 @@ def _move_and_apply(client: Client, preview: Preview, registry: str) -> Object:
 
     Repeat that if the apply itself recorded another manager (before-first-apply), and after a write of another client.
     """
-    place, managers, live = (
-        reference(preview.manifest),
-        preview.managers,
-        client.find(reference(preview.manifest).path),
-    )
-    for _attempt in range(ATTEMPTS):
+    place = reference(preview.manifest)
+
+    def write(live: Object | None) -> Object:
         if live is not None:
             # The preview has judged the manager of an object that it found.
             consent = EVERYTHING if preview.live else NOTHING
             refuse_others(client, place, live, consent=consent, registry=registry)
-        patch = field_ownership.patch_to_move(live, managers) if live is not None else []
-        try:
-            if patch:
-                live = client.patch(place.path, patch)
-            manifest = _at_version(preview.manifest, live)
-            # An object that appears after the read leads to Conflict, because it has other managers.
-            live = client.apply(
-                place.path, manifest, manager=field_ownership.MANAGER, takes_fields=live is not None
-            )
-        except Conflict:
-            live = client.find(place.path)
-            continue
-        if not field_ownership.patch_to_move(live, managers):
-            return live
-    raise contended_error(place)
+        patch = field_ownership.patch_to_move(live, preview.managers) if live is not None else []
+        known = client.patch(place.path, patch) if patch else live
+        manifest, manager = _at_version(preview.manifest, known), field_ownership.MANAGER
+        # An object that appears after the read leads to Conflict, because it has other managers.
+        applied = client.apply(place.path, manifest, manager=manager, takes_fields=known is not None)
+        if field_ownership.patch_to_move(applied, preview.managers):
+            raise contended_error(place)
+        return applied
+
+    def read() -> Object | None:
+        return client.find(place.path)
+
+    return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended_error(place))
 
 
 def _at_version(manifest: Object, live: Object | None) -> Object:

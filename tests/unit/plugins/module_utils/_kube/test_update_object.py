@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
@@ -56,6 +58,13 @@ def test_the_attempts_are_bounded(exhausted: CertflowError | None, kind: type[Ce
         retry_on_conflict(1, store.write, store.read, attempts=3, exhausted=exhausted)
     assert type(found.value) is kind
     assert store.written == [1, 2, 3]
+
+
+def test_a_controller_gets_time_to_end_its_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert retry_on_conflict(1, (store := Store(4)).write, store.read, attempts=5) == "written at 5"
+    assert pauses == [0, 0.5, 1, 1.5]
 
 
 @pytest.mark.parametrize(("fresh", "kind"), [(1, UnprocessableObject), (2, CertflowError)])

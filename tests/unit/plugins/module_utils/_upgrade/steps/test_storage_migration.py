@@ -159,7 +159,8 @@ def test_migrate(case: str, naps: list[float]) -> None:
     )
     migrate(server)
     assert server.written == written
-    assert naps == [storage_migration.SETTLE_SECONDS] * bool(written)
+    # The first attempt after a conflict comes at once.
+    assert [nap for nap in naps if nap] == [storage_migration.SETTLE_SECONDS] * bool(written)
     assert server.crd is not None
     assert server.crd["status"]["storedVersions"] == ["v1"]
     assert [version["name"] for version in server.crd["spec"]["versions"] if version["storage"]] == ["v1"]
