@@ -113,7 +113,7 @@ def _pss_algorithm(parameters: Reader) -> SignatureAlgorithm | None:
 
 
 def find_problem(
-    child: CertificateFacts, parent: CertificateFacts, anchors: Container[bytes] = frozenset()
+    child: CertificateFacts, parent: CertificateFacts, anchors: Container[object] = frozenset()
 ) -> str:
     """Return Go's reason why the parent's signature on the child is not valid, "" if it is. Raises UnreadCertificate.
 
@@ -148,16 +148,17 @@ def rsa_problem(modulus: int, exponent: int) -> str:
 
 
 def is_signed_by(
-    child: CertificateFacts, parent: CertificateFacts, anchors: Container[bytes] = frozenset()
+    child: CertificateFacts, parent: CertificateFacts, anchors: Container[object] = frozenset()
 ) -> bool:
     """Return True if the key of the parent made the signature of the child. Raises UnreadCertificate if the library cannot use the key.
 
     A signature is checked once with each key, and no longer when the key of an anchor is known to fit. Another key may fit too, because it
     can be computed from the signature. So a certificate that an endpoint sent hides no anchor.
 
-    anchors: the public keys of trusted certificates.
+    anchors: algorithm and key of each trusted certificate.
     """
-    answers, key = _answers(child.fingerprint), parent.public_key
+    # A key that is encoded in two ways is one key.
+    answers, key = _answers(child.fingerprint), (parent.key_algorithm, parent.key)
     if key not in answers:
         if any(fits and known in anchors for known, fits in answers.items()):
             return False
@@ -166,7 +167,7 @@ def is_signed_by(
 
 
 @functools.lru_cache(maxsize=1024)  # a judge verifies one chain at many times, and each with up to 100 keys
-def _answers(_fingerprint: str) -> dict[bytes, bool]:
+def _answers(_fingerprint: str) -> dict[tuple[object, ...], bool]:
     """Return the keys with which the signature of a certificate was checked, and the answers."""
     return {}
 

@@ -174,7 +174,7 @@ class _Pool:
     def __init__(self, certificates: Iterable[CertificateFacts]) -> None:
         self.members = {certificate.fingerprint: certificate for certificate in certificates}
         self.everyone = tuple(self.members.values())
-        self.keys = frozenset(certificate.public_key for certificate in self.everyone)
+        self.keys = frozenset((certificate.key_algorithm, certificate.key) for certificate in self.everyone)
         #: Subject -> its certificates. Subject and key identifier, b"" without one -> the same.
         self._by_subject: dict[Any, list[CertificateFacts]] = {}
         for certificate in self.everyone:

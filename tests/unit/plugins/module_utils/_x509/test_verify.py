@@ -112,7 +112,15 @@ def test_another_key_that_fits_the_signature_hides_no_ca(monkeypatch: pytest.Mon
     with monkeypatch.context() as fitting:
         fitting.setattr(signatures, "_check", lambda *_arguments: None)
         assert signatures.is_signed_by(leaf.facts, computed.facts)
-    assert signatures.is_signed_by(leaf.facts, ca.facts, frozenset((ca.facts.public_key,)))
+    assert signatures.is_signed_by(leaf.facts, ca.facts, frozenset(((ca.facts.key_algorithm, ca.facts.key),)))
+
+
+def test_a_key_that_is_encoded_in_two_ways_is_one_key() -> None:
+    """A bundle may have the key of the issuer under another subject, too. So its known answer must be that of the issuer."""
+    ca = authority("kubernetes")
+    leaf, again = cases.server(ca), replace(ca.facts, public_key=ca.facts.public_key + b"\0")
+    assert signatures.is_signed_by(leaf.facts, ca.facts)
+    assert signatures.is_signed_by(leaf.facts, again, frozenset(((ca.facts.key_algorithm, ca.facts.key),)))
 
 
 def go_verdicts(program: Path, sample: list[CertificateCase]) -> list[dict[str, Any]]:
