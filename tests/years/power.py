@@ -37,6 +37,7 @@ def find(mend: mends.Mend, rounds: int, directory: Path) -> tuple[int, str]:
                 process.communicate()
                 return finished + 1, line.removeprefix("VIOLATION ").partition(":")[0]
             finished += line.startswith("round ")
+    assert finished == rounds, f"the simulation ended in round {finished + 1}, without a violation"
     return 0, ""
 
 

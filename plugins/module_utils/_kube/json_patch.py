@@ -80,11 +80,11 @@ def retry_on_conflict(
         try:
             return write(known)
         except conflicts as error:
+            is_last = number + 1 == attempts
             # Controllers write the status of an object again and again during a rollout.
-            time.sleep(PAUSE_SECONDS * number)
+            time.sleep(0 if is_last else PAUSE_SECONDS * number)
             fresh = read()
-            is_last = number + 1 == attempts and exhausted is None
-            if is_last or (is_refusal is not None and is_refusal(error, known, fresh)):
+            if (is_last and exhausted is None) or (is_refusal and is_refusal(error, known, fresh)):
                 raise
             known = fresh
     raise exhausted or ValueError("attempts is not positive")

@@ -107,11 +107,16 @@ def _carried_out(
     client.deadline = time.monotonic() + options.wait_timeout  # of all writes together
     # No webhook blocks writes of these kinds, and they may unblock other writes.
     order = sorted(actions.items(), key=lambda pair: pair[1].writes[0].kind not in ADMISSION_KINDS)
+    until = 0.0
     for key, action in order:
         before = len(client.written)
         try:
-            seconds = _NOTICED_WITHIN if written and not options.check_mode else 0.0
-            written[key] = _carry_out(client, action, options, seconds)
+            written[key] = _carry_out(client, action, options, until)
+            until = (
+                time.monotonic() + _NOTICED_WITHIN
+                if action.writes[0].kind in ADMISSION_KINDS and not options.check_mode
+                else until
+            )
         except CertflowError as error:
             is_lost = isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions))
             is_unwritten = options.check_mode or (len(client.written) == before and not is_lost)
@@ -261,12 +266,11 @@ def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
     )
 
 
-def _carry_out(client: Client, action: Action, options: RepairOptions, seconds: float) -> Written:
-    """Carry out an action. Repeat it for some seconds after an internal error, which is also that of a webhook that fails."""
+def _carry_out(client: Client, action: Action, options: RepairOptions, until: float) -> Written:
+    """Carry out an action. Repeat it until this time after an internal error, which is also that of a webhook that fails."""
     # A webhook that does not answer may block the access review. The error of the write shows more.
     with contextlib.suppress(ApiError):
         require(client, action.permissions, "repair")
-    until = time.monotonic() + seconds
     while True:
         try:
             return action.carry_out(client, options)

@@ -70,7 +70,7 @@ def find_chain_faults(
 ) -> tuple[CertificateFault, ...]:
     """Return the faults of the chain that one endpoint serves, for the bundle and the name of a client configuration."""
     if served.is_unread:  # each API server refuses what is wrong with the certificate itself
-        return (*_leaf_faults(served.parsed[0], config.server_name, now),)
+        return tuple(_leaf_faults(served.parsed[0], config.server_name, now))
     return _chain_faults(served.chain_pem, config.ca_bundle, config.server_name, now)
 
 

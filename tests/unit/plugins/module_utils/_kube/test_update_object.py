@@ -65,6 +65,10 @@ def test_a_controller_gets_time_to_end_its_writes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(time, "sleep", pauses.append)
     assert retry_on_conflict(1, (store := Store(4)).write, store.read, attempts=5) == "written at 5"
     assert pauses == [0, 0.5, 1, 1.5]
+    pauses.clear()
+    with pytest.raises(CertflowError):
+        retry_on_conflict(1, (store := Store(5)).write, store.read, attempts=5, exhausted=CONTENDED)
+    assert pauses == [0, 0.5, 1, 1.5, 0], "nothing comes after the last attempt"
 
 
 @pytest.mark.parametrize(("fresh", "kind"), [(1, UnprocessableObject), (2, CertflowError)])

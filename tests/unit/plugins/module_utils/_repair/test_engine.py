@@ -416,7 +416,8 @@ class Change:
 
     @property
     def writes(self) -> tuple[RepairWrite, ...]:
-        return (RepairWrite("patch", "v1", "Secret", self.name),)
+        kind = "ValidatingWebhookConfiguration" if "webhook" in self.name else "Secret"
+        return (RepairWrite("patch", "v1", kind, self.name),)
 
     def carry_out(self, _client: Client, options: RepairOptions) -> Written:
         self.log.append(f"{'try' if options.check_mode else 'write'} {self.name}")
@@ -471,13 +472,32 @@ def test_a_write_waits_until_the_api_server_notices_the_repair_of_a_webhook(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engine, "_AGAIN_AFTER", 0.01)
-    states, log, _guard = run_engine(["a", "late-b"], None, monkeypatch)
+    states, log, _guard = run_engine(["webhook-a", "late-b"], None, monkeypatch)
     assert (states, log) == (
         ["repaired", "repaired"],
-        ["write a", "write late-b", "write late-b", "write late-b"],
+        ["write webhook-a", "write late-b", "write late-b", "write late-b"],
     )
     states, log, _guard = run_engine(["late-b"], None, monkeypatch)
     assert (states, log) == (["refused"], ["write late-b"])
+
+
+def test_forty_refused_writes_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repair of the webhook did not help. The first refused write uses up the time."""
+    monkeypatch.setattr(engine, "_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(engine, "_NOTICED_WITHIN", 0.05)
+    monkeypatch.setattr(Change, "carry_out", _never)
+    names = [f"never-{number}" for number in range(40)]
+    states, log, _guard = run_engine(["webhook-a", *names], None, monkeypatch)
+    assert states == ["repaired", *["refused"] * 40]
+    assert [log.count(f"write {name}") for name in names[1:]] == [1] * 39
+    assert log.count("write never-0") > 1
+
+
+def _never(change: Change, _client: Client, _options: RepairOptions) -> Written:
+    change.log.append(f"write {change.name}")
+    if "never" in change.name:
+        raise ApiError("failed calling webhook", status=500)
+    return Once()
 
 
 @pytest.mark.parametrize("approved", [[], ["cluster:x"]])
