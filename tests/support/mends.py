@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 #: Each mend, a file of plugins, and how it is reverted: lines, or parts of one line, that the file has once (-), and what they become (+).
 _TABLE = r"""
 a removal looks at all that serves: module_utils/_webhook/trust_removal.py
--        for chain in serves.seen
--        if not
-+        for chain in serves.seen[:0]
-+        if not
+-    chains = tuple(chains)
++    return Serving((), ())
 the outgoing CA stays while it is served: module_utils/_repair/rotation_repairs.py
 -    for chain in case.serves.seen:
 +    return plan_edit(case, pem, mode=ABSENT)

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 #: A renewal that is due at once has the most requests.
 _RENEW: dict[str, Any] = {"webhook_certificate_renew_before": "360d"}
-#: The shortest lifetime of a token.
+#: The shortest lifetime of a token, and two jumps that end it. A certificate is valid from five minutes before its issuance on.
 _TOKEN_SECONDS = 600
+_AGED, _ENDED = datetime.timedelta(seconds=400), datetime.timedelta(seconds=270)
 #: After this time the next run believes that the Lease of a killed run is old.
 _LATER = datetime.timedelta(minutes=10)
 #: The releases of the snapshot controller before and after the upgrade.
@@ -89,10 +90,11 @@ def _end_token(years: Years, place: Place, chance: Random) -> Iterator[None]:
     plugin = TokenPlugin(place, "runs")
     plugin.printed.write_text(plugin.credential(_TOKEN_SECONDS))
     next_one = plugin.credential(2 * 86400)  # the phase finish comes a day later
+    years.jump(_AGED)
 
     def end() -> None:
         plugin.printed.write_text(next_one)
-        years.jump(datetime.timedelta(seconds=_TOKEN_SECONDS + 60))
+        years.jump(_ENDED)
 
     with acting_after(chance.uniform(3, 6), end), plugin.logging_in():
         yield
@@ -103,8 +105,7 @@ def _upgrade(years: Years, plant: Place, _chance: Random) -> Iterator[None]:
     """Upgrade the snapshot controller. A second run changes nothing."""
     plant.journal.add(DONE, f"the snapshot controller is upgraded from {_BEFORE} to {_AFTER}")
     snapshot_lab.install(plant.cluster, _BEFORE, webhook=False, pods=False)
-    releases = (_BEFORE, _AFTER)
-    with release_server(*releases) as source, snapshot_pods.running(plant.cluster, *releases):
+    with release_server(_BEFORE, _AFTER) as source, snapshot_pods.running(plant.cluster, _BEFORE, _AFTER):
         snapshot_pods.wait_until_ready(plant.cluster, _BEFORE)
         given = {"snapshot_controller_version": _AFTER, "snapshot_controller_source": source}
         for status in ("changed", "ok"):

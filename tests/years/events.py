@@ -75,11 +75,6 @@ def _replace_bundle(program: Program) -> None:
     program.set_bundle(program.world.ca("other").certificate_pem.decode(), _CLIENT)
 
 
-def _restore_manifest(program: Program) -> None:
-    """Write the bundle that the object had at first, as an old file of a repository or the release of a chart has it."""
-    program.set_bundle(program.kept or "")
-
-
 def _give_to(owner: Owner) -> Callable[[Program], None]:
     return lambda program: program.give_to(owner)
 
@@ -87,7 +82,8 @@ def _give_to(owner: Owner) -> Callable[[Program], None]:
 EVENTS = (
     Event("bundle-emptied", lambda program: program.set_bundle("", _CLIENT), heals=True),
     Event("bundle-replaced", _replace_bundle, heals=True),
-    Event("manifest-restored", _restore_manifest, heals=True),
+    # The bundle that the object had at first, as an old file of a repository or the release of a chart has it.
+    Event("manifest-restored", lambda program: program.set_bundle(program.kept or ""), heals=True),
     Event("secret-deleted", Program.delete_secret, RENEWED, heals=True),
     Event(
         "requests-deleted", lambda program: program.world.cluster.api("DELETE", _CSRS), RENEWED, heals=True

@@ -42,9 +42,10 @@ def harm_of_runs(place: Place, before: Mapping[str, str], answers: Mapping[str, 
 
 
 def worse_than_twin(place: Place, twin: Place) -> Violations:
-    """What fails after the runs fails also without them."""
+    """What fails after the runs fails also without them, unless administrators have mended a fault only on the twin."""
     for name in failing(place.answers):
-        if twin.answers.get(name) == ACCEPTED and not place.program(name).is_ours:
+        is_comparable = not place.program(name).is_ours and place.faults[name] <= twin.faults[name]
+        if is_comparable and twin.answers.get(name) == ACCEPTED:
             yield "1 own harm", place, name, f"it passes on the twin: {place.answers[name]}"
 
 

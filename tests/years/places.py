@@ -66,13 +66,13 @@ _PERFECT = shapes.issued(days=3600)
 
 #: The state of a rotation -> the chance of each step in a month, the method of Rotation, and the state after it.
 _STEPS: dict[str, tuple[tuple[float, str, str], ...]] = {
-    "none": ((0.3, "publish", "published"),),
-    "published": ((0.5, "switch", "switched"), (0.1, "withdraw_successor", "over")),
+    "none": ((0.5, "publish", "published"),),
+    "published": ((0.6, "switch", "switched"), (0.1, "withdraw_successor", "over")),
     "rolled-back": ((0.6, "switch", "switched"), (0.2, "withdraw_successor", "over")),
     # A third CA is published before the runs have removed the first one everywhere.
     "switched": (
         (0.2, "roll_back", "rolled-back"),
-        (0.3, "drop_outgoing", "over"),
+        (0.4, "drop_outgoing", "over"),
         (0.1, "publish", "published"),
     ),
     "over": ((1, "", "none"),),

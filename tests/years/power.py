@@ -47,10 +47,9 @@ def main(rounds: str = "12", *names: str) -> None:
             print(mend.name, flush=True)
             with tempfile.TemporaryDirectory() as directory:
                 number, rule = find(mend, int(rounds), Path(directory))
-            is_end = number > int(rounds)
-            row = ["at the end" if is_end else str(number) if number else f"not in {rounds}", rule or "-"]
-            PAGE.put("power", _HEAD, {mend.name: row}, [mend.name for mend in mends.MENDS])
-            print(mend.name, *row, flush=True)
+            found = "at the end" if number > int(rounds) else str(number or f"not in {rounds}")
+            PAGE.put("power", _HEAD, {mend.name: [found, rule or "-"]}, [mend.name for mend in mends.MENDS])
+            print(mend.name, found, rule, flush=True)
 
 
 if __name__ == "__main__":
