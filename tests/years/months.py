@@ -288,8 +288,8 @@ class Years:
         for place in self._are_on(self.ours):
             for name, moment in place.breaks.items():
                 if moment <= place.now and not place.is_written(name, self.audited):
-                    text = "it passes, and the audit calls it broken"
-                    self._note_precision(place, name, text, is_right=place.answers[name] != ACCEPTED)
+                    text = "each call since the audit passes, and the audit calls it broken"
+                    self._note_precision(place, name, text, is_right=place.has_failed(name, self.audited))
             self._judge_recovery(place, run, is_hindered=bool(hindered) and (is_stopped or place is hindered))
         if not (self.plant.months_off or hindered):
             self._judge(invariants.worse_than_twin(self.plant, self.twin))

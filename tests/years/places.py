@@ -18,7 +18,7 @@ from tests.support.playbook_process import ReportedRun
 from tests.support.rig import Change, changes
 from tests.support.waiting import wait_for
 from tests.support.world import ACCEPTED, Program, Shape, forecasts, shapes
-from tests.support.world.journal import DONE
+from tests.support.world.journal import CALL, DONE
 from tests.support.world.rotating import RotatingWorld
 
 if TYPE_CHECKING:
@@ -142,6 +142,10 @@ class Place(RotatingWorld):
     def is_written(self, name: str, since: datetime.datetime) -> bool:
         """Return True if an owner has written an object since a time, as nightly jobs do."""
         return any(entry.objects for entry in self.journal.entries(name, what=DONE, since=since))
+
+    def has_failed(self, name: str, since: datetime.datetime) -> bool:
+        """Return True if a call has failed since a time."""
+        return any(entry.is_failure for entry in self.journal.entries(name, what=CALL, since=since))
 
     def be_off(self, months: int) -> None:
         self.journal.add(DONE, f"it is off for {months} months")
