@@ -19,8 +19,6 @@ from tests.support import mends
 from tests.years.report import PAGE
 from tools.ci.venvs import REPOSITORY
 
-_HEAD = ("Mend", "Found in round", "By")
-
 
 def find(mend: mends.Mend, rounds: int, directory: Path) -> tuple[int, str]:
     """Return the round of the first violation without a mend, and its rule, or 0."""
@@ -48,7 +46,8 @@ def main(rounds: str = "12", *names: str) -> None:
             with tempfile.TemporaryDirectory() as directory:
                 number, rule = find(mend, int(rounds), Path(directory))
             found = "at the end" if number > int(rounds) else str(number or f"not in {rounds}")
-            PAGE.put("power", _HEAD, {mend.name: [found, rule or "-"]}, [mend.name for mend in mends.MENDS])
+            head = ("Mend", "Found in round", "By")
+            PAGE.put("power", head, {mend.name: [found, rule or "-"]}, [mend.name for mend in mends.MENDS])
             print(mend.name, found, rule, flush=True)
 
 
