@@ -81,7 +81,7 @@ class Years:
         self.seen = Month(f"{self.now:%Y-%m-%d}")
         for place in self.ours:
             if place.months_off:
-                place.be_on(self.now)
+                place.be_on(self.eks)
             for name in failing(place.call_all()):
                 if not (place.program(name).is_ours and events.is_healed(place, name)):
                     events.mend(place, name)
@@ -170,7 +170,7 @@ class Years:
         if self.plant.months_off > 1:
             self.plant.months_off -= 1
         elif self.plant.months_off:
-            self.plant.be_on(self.now)
+            self.plant.be_on(self.eks)
         elif is_drawn:
             self.plant.be_off(chance.randint(1, _LONGEST_OFF))
             self.seen.events.append("off plant")

@@ -152,10 +152,10 @@ class Place(RotatingWorld):
         self.months_off, self.answers, self.refused = months, {}, []
         self.switch_off()
 
-    def be_on(self, now: datetime.datetime) -> None:
+    def be_on(self, with_clock_of: Place) -> None:
         self.journal.add(DONE, "it is on again")
         self.restart()
-        self.jump(now - self.now)
+        self.jump(with_clock_of.now - self.now)
         self.months_off = 0
         self.call_all()
 
