@@ -152,14 +152,15 @@ class Program:
         self.write()
 
     def content(self) -> dict[str, Any]:
-        """Return what the owner writes into the object: all but the CAs and the record of a repair, which adds to them."""
+        """Return what the owner writes into the object: all but the CAs, and the records of a repair and of kubectl about them."""
         obj = copy.deepcopy(self.read())
         config: Any = obj
         for part in self.pointer:
             config = config[part]
         config.pop("caBundle", None)
         annotations = {**(obj["metadata"].get("annotations") or {})}
-        annotations.pop(REPAIRED, None)
+        for record in (REPAIRED, _LAST_APPLIED):
+            annotations.pop(record, None)
         metadata = {"labels": obj["metadata"].get("labels"), "annotations": annotations}
         return {**obj, "metadata": metadata, "status": None}
 
