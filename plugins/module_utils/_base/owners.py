@@ -98,9 +98,11 @@ def refuse(found: Iterable[Owner], consent: Consent, target: object) -> Refused 
 
 def field_managers(obj: Object, field: FieldPath) -> Iterator[tuple[str, str]]:
     """Yield name and operation (Apply or Update) of the managers of a field."""
-    for entry in obj["metadata"].get("managedFields") or ():
-        if has_field(entry.get("fieldsV1") or {}, field):
-            yield str(entry.get("manager", "")), str(entry.get("operation", ""))
+    yield from (
+        (str(entry.get("manager", "")), str(entry.get("operation", "")))
+        for entry in obj["metadata"].get("managedFields") or ()
+        if has_field(entry.get("fieldsV1") or {}, field)
+    )
 
 
 def has_field(fields: Mapping[str, Any], field: FieldPath) -> bool:

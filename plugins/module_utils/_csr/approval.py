@@ -168,9 +168,11 @@ def _system_subject(content: RequestContent, expected: Expectation) -> Iterator[
         names.append(request.common_name)
     if expected.organizations is None:
         names += [group for group in request.organizations if group != "system:nodes"]
-    for name in names:
-        if name.startswith(_RESERVED):
-            yield f"its subject has {name!r}, a user or group of Kubernetes that expect does not contain"
+    yield from (
+        f"its subject has {name!r}, a user or group of Kubernetes that expect does not contain"
+        for name in names
+        if name.startswith(_RESERVED)
+    )
 
 
 def _requested_names(content: RequestContent, expected: Expectation) -> Iterator[str]:

@@ -247,9 +247,11 @@ def unrelated_cas(published: Sequence[ClusterCa], bundle_pem: str) -> list[Clust
 def _unpublished(published: Sequence[ClusterCa], bundle_pem: str) -> Iterator[ClusterCa]:
     """Yield the CAs of a bundle no key of which is one of a published CA."""
     keys = {_key_of(entry) for ca in published for entry in ca.certificates}
-    for ca in published_cas(bundle_pem, is_published=False):
-        if keys.isdisjoint(map(_key_of, ca.certificates)):
-            yield ca
+    yield from (
+        ca
+        for ca in published_cas(bundle_pem, is_published=False)
+        if keys.isdisjoint(map(_key_of, ca.certificates))
+    )
 
 
 def signing_keys(bundle_pem: str) -> frozenset[str]:

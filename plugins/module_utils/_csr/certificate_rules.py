@@ -213,9 +213,11 @@ def _chain_faults(certificates: Sequence[CertificateFacts]) -> Iterator[str]:
         yield f"its chain has a certificate that is not of a certificate authority: {leaf.subject}"
     # Each certificate certifies the one before it (RFC 5246 section 7.4.2). Servers send the chain as it is stored, and
     # not every client sorts it.
-    for before, entry in zip(certificates, certificates[1:]):
-        if before.issuer != entry.subject:
-            yield f"its chain is in the wrong order: {entry.subject} did not issue {before.subject}"
+    yield from (
+        f"its chain is in the wrong order: {entry.subject} did not issue {before.subject}"
+        for before, entry in zip(certificates, certificates[1:])
+        if before.issuer != entry.subject
+    )
 
 
 def _is_other_user(intent: Intent, held: CertificateFacts) -> bool:

@@ -174,9 +174,8 @@ def _refuse_foreign(client: Client, csr: Mapping[str, Any]) -> None:
 
 def describe_identity(own: Requester | None) -> str:
     """Return a clause that names the identity of this task."""
-    if own is None:
-        return "the API server refused the dry run that shows the identity of this task"
-    return f"this identity is {own}"
+    refused = "the API server refused the dry run that shows the identity of this task"
+    return f"this identity is {own}" if own else refused
 
 
 def read_own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
@@ -368,9 +367,11 @@ def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
         page = client.get(_NODES, {"limit": str(_FEW_NODES)}, METADATA)
     is_whole = not (page.get("metadata") or {}).get("continue")
     listed = {(node.get("metadata") or {}).get("name") for node in page.get("items") or ()}
-    for name in filter(name_policy.is_dns_name, names):
-        if name in listed or not (is_whole or client.find(f"{_NODES}/{name}") is None):
-            yield name
+    yield from (
+        name
+        for name in filter(name_policy.is_dns_name, names)
+        if name in listed or not (is_whole or client.find(f"{_NODES}/{name}") is None)
+    )
 
 
 def _node_addresses(client: Client) -> Iterator[str]:

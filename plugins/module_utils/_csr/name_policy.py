@@ -149,9 +149,7 @@ def _refusal(name: str, service: str, namespace: str, cluster: GuardedNames) -> 
 def normalize(name: str) -> str:
     """Return the normal spelling of a name. DNS ignores case and a final dot, and an address has many notations."""
     address = _address(name)
-    if address is not None:
-        return str(address)
-    return name.lower()[:-1] if name.endswith(".") else name.lower()
+    return name.lower().removesuffix(".") if address is None else str(address)
 
 
 def _normal_identity(name: str) -> str:
@@ -252,9 +250,11 @@ def check_object_names(*, service: str, namespace: str, secret: str) -> None:
 
 
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:
-    for option, name in (("service", service), ("namespace", namespace)):
-        if not _LABEL.fullmatch(name):
-            yield f"the {option} {name!r} is not a valid name"
+    yield from (
+        f"the {option} {name!r} is not a valid name"
+        for option, name in (("service", service), ("namespace", namespace))
+        if not _LABEL.fullmatch(name)
+    )
     if service[:1].isdigit():
         yield f"the service {service!r} is not a valid name: such a name begins with a letter"
     if len(secret) > LONGEST_DNS_NAME or not _SUBDOMAIN.fullmatch(secret):

@@ -456,9 +456,9 @@ def permissions_remedy(verdict: ProviderVerdict) -> str:
 def _signer_choices(verdict: ProviderVerdict) -> Iterator[str]:
     """Yield a sentence for each provider that the marks allow, with its signer. Providers without a signer share one."""
     rows = (verdict.row,) if verdict.row else verdict.candidates
-    for row in rows:
-        if row.serving_signer:
-            yield f"On {row.name}, set signer_name: {row.serving_signer}."
+    yield from (
+        f"On {row.name}, set signer_name: {row.serving_signer}." for row in rows if row.serving_signer
+    )
     others = [row.name for row in rows if not row.serving_signer]
     if others:
         yield f"On {_listing(others)}, set signer_name: {EPHEMERAL_CA}, which needs no signer of the cluster."

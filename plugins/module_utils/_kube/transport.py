@@ -305,6 +305,5 @@ def has_one_address(url: str) -> bool:
 def user_info(url: str) -> str | None:
     """Return user name and password for make_headers, which encodes them as Latin-1. A password is UTF-8 (RFC 7617)."""
     parts = urlsplit(url)
-    if not parts.username:
-        return None
-    return f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode().decode("latin-1")
+    name, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return f"{name}:{password}".encode().decode("latin-1") if name else None

@@ -176,9 +176,11 @@ def _planned(
     unread = named_findings.unread(findings, data, options.kinds)
     if unread:  # first, because it is the reason why nothing proves that other findings are gone
         yield unread
-    for name, known in (options.findings or {}).items():
-        if name not in failed:
-            yield named_findings.judge(name, known, findings, data, options)
+    yield from (
+        named_findings.judge(name, known, findings, data, options)
+        for name, known in (options.findings or {}).items()
+        if name not in failed
+    )
     waiting: set[str] = set()
     for name, finding in failed.items():
         if finding.exception if options.findings is None else name not in options.findings:

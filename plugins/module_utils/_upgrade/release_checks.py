@@ -257,9 +257,8 @@ def history(verdict: str, before: Object) -> tuple[bool | None, str]:
     if earlier == FAILED:
         said = f": {before['summary']}" if before.get("summary") else ""
         return True, f"It was already broken before this run{said}" if verdict != OK else ""
-    if earlier == OK:
-        return False, "It worked before this run" if verdict == FAILED else ""
-    return None, ""
+    worked = "It worked before this run" if verdict == FAILED else ""
+    return (False, worked) if earlier == OK else (None, "")
 
 
 def _line(words: str) -> str:

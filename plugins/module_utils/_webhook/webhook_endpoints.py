@@ -192,11 +192,9 @@ def find_address_problem(client: Client, host: str) -> str:
         return "the URL has no valid host"
     if _OTHER_NOTATION.fullmatch(host):
         return f"the API server looks up {host} as a name, and other programs read it as an IPv4 address"
-    if _is_loopback(host) and not _is_loopback(client.host_name):
-        return (
-            f"{host} means the API server's own machine"  # a loopback address is the API server's, not ours
-        )
-    return ""
+    # A loopback address is the API server's, not ours.
+    is_elsewhere = _is_loopback(host) and not _is_loopback(client.host_name)
+    return f"{host} means the API server's own machine" if is_elsewhere else ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -182,9 +182,11 @@ def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Ite
     Source: https://kubernetes.io/docs/concepts/configuration/secret/.
     """
     where = f"container {container['name']}"
-    for mount in container.get("volumeMounts") or ():
-        if mount["name"] in volumes and _is_part(mount):
-            yield f"{where} mounts Secret {secret} by subPath, which is never updated"
+    yield from (
+        f"{where} mounts Secret {secret} by subPath, which is never updated"
+        for mount in container.get("volumeMounts") or ()
+        if mount["name"] in volumes and _is_part(mount)
+    )
     references = [
         *(((entry.get("valueFrom") or {}).get("secretKeyRef") or {}) for entry in container.get("env") or ()),
         *((entry.get("secretRef") or {}) for entry in container.get("envFrom") or ()),

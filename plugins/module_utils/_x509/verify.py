@@ -191,9 +191,7 @@ class _Pool:
         first = dict.fromkeys((child.extensions.get(go_parser.AUTHORITY_KEY_ID) or b"", b""))
         for key_id in first:
             yield from self._by_subject.get((issuer, key_id), ())
-        for parent in self._by_subject.get(issuer, ()):
-            if _key_id(parent) not in first:
-                yield parent
+        yield from (parent for parent in self._by_subject.get(issuer, ()) if _key_id(parent) not in first)
 
 
 def _key_id(certificate: CertificateFacts) -> bytes:

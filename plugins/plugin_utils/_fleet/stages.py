@@ -208,9 +208,11 @@ def _row(entry: Mapping[str, Any]) -> _Row:
 
 
 def _name_problems(rows: Sequence[_Row]) -> Iterator[str]:
-    for name, number in Counter(row.name.casefold() for row in rows).items():
-        if number > 1:
-            yield f"{NAME} has {number} stages with the name {visible(name)}. Give each stage a name of its own."
+    yield from (
+        f"{NAME} has {number} stages with the name {visible(name)}. Give each stage a name of its own."
+        for name, number in Counter(row.name.casefold() for row in rows).items()
+        if number > 1
+    )
     if sum(row.pattern == REST for row in rows) > 1:
         yield f"{NAME} has more than one stage with hosts: {REST}. Keep one of them."
 
@@ -219,9 +221,11 @@ def _membership_problems(
     rows: Sequence[_Row], hosts: Sequence[str], members: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
     """Yield patterns that match no host, clusters in two stages, and clusters in no stage."""
-    for row in rows:
-        if row.pattern != REST and not members.get(row.pattern):
-            yield f"no host of the inventory matches the hosts of the stage {visible(row.name)}: {visible(row.pattern)}."
+    yield from (
+        f"no host of the inventory matches the hosts of the stage {visible(row.name)}: {visible(row.pattern)}."
+        for row in rows
+        if row.pattern != REST and not members.get(row.pattern)
+    )
     named = {row.name: members.get(row.pattern, ()) for row in rows if row.pattern != REST}
     owners: dict[str, list[str]] = {}
     for name, found in named.items():

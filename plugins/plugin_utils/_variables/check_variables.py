@@ -188,9 +188,11 @@ def _validator(kind: str, choices: tuple[Any, ...]) -> Any:
 def _check_keys(
     path: str, options: Mapping[str, Option], value: Mapping[str, Any], *, is_secret: bool
 ) -> Iterator[str]:
-    for key in map(str, value):
-        if key not in options:
-            yield f"{path} has the key {visible(key)}. {_known_key(path, options, key)}"
+    yield from (
+        f"{path} has the key {visible(key)}. {_known_key(path, options, key)}"
+        for key in map(str, value)
+        if key not in options
+    )
     lacking = [key for key, option in options.items() if option.get("required") and is_blank(value.get(key))]
     if lacking:
         yield f"{path} lacks {listed(lacking)}."

@@ -284,9 +284,7 @@ _LEFTOVERS = (
 def _leftovers(reading: ClusterObjects) -> Iterator[tuple[str, str, str]]:
     """Yield kind, namespace and name of the objects that only a webhook needs."""
     for kind, what in _LEFTOVERS:
-        for obj in reading[what]:
-            if _name(obj) != CONTROLLER_ROLE:
-                yield (kind, *place_of(obj))
+        yield from ((kind, *place_of(obj)) for obj in reading[what] if _name(obj) != CONTROLLER_ROLE)
 
 
 def _name(obj: Mapping[str, Any]) -> str:

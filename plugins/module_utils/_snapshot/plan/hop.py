@@ -421,15 +421,17 @@ def _configure(context: UpgradeContext) -> Iterator[Step]:
 def _verify_webhook(
     context: UpgradeContext, name: str, timeout: int = 0, pods_of: Place | None = None
 ) -> Iterator[Step]:
-    for rules in context.webhooks.configurations:
-        if rules.group == SNAPSHOT:
-            yield Step(
-                name,
-                "Verify that the webhook refuses an invalid object",
-                "With failurePolicy Ignore, no write fails if the webhook does not answer. An available Deployment does not show "
-                "that it answers. Only a refusal with the webhook's own message shows it.",
-                VerifyWebhook(rules.name, refusal(context), timeout, pods_of),
-            )
+    yield from (
+        Step(
+            name,
+            "Verify that the webhook refuses an invalid object",
+            "With failurePolicy Ignore, no write fails if the webhook does not answer. An available Deployment does not show "
+            "that it answers. Only a refusal with the webhook's own message shows it.",
+            VerifyWebhook(rules.name, refusal(context), timeout, pods_of),
+        )
+        for rules in context.webhooks.configurations
+        if rules.group == SNAPSHOT
+    )
 
 
 def refusal(context: UpgradeContext) -> str:

@@ -76,6 +76,8 @@ def _sentence(text: str) -> str:
 
 
 def _notes(plan: Plan) -> Iterator[str]:
-    for detected in plan.hazards:
-        if detected.hazard.handling == table.REPORT:
-            yield _line(NOTE, f"{detected.hazard.id}: {detected}")
+    yield from (
+        _line(NOTE, f"{detected.hazard.id}: {detected}")
+        for detected in plan.hazards
+        if detected.hazard.handling == table.REPORT
+    )

@@ -91,9 +91,11 @@ def present(context: UpgradeContext) -> Iterator[Reference]:
     if installed.webhook_account:
         yield from webhook_rbac(context.webhooks.namespace(VALIDATION))
     for kind in (VALIDATION, CONVERSION):  # this collection's webhooks have a budget, upstream's have none
-        for workload in installed.running(kind):
-            if not workload.origin.key:
-                yield Reference("PodDisruptionBudget", workload.name, workload.namespace)
+        yield from (
+            Reference("PodDisruptionBudget", workload.name, workload.namespace)
+            for workload in installed.running(kind)
+            if not workload.origin.key
+        )
 
 
 def plan(installed: InstalledState, target: Release, options: UpgradeOptions) -> Plan:

@@ -71,9 +71,11 @@ def adapt(context: UpgradeContext, steps: Sequence[Step]) -> list[Step]:
 
 def _removed(context: UpgradeContext, undo: Undo) -> Iterator[Reference]:
     """Yield the controllers that the hop removed beside the controller that comes back. Two controllers must not lead."""
-    for workload in undo.before.running(CONTROLLER):
-        if context.before and workload != context.before.controller:
-            yield Reference(workload.kind, workload.name, workload.namespace)
+    yield from (
+        Reference(workload.kind, workload.name, workload.namespace)
+        for workload in undo.before.running(CONTROLLER)
+        if context.before and workload != context.before.controller
+    )
 
 
 def is_restored(target: Reference) -> bool:

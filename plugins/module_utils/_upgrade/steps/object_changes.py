@@ -90,6 +90,5 @@ def _items(values: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _fingerprint(value: Any) -> str | None:
-    if value is None:
-        return None
-    return f"sha256:{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return None if value is None else f"sha256:{digest[:16]}"

@@ -273,9 +273,11 @@ def _conditions(status: Object) -> Iterator[RolloutTrouble]:
 
 def _troubles(pod: Object) -> Iterator[RolloutTrouble]:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
-    for condition in status.get("conditions") or ():
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            yield RolloutTrouble(f"pod {name} cannot be scheduled: {condition.get('message')}")
+    yield from (
+        RolloutTrouble(f"pod {name} cannot be scheduled: {condition.get('message')}")
+        for condition in status.get("conditions") or ()
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
+    )
     for container in object_state.container_statuses(pod):
         yield from _of_container(name, container)
 
