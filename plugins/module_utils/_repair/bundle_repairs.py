@@ -256,18 +256,29 @@ class WrittenBundle(Written):
         return names_of_writers(self.action.target, obj, lost[0].webhook) if lost else ""
 
     def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
-        """Restore the fields of these webhooks, and end their records, if the object still has the version that this run wrote."""
+        """Restore the fields of these webhooks, and end their records, if each place is still as this run wrote it.
+
+        The API server raises the version of an object when it writes the status, such as that an aggregated API is down now.
+        """
         change = self.action.plan(self.before)
-        operations = [json_patch.at_version(self.after["metadata"]["resourceVersion"])]
-        for bundle in (entry for entry in change.bundles if entry.config.webhook in webhooks):
-            pointer = f"{bundle.config.pointer}/caBundle"
+        path = f"/metadata/annotations/{json_patch.escape(RECORD)}"
+        metadata = self.after["metadata"]
+        operations = [
+            json_patch.test("/metadata/uid", metadata["uid"]),
+            json_patch.test(path, (metadata.get("annotations") or {}).get(RECORD)),
+        ]
+        for config in (entry.config for entry in change.bundles if entry.config.webhook in webhooks):
+            pointer = f"{config.pointer}/caBundle"
             old = _value_at(self.before, pointer)
-            operations.append(json_patch.remove(pointer) if old is None else json_patch.add(pointer, old))
+            operations += [
+                *([json_patch.test(config.name_pointer, config.webhook)] if config.webhook else []),
+                json_patch.test(config.pointer, _value_at(self.after, config.pointer)),
+                json_patch.remove(pointer) if old is None else json_patch.add(pointer, old),
+            ]
         insecure = (self.before.get("spec") or {}).get(_INSECURE)
         if insecure and any(edit.secures for edit in self.action.edits):
             operations.append(json_patch.add(f"/spec/{_INSECURE}", insecure))
         record = {name: entry for name, entry in read_record(self.after).items() if name not in webhooks}
-        path = f"/metadata/annotations/{json_patch.escape(RECORD)}"
         operations.append(json_patch.add(path, json.dumps(record)) if record else json_patch.remove(path))
         try:
             client.patch(change.path, operations)
