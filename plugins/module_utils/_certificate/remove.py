@@ -22,7 +22,7 @@ from .._kube.approved_plan import Write
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
 from .._kube.json_patch import retry_on_conflict
-from .._webhook import trust_removal, webhook_endpoints, workloads
+from .._webhook import bundle_targets, trust_removal, webhook_endpoints, workloads
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from .._webhook.errors import StillNeededError
@@ -319,9 +319,7 @@ def check_removal(
     """
     changes, until = tuple(changes), time.monotonic() + run.intent.wait_timeout
     while True:
-        effects = tuple(
-            effect for change in changes for effect in _effects(run, change, keeps_secret=keeps_secret)
-        )
+        effects = tuple(_effects(run, changes, keeps_secret=keeps_secret))
         refused = [
             effect
             for effect in effects
@@ -341,16 +339,23 @@ def check_removal(
     )
 
 
-def _effects(run: CertificateRun, change: TargetChange, *, keeps_secret: bool) -> Iterator[RemovalEffect]:
-    held, accepts = list(trust_removal.find_holds(run.client, change)), run.intent.accept
-    is_open = any(hold.is_empty and not accepts.covers(hold.word, change.target) for _bundle, hold in held)
+def _effects(
+    run: CertificateRun, changes: Iterable[TargetChange], *, keeps_secret: bool
+) -> Iterator[RemovalEffect]:
+    held, accepts = list(trust_removal.find_holds(run.client, changes)), run.intent.accept
+    is_open = any(hold.is_empty and not accepts.covers(hold.word, target) for target, _bundle, hold in held)
     # Without the Secret, no new pod serves its certificate. A pod that has it may become an endpoint again.
     if is_open and not keeps_secret and not _is_in_use(run):
-        held = [(bundle, hold) for bundle, hold in held if not hold.is_empty]
-    obj = run.client.find(change.path) if held else None
-    if obj:  # unless another client deleted it
-        for bundle, hold in held:
-            yield RemovalEffect(change.target, hold, *_called_for(change.target, obj, bundle.config.webhook))
+        held = [entry for entry in held if not entry[-1].is_empty]
+    objects = {
+        target: run.client.find(bundle_targets.path(target))
+        for target in dict.fromkeys(entry[0] for entry in held)
+    }
+    yield from (
+        RemovalEffect(target, hold, *_called_for(target, obj, bundle.config.webhook))
+        for target, bundle, hold in held
+        if (obj := objects[target])  # unless another client deleted it
+    )
 
 
 def _is_in_use(run: CertificateRun) -> bool:

@@ -52,9 +52,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
 
     targets = bundle_targets.targets_from(parameters["targets"])
     changes = [decide(target, bundle_targets.read(client, target)) for target in targets]
-    warnings = tuple(
-        warning for change in changes for warning in trust_removal.check_removal(client, change, consent)
-    )
+    warnings = tuple(trust_removal.check_removal(client, changes, consent))
     if wanted is not None:
         changes = bundle_patch.write_all(client, changes, decide, check_mode=check_mode)
     due = [change for change in changes if change.changed]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import functools
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ class Surroundings:
     published: tuple[PublishedCa, ...] = ()
     #: The Deployment, DaemonSet or StatefulSet of all pods, None if they do not have one in common.
     workload: Object | None = None
-    #: The answer to a call, if the caBundle is empty. None for another caBundle.
+    #: The answer to a call, if the caBundle is empty. None for another caBundle, and for a call that was not made.
     call: CallAnswer | None = None
 
     @property
@@ -100,8 +101,14 @@ class SurroundingsReader:
         workloads = [self._workload_of(pod) for pod in pods]
         common = workloads[0] if workloads and all(entry == workloads[0] for entry in workloads) else None
         published = tuple(self._published(point, mounted))
-        is_open = point.is_verified and not point.config.ca_bundle
-        call = proof_calls.probe(self._client, data, point) if is_open else None
+        # Without the certificate of each endpoint, nothing is planned that the call decides.
+        may_call = (
+            point.is_verified
+            and not point.config.ca_bundle
+            and all(chain.certificate for chain in backend.chains)
+            and time.monotonic() < self._client.deadline
+        )
+        call = proof_calls.probe(self._client, data, point) if may_call else None
         return Surroundings(target, obj, mounted, later, tuple(unread), published, common, call)
 
     def _workload_of(self, obj: Object) -> Object | None:

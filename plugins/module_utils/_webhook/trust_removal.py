@@ -14,7 +14,7 @@ does not exist, because it may be created again in front of its pods.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -31,7 +31,7 @@ from .bundle_targets import ClientConfig, Target
 from .errors import StillNeededError
 from .served_chains import EndpointScan, ServedChain
 
-#: The limit for the reading of the endpoints of one caBundle.
+#: The limit for the reading of the endpoints of all caBundles.
 LOOK_SECONDS = 15.0
 
 
@@ -153,33 +153,35 @@ def find_hold(
 
 
 def find_holds(
-    client: Client, change: TargetChange, *, outside: bool = True
-) -> Iterator[tuple[BundleChange, TrustHold]]:
+    client: Client, changes: Iterable[TargetChange], *, outside: bool = True
+) -> Iterator[tuple[Target, BundleChange, TrustHold]]:
     """Yield each caBundle that loses a certificate which an endpoint needs or may need, with the reason.
 
-    An endpoint that the API server refuses today does not count. outside: connect to addresses outside of the cluster.
+    An endpoint that the API server refuses today does not count. outside: connect to addresses outside of the cluster. Each address is
+    read once, and all of them within LOOK_SECONDS.
     """
     scans: dict[tuple[Any, ...], Serving] = {}
-    for bundle in change.bundles:
+    until = time.monotonic() + LOOK_SECONDS
+    for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
         if bundle.after is None or not any(entry.not_after > client.now() for entry in bundle.removed):
             continue  # an expired CA verifies nothing
         config = bundle.config
-        address = config.address, config.ca_bundle
+        # Python 3.9 decides by the bundle if it shows enough of a chain.
+        address = config.address, served_chains.SHOWS_CHAINS or config.ca_bundle
         if address not in scans:
-            scans[address] = of_scan(_scan(client, config, outside=outside))
+            scans[address] = of_scan(_scan(client, config, until, outside=outside))
         hold = find_hold(config, bundle.after, bundle.removed, scans[address], client.now(), only_losses=True)
         if hold:
-            yield bundle, hold
+            yield target, bundle, hold
 
 
-def check_removal(client: Client, change: TargetChange, consent: Consent) -> Iterator[str]:
+def check_removal(client: Client, changes: Sequence[TargetChange], consent: Consent) -> Iterator[str]:
     """Yield a warning for each caBundle that loses a certificate as the user accepts it, and for each URL that gets its first one.
 
     Raises StillNeededError if an endpoint needs the certificate or may need it, and the user does not accept that. Connects to no address
     outside of the cluster.
     """
-    target = change.target
-    for _bundle, hold in find_holds(client, change, outside=False):
+    for target, _bundle, hold in find_holds(client, changes, outside=False):
         if not consent.covers(hold.word, target):
             raise StillNeededError(
                 f"{target} would lose the trust in what it calls: {hold.reason}"
@@ -190,15 +192,15 @@ def check_removal(client: Client, change: TargetChange, consent: Consent) -> Ite
             )
         yield f"{target} loses trust in what it calls, as set with accept: {hold.reason}"
     yield from dict.fromkeys(
-        f"{target} has no caBundle for https://{bundle.config.server_name}, so the API server trusts the roots of its system there. "
-        "With a caBundle, it trusts only that"
+        f"{change.target} has no caBundle for https://{bundle.config.server_name}, so the API server trusts the roots of its system "
+        "there. With a caBundle, it trusts only that"
+        for change in changes
         for bundle in change.bundles
         if bundle.after and not (bundle.config.ca_bundle or bundle.config.service)
     )
 
 
-def _scan(client: Client, config: ClientConfig, *, outside: bool) -> EndpointScan:
-    until = time.monotonic() + LOOK_SECONDS
+def _scan(client: Client, config: ClientConfig, until: float, *, outside: bool) -> EndpointScan:
     client.deadline = max(client.deadline, until)
     try:
         return served_chains.scan(client, config, until=until, unready=True, outside=outside)

@@ -189,3 +189,32 @@ def test_the_end_of_a_pod_is_awaited(chain: ServedChain, monkeypatch: pytest.Mon
     monkeypatch.setattr(remove, "_PAUSE_SECONDS", 0.01)
     change = bundle_patch.plan(TARGET, obj, ca().pem, mode="absent", recorded=True, now=NOW)
     assert remove.check_removal(CertificateRun(api, intent()), [change], keeps_secret=False) == ()  # type: ignore[arg-type]
+
+
+def test_the_targets_of_a_service_share_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at an endpoint that does not answer takes its whole time."""
+    targets = [replace(TARGET, name=f"hook-{number}") for number in range(7)]
+    objects = {bundle_targets.path(target): webhooks(2, ca().pem, "") for target in targets}
+    changes = [
+        bundle_patch.plan(
+            target,
+            objects[bundle_targets.path(target)],
+            ca().pem,
+            mode="absent",
+            recorded=True,
+            now=NOW,
+        )
+        for target in targets
+    ]
+    looks: list[Any] = []
+
+    def scan(*about: Any, **_options: Any) -> EndpointScan:
+        looks.append(about)
+        return EndpointScan((hidden("ready"),))
+
+    monkeypatch.setattr(served_chains, "scan", scan)
+    run = CertificateRun(ScriptedApi(objects), intent(wait_timeout=1))  # type: ignore[arg-type]
+    with fails("still-needed", "CREATE") as caught:
+        remove.check_removal(run, changes, keeps_secret=False)
+    assert len(caught.value.evidence) == 14
+    assert len(looks) == 1

@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.serve
 
 from tests.support.authority import DAY, NOW, authority
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._audit.world import leaf, served
+from tests.unit.plugins.module_utils._audit.world import leaf, served, silent
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi
 from tests.unit.plugins.module_utils._webhook.objects import client_config, configuration
 
@@ -100,6 +100,40 @@ def test_an_accepted_removal_of_what_is_served_is_a_warning(monkeypatch: pytest.
     result = run(api, served(leaf(OLD)), accept=[{"downtime": [f"{KIND}/{NAME}"]}], patch=monkeypatch)
     assert result.changed
     assert "as set with accept: " in result.warnings[0]
+
+
+def test_the_targets_of_a_service_share_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at an endpoint that does not answer takes its whole time, and the task has one time for all of them."""
+    names, looks = [f"hooks-{number}" for number in range(8)], list[tuple[Any, float]]()
+    services = [("shop", "hook")] * 7 + [("shop", "other")]
+
+    def hook(number: int) -> dict[str, Any]:
+        place = client_config(OLD.pem + NEW.pem + "\n" * number, service=services[number])
+        return configuration(("a", place), name=names[number])
+
+    def scan(_client: Any, config: Any, *, until: float, **_options: Any) -> EndpointScan:
+        looks.append((config.service, until))
+        return EndpointScan((silent(),))
+
+    objects = {
+        bundle_targets.path(bundle_targets.Target(KIND, name)): hook(n) for n, name in enumerate(names)
+    }
+    monkeypatch.setattr(served_chains, "scan", scan)
+    monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)
+    unset = dict.fromkeys(("cluster_trust_bundle", "certificate", "service"))
+    options = {
+        "targets": [{"kind": KIND, "name": name} for name in names],
+        "ca_bundle": OLD.pem,
+        "mode": "absent",
+        "accept": [{"unseen": [f"{KIND}/{name}" for name in names]}],
+    }
+    api = ScriptedApi(objects)
+    result = webhook_cabundle.run(api, {**unset, **options}, True)  # type: ignore[arg-type]
+    assert [service for service, _until in looks] == [("shop", "hook"), ("shop", "other")]
+    assert len({until for _service, until in looks}) == 1
+    assert [name in warning for name, warning in zip(names, result.warnings)] == [True] * 8
+    with fails("still-needed", names[0]):
+        webhook_cabundle.run(api, {**unset, **options, "accept": ()}, True)  # type: ignore[arg-type]
 
 
 def test_the_removal_of_an_expired_ca_reads_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:

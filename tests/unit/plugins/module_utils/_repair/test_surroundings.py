@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import proof_calls
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.surroundings import (
     Surroundings,
     SurroundingsReader,
@@ -32,6 +34,7 @@ class Api:
     def __init__(self, objects: dict[str, Any]) -> None:
         self.objects = objects
         self.asked: list[str] = []
+        self.deadline = time.monotonic() + 60
 
     def find(self, path: str) -> Any:
         self.asked.append(path)
@@ -137,3 +140,38 @@ def test_the_workload_of_a_replica_set(owner: tuple[str, str], expected: str | N
     )
     around, _api = read("tls", *objects, controller="rs")
     assert (around.workload or {}).get("kind") == expected
+
+
+@pytest.mark.parametrize(
+    ("bundle", "chains", "left", "count"),
+    [
+        ("", [leaf(NEW)], 60, 1),
+        ("", [leaf(NEW)], -1, 0),  # each further look would take a second more
+        (
+            "",
+            [leaf(NEW), None],
+            60,
+            0,
+        ),  # the certificate of each endpoint is missing for a plan, whatever the call shows
+        (OLD.pem, [leaf(NEW)], 60, 0),
+    ],
+)
+def test_the_call_that_a_plan_needs(
+    bundle: str, chains: list[Any], left: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obj = configuration(bundle)
+    backend = served(*filter(None, chains))
+    mute = replace(backend.chains[0], chain_pem="", certificate=None, problem="it does not answer")
+    backend = replace(backend, ready=len(chains), chains=(*backend.chains, mute)[: len(chains)])
+    case = case_of(obj, backend, published=published(NEW))
+    asked: list[Any] = []
+
+    def refuse(*about: Any) -> proof_calls.CallAnswer:
+        asked.append(about)
+        return proof_calls.CallAnswer(False, ())
+
+    monkeypatch.setattr(proof_calls, "probe", refuse)
+    api = Api({HOOK: obj})
+    api.deadline = time.monotonic() + left
+    around = SurroundingsReader(cast("Client", api)).read(case.data, case.point)
+    assert (len(asked), around.is_refused) == (count, bool(count))
