@@ -262,10 +262,9 @@ class WrittenBundle(Written):
         """
         change = self.action.plan(self.before)
         path = f"/metadata/annotations/{json_patch.escape(RECORD)}"
-        metadata = self.after["metadata"]
         operations = [
-            json_patch.test("/metadata/uid", metadata["uid"]),
-            json_patch.test(path, (metadata.get("annotations") or {}).get(RECORD)),
+            json_patch.test("/metadata/uid", self.after["metadata"]["uid"]),
+            json_patch.test(path, (self.after["metadata"].get("annotations") or {}).get(RECORD)),
         ]
         for config in (entry.config for entry in change.bundles if entry.config.webhook in webhooks):
             pointer = f"{config.pointer}/caBundle"
