@@ -18,7 +18,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Callable
+from typing import Any
 
 from .._base.accept import EVERYTHING, UNSEEN
 from .._base.owners import accept_option
@@ -78,7 +78,7 @@ def write(
         return change
 
     run.allow_bundles(changes)
-    return _written(run.client, changes, replan)
+    return bundle_patch.write_all(run.client, changes, replan)
 
 
 def find_anchor(
@@ -145,7 +145,7 @@ def remove_superseded(
     """Remove the anchors of these entries from the targets. The certificate in the Secret verifies without them."""
     replan = functools.partial(_removal, intent, entries=entries, leaf_pem=secret.certificate_pem, now=now)
     changes = (replan(entry.target, entry.obj) for entry in targets if of_target(entries, entry.target))
-    return _written(client, changes, replan)
+    return bundle_patch.write_all(client, changes, replan)
 
 
 def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, now: datetime) -> None:
@@ -163,7 +163,7 @@ def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, 
         )
 
     changes = [replan(target, bundle_targets.read(client, target)) for target in gone if gone[target]]
-    _written(client, changes, replan)
+    bundle_patch.write_all(client, changes, replan)
 
 
 def with_orphans(
@@ -203,7 +203,7 @@ def remove(
 ) -> tuple[TargetChange, ...]:
     """Write the changes of ``plan_removal``, and return them as they were written."""
     replan = functools.partial(_removal, intent, entries=added_entries(annotations), now=client.now())
-    return _written(client, changes, replan)
+    return bundle_patch.write_all(client, changes, replan)
 
 
 def _plan(
@@ -266,17 +266,6 @@ def _removal(
         for bundle in planned.bundles
     )
     return replace(planned, bundles=tuple(bundles))
-
-
-def _written(
-    client: Client, changes: Iterable[TargetChange], replan: Callable[[Target, dict[str, Any]], TargetChange]
-) -> tuple[TargetChange, ...]:
-    return tuple(
-        bundle_patch.write(client, change, functools.partial(replan, change.target))
-        if change.changed
-        else change
-        for change in changes
-    )
 
 
 # The records

@@ -10,11 +10,13 @@ The targets trust the certificate before the Secret holds it, so no call of a we
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .._base.errors import CertflowError
 from .._base.result import Result, make_left
 from .._csr import certificate_rules, markers, secret_content, trust_anchors
 from .._csr.certificate_rules import IssueReason, judge_replacement
@@ -184,7 +186,12 @@ def use(
         # The wait for the certificate may have taken hours, and no write guards a target that does not change.
         state = _read_again(run, state)
         changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
-    written = target_anchors.write(run, changes, anchor, leaf_pem=issued.pem, now=now)
+    try:
+        written = target_anchors.write(run, changes, anchor, leaf_pem=issued.pem, now=now)
+    except CertflowError:
+        with contextlib.suppress(CertflowError):  # the first error matters more
+            _remove_unused(run, issued, changes)
+        raise
     if written != changes:  # another client wrote a target during the wait
         state, changes = _read_again(run, state), written
     unproven = _unproven(run, state, facts, changes, anchor)
@@ -200,8 +207,7 @@ def use(
     )
     stored_by_another = _store(run, secret, content, changes)
     if stored_by_another:
-        if issued.own_ca:
-            _remove_unused(run, changes)
+        _remove_unused(run, issued, changes)
         state = _read_again(run, state)
         in_use = _in_use(run, state, stored_by_another)
         return keep(run, state, in_use, request=request, warnings=warnings)
@@ -240,12 +246,12 @@ def _unproven(
     return record if record != facts.serial or (replaces and wait_until_served.is_served(run, state)) else ""
 
 
-def _remove_unused(run: CertificateRun, changes: Sequence[TargetChange]) -> None:
-    """Remove the CA of this run from the targets, because another run stored its certificate first."""
-    targets = [change.target for change in changes]
-    record = {markers.ANCHORS: target_anchors.record_added({}, changes)}
-    unused = target_anchors.plan_removal(run.client, run.intent, targets, record)
-    target_anchors.remove(run.client, run.intent, unused, record)
+def _remove_unused(run: CertificateRun, issued: IssuedCertificate, changes: Sequence[TargetChange]) -> None:
+    """Remove a CA that this run made from the targets, because its certificate is not stored."""
+    if issued.own_ca:
+        record = {markers.ANCHORS: target_anchors.record_added({}, changes)}
+        unused = target_anchors.plan_removal(run.client, run.intent, [c.target for c in changes], record)
+        target_anchors.remove(run.client, run.intent, unused, record)
 
 
 def _store(

@@ -15,6 +15,7 @@ from .._ansible.operation import Operation
 from .._base import accept
 from .._base.result import Result
 from .._csr import trust_anchors
+from .._kube.access_review import require
 from .._kube.client import Client
 from .._webhook import bundle_content, bundle_patch, bundle_targets, trust_removal
 from .._x509.errors import BundleError
@@ -51,9 +52,14 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         )
 
     targets = bundle_targets.targets_from(parameters["targets"])
-    changes = [decide(target, bundle_targets.read(client, target)) for target in targets]
+    changes = tuple(decide(target, bundle_targets.read(client, target)) for target in targets)
     warnings = tuple(trust_removal.check_removal(client, changes, consent))
     if wanted is not None:
+        require(
+            client,
+            (bundle_targets.permission(change.target, "patch") for change in changes if change.changed),
+            "write caBundles",
+        )
         changes = bundle_patch.write_all(client, changes, decide, check_mode=check_mode)
     due = [change for change in changes if change.changed]
     reason = _reason(len(due), len(changes), parameters["mode"], known=wanted is not None)

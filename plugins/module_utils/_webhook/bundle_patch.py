@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable, TypeVar
@@ -253,17 +253,15 @@ def retry(
 
 def write_all(
     client: Client,
-    changes: Sequence[TargetChange],
+    changes: Iterable[TargetChange],
     decide: Callable[[bundle_targets.Target, dict[str, Any]], TargetChange],
     *,
     check_mode: bool = False,
-) -> list[TargetChange]:
+) -> tuple[TargetChange, ...]:
     """Write changes of several objects in order; an error names the objects that had been written before it.
 
-    decide: plans an object that was read. Raises MissingPermissions before the first write, and whatever write raises.
+    decide: plans an object that was read. Raises whatever write raises.
     """
-    needed = [bundle_targets.permission(change.target, "patch") for change in changes if change.changed]
-    require(client, needed, "write caBundles")
     done: list[TargetChange] = []
     for change in changes:
         try:
@@ -272,15 +270,10 @@ def write_all(
             )
         except CertflowError as error:
             written = ", ".join(str(entry.target) for entry in done if entry.changed)
-            if check_mode or not written:
-                raise
-            raise TargetError(
-                f"{error.cause.rstrip('.')} ({written} had been written before)",
-                code=error.code,
-                evidence=error.evidence,
-                remedy=error.remedy,
-            ) from error
-    return done
+            if written and not check_mode:
+                error.cause = f"{error.cause.rstrip('.')} ({written} had been written before)"
+            raise
+    return tuple(done)
 
 
 def with_other_line_breaks(bundle: str) -> str:

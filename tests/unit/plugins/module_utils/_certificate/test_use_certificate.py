@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
+    gather,
     rotation,
     use_certificate,
 )
@@ -17,6 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     CertificateRun,
     CertificateState,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import obtain
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     certificate_rules,
     markers,
@@ -30,22 +34,27 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     AlreadyExists,
     Conflict,
     MissingPermissions,
+    UnprocessableObject,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support.authority import DAY, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
+    COLLECTION,
     HOOK,
     PATH,
     PLACE,
     newer,
+    webhook,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
     SERVER_AND_CLIENT,
     ScriptedApi,
     api_error,
+    applied,
     ca,
     found,
     intent,
@@ -161,3 +170,26 @@ def test_warnings_about_the_lifetime() -> None:
     [warning] = use_certificate._renews_every_run(intent(renew_before="400d"), facts, NOW)
     assert "every run renews it" in warning
     assert certificate_rules.reason_to_issue(intent(renew_before="400d"), found(issued), NOW) is not None
+
+
+@pytest.mark.parametrize("is_deaf", [False, True])
+def test_a_ca_that_was_made_for_nothing_is_taken_off_again(is_deaf: bool) -> None:
+    """The API server refuses the second target. Without the Secret, the next run makes another CA."""
+    second = replace(HOOK, name="second")
+    paths = [bundle_targets.path(target) for target in (HOOK, second)]
+    api, wanted = ScriptedApi({path: webhook("old") for path in paths}), intent(signer_name="ephemeral-ca")
+
+    def refuse_second(method: str, path: str, body: Any) -> Any:
+        if path == paths[1] or (is_deaf and f"PATCH {paths[0]}" in api.written):
+            return api_error(UnprocessableObject, "a policy denied it")
+        if method == "PATCH":
+            api.objects[path] = applied(copy.deepcopy(api.objects[path]), body)
+        return body
+
+    api.on_write = refuse_second
+    seen = gather.read_targets(api, [HOOK, second])  # type: ignore[arg-type]
+    run = CertificateRun(api, wanted, (HOOK, second))  # type: ignore[arg-type]
+    with fails("object-refused", "policy", HOOK.name):
+        obtain(run, CertificateState(None, seen, NOW), certificate_rules.missing_secret(wanted))
+    assert (api.objects[paths[0]] == webhook("old")) is not is_deaf
+    assert api.written == [f"POST {COLLECTION}", *([f"PATCH {paths[0]}"] * (1 if is_deaf else 2))]

@@ -310,6 +310,22 @@ def test_a_refused_bundle_is_not_tried_again() -> None:
         write(server)
 
 
+@pytest.mark.parametrize("check_mode", [False, True])
+@pytest.mark.parametrize("kind", [Forbidden, UnprocessableObject])
+def test_an_error_names_the_objects_that_had_been_written(kind: type[Exception], check_mode: bool) -> None:
+    """The class of the error decides what the result says about permissions, and what callers do."""
+    second = Target(VALIDATING.kind, "second")
+    server = TargetServer(versioned("7", A.pem), kind("no"), versioned("7"))
+    changes = [plan(target, versioned("7")) for target in (VALIDATING, second)]
+    with pytest.raises(kind) as caught:
+        bundle_patch.write_all(cast("Client", server), changes, plan, check_mode=check_mode)
+    assert (str(VALIDATING) in str(caught.value)) is not check_mode
+    server = TargetServer(kind("no"), versioned("7"))
+    with pytest.raises(kind) as caught:
+        bundle_patch.write_all(cast("Client", server), changes, plan, check_mode=check_mode)
+    assert str(VALIDATING) not in str(caught.value)
+
+
 def test_an_object_that_never_rests_ends_the_attempts() -> None:
     rounds = [answer for version in range(8, 20) for answer in (Conflict("moved"), versioned(str(version)))]
     server = TargetServer(*rounds)
