@@ -222,7 +222,7 @@ def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
 
 def _other_service(secret: ExistingSecret, intent: Intent) -> str:
     """Return the reason if this collection marked the Secret for another Service, "" otherwise."""
-    owner = secret.annotations.get(markers.SERVICE, "") if secret.is_marked else ""
+    owner = secret.annotations.get(markers.SERVICE, "") if secret.is_marked or secret.is_written else ""
     is_own = owner in ("", f"{intent.namespace}/{intent.service}")
     return "" if is_own else f"it was made for Service {owner}"
 

@@ -320,6 +320,17 @@ def test_the_label_of_another_manager_stays() -> None:
     assert (left["labels"], left["annotations"]) == ({"app.kubernetes.io/managed-by": "a-person"}, {})
 
 
+@pytest.mark.parametrize("labels", [{}, {"app.kubernetes.io/managed-by": "a-person"}])
+def test_a_secret_of_another_service_is_known_without_the_label(labels: dict[str, str]) -> None:
+    """An adopted Secret keeps the label of its owner, and a person may remove the label."""
+    after = renewed(secret_object(labels=labels))
+    after["metadata"].update(labels=labels)
+    other = replace(intent(), service="other-service")
+    with fails("secret-unusable", "apps/hook", "foreign-secret"):
+        secret_content.refuse_foreign(secret_content.read_secret(after, other.secret), other)
+    secret_content.refuse_foreign(secret_content.read_secret(after, intent().secret), intent())
+
+
 def test_another_ca_beside_the_certificate_is_content_of_its_owner() -> None:
     """Such as the CA of the clients of an ingress."""
     wanted = intent(secret={"ca_key": "ca.crt"})
