@@ -11,21 +11,28 @@ With ``discover_targets`` a run lists the objects that call the Service. The Sec
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .._base.accept import DOWNTIME
+from .._base.owners import accept_option
 from .._base.result import Result
-from .._csr import markers, secret_content
+from .._csr import certificate_rules, markers, secret_content
+from .._csr.certificate_rules import IssueReason
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
 from .._kube.errors import KubeError, MissingPermissions
 from .._webhook import bundle_targets, probe_webhook, service_callers
+from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
-from .._webhook.errors import TargetError
+from .._webhook.errors import StillNeededError, TargetError
 from .._webhook.service_callers import ServiceCaller
+from .._x509 import certificate_facts
+from .._x509.chain_judge import judge
 from . import target_anchors
-from .certificate_run import CertificateRun
+from .certificate_run import CertificateRun, CertificateState
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,56 @@ def _find_trusting(
     return others, unread
 
 
+def check_others(
+    run: CertificateRun, state: CertificateState, reason: IssueReason, changes: Iterable[TargetChange]
+) -> tuple[str, ...]:
+    """Return warnings about the objects that trust the certificate in the Secret, are no targets, and would refuse the next one.
+
+    A certificate of the same CA changes nothing for them. changes: of the targets. Raises StillNeededError for an object whose
+    downtime the user does not accept.
+    """
+    intent, in_use, secret = run.intent, state.in_use, state.secret
+    is_switched = in_use is not None and reason.code == certificate_rules.CA_SWITCHED
+    signer = secret.annotations.get(markers.SIGNER) if secret and in_use and intent.signer.is_asked else ""
+    if not (secret and secret.certificate) or (signer == intent.signer.name and not is_switched):
+        return ()
+    known = (intent.ca_bundle or run.client.connection.ca_pem or "") if intent.signer.is_asked else ""
+    coming = target_anchors.fingerprints(known)
+    coming -= target_anchors.fingerprints(in_use.anchor.pem) if in_use and is_switched else set()
+    leaf, chain = certificate_facts.load_leaf_and_chain(secret.certificate_pem)
+    places = {
+        (change.target.kind, change.target.name, bundle.config.webhook)
+        for change in changes
+        for bundle in change.bundles
+    }
+    try:
+        losing = [
+            target
+            for target, config in service_callers.list_configs(
+                run.client, {*leaf.dns_names, *leaf.ip_addresses}
+            )
+            if (target.kind, target.name, config.webhook) not in places
+            and coming.isdisjoint(target_anchors.fingerprints(config.ca_bundle))
+            and judge(
+                leaf, config.ca_bundle, name=config.server_name, intermediates=chain, now=state.now
+            ).verdict.ok
+        ]
+    except KubeError as error:
+        return (
+            f"it is not known which other objects trust the certificate in {intent.secret}: {error.cause}",
+        )
+    words = "trusts the certificate that this task replaces, is none of its targets, and would refuse the next one"
+    refused = [target for target in losing if not intent.accept.covers(DOWNTIME, target)]
+    if refused:
+        raise StillNeededError(
+            f"{refused[0]} {words}",
+            evidence=tuple(map(str, refused)),
+            remedy=f"Add it to targets: {as_yaml(refused)}, or let its owner add the next CA to its caBundle first. To replace the "
+            f"certificate nevertheless, set {accept_option([DOWNTIME], refused[0])}",
+        )
+    return tuple(f"{target} {words}, as set with accept" for target in losing)
+
+
 def report(result: Result, discovery: Discovery) -> Result:
     """Return the result with the objects that call the Service and whose caBundle is not written.
 
@@ -175,16 +232,13 @@ def as_yaml(targets: Iterable[Target]) -> str:
 
 def _hint_at_service(client: Client, service: tuple[str, str]) -> str:
     namespace, name = service
-    try:
-        live = client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
-    except KubeError:
-        return ""
-    if live is not None:
-        return ""
-    return (
-        f"Service {namespace}/{name} does not exist, so no client can call it under the names of this certificate. "
-        "Check service and namespace, or create the Service"
-    )
+    with contextlib.suppress(KubeError):
+        if client.find(f"/api/v1/namespaces/{namespace}/services/{name}") is None:
+            return (
+                f"Service {namespace}/{name} does not exist, so no client can call it under the names of this certificate. "
+                "Check service and namespace, or create the Service"
+            )
+    return ""
 
 
 def _hint_at_targets(run: CertificateRun, result: Result, service: tuple[str, str]) -> str:
@@ -193,20 +247,18 @@ def _hint_at_targets(run: CertificateRun, result: Result, service: tuple[str, st
             f"no webhook configuration, CustomResourceDefinition or APIService was found that calls Service "
             f"{'/'.join(service)} and may be changed, so none was made to trust the certificate"
         )
-    callers = service_callers.list_callers(run.client, service, needs_all=False)
     targets = [
         caller.target
-        for caller in callers
+        for caller in service_callers.list_callers(run.client, service, needs_all=False)
         if _lacks(caller, result.values.get("ca_bundle"))
         and bundle_targets.find_bundle_writer(caller.target, caller.obj) is None
         and caller.is_verified
     ]
-    if not targets:
-        return ""
-    return (
+    words = (
         f"the task has no targets, so this certificate is not trusted by the objects that call Service {'/'.join(service)}: "
         f"{', '.join(map(str, targets))}. To make them trust it, {_set_targets(targets)}"
     )
+    return words if targets else ""
 
 
 def _set_targets(targets: Iterable[Target]) -> str:

@@ -32,7 +32,15 @@ from .._kube import access_review
 from .._kube.errors import AlreadyExists, KubeError, MissingPermissions
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import ephemeral_ca, pem_text, private_keys
-from . import certificate_report, gather, secret_store, target_anchors, use_certificate, wait_until_served
+from . import (
+    certificate_report,
+    discover_targets,
+    gather,
+    secret_store,
+    target_anchors,
+    use_certificate,
+    wait_until_served,
+)
 from .certificate_run import CertificateRun, CertificateState
 from .secret_store import Change
 from .use_certificate import AnotherRequest, IssuedCertificate
@@ -49,6 +57,7 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     intent = run.intent
     changes = target_anchors.plan(intent, state.targets, None, leaf_pem=None, now=state.now)
     earlier, warnings = _check_preconditions(run, state, changes)
+    warnings += discover_targets.check_others(run, state, reason, changes)
     waiting = find_waiting(run, state)
     is_resumed = waiting is not None and matches_intent(intent, state.secret, waiting)
     if is_resumed and waiting and waiting.csr and is_left_waiting(intent, waiting.csr):

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -59,7 +61,8 @@ def list_callers(
     message = ""
     for kind in KINDS:
         try:
-            callers += _list_kind(client, kind, service, recorded)
+            found = (judge(target, obj, service, recorded) for target, obj in _list_kind(client, kind))
+            callers += filter(None, found)
         except KubeError as error:
             if needs_all and not isinstance(error, Forbidden):
                 raise
@@ -90,19 +93,19 @@ def judge(
     return ServiceCaller(Target(target.kind, target.name, webhooks), obj, configs, skipped)
 
 
-def _list_kind(
-    client: Client, kind: str, service: ServiceName, recorded: Collection[str]
-) -> list[ServiceCaller]:
-    """Return the callers of a kind. It keeps no page of the list, because thousands of definitions have hundreds of megabytes."""
-    callers: list[ServiceCaller] = []
-    try:
+def list_configs(client: Client, names: Collection[str]) -> Iterator[tuple[Target, ClientConfig]]:
+    """Yield each client configuration that the API server verifies under one of these names. Raises KubeError."""
+    for target, obj in itertools.chain.from_iterable(_list_kind(client, kind) for kind in KINDS):
+        with contextlib.suppress(TargetError):  # nothing is verified there
+            configs = bundle_targets.client_configs(target, obj)
+            yield from ((target, config) for config in configs if config.server_name in names)
+
+
+def _list_kind(client: Client, kind: str) -> Iterator[tuple[Target, Object]]:
+    """Yield the objects of a kind. It keeps no page of the list, because thousands of definitions have hundreds of megabytes."""
+    with contextlib.suppress(NotFound):  # This API server does not have the kind.
         for page in client.pages(KINDS[kind].path):
-            for obj in page.get("items") or ():
-                caller = judge(Target(kind, obj["metadata"]["name"]), obj, service, recorded)
-                callers += [caller] if caller else []
-    except NotFound:  # This API server does not have the kind.
-        pass
-    return callers
+            yield from ((Target(kind, obj["metadata"]["name"]), obj) for obj in page.get("items") or ())
 
 
 def _without_bundle(
