@@ -116,7 +116,7 @@ def test_a_certificate_without_a_known_ca_stays_that_another_object_trusts(rig: 
 
 def test_a_renewal_of_a_ca_of_its_own_keeps_a_copy(rig: CsrRig) -> None:
     target = rig.hook()
-    options = {"signer_name": "ephemeral-ca", "targets": [target]}
+    options: dict[str, Any] = {"signer_name": "ephemeral-ca", "targets": [target]}
     rig.run(**options)
     copy = rig.hook("copy")
     rig.set_bundle(copy, rig.bundle(target))

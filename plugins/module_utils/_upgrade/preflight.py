@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 from .._base.errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Permission
-from .._kube.errors import ApiError, Forbidden, KubeError, MissingPermissions, NotFound
+from .._kube.errors import (
+    ApiError,
+    Forbidden,
+    KubeError,
+    MissingPermissions,
+    NotFound,
+    UnprocessableObject,
+)
 from .._snapshot.actions.action import Step
 from .._snapshot.actions.apply_release import ApplyRelease
 from .._snapshot.actions.webhook_actions import IssueCertificate
@@ -28,7 +35,8 @@ from .._snapshot.errors import NotYetError, PreflightError
 from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.plan import undo_steps
 from .._snapshot.plan.planner import Hop
-from . import actions, backups, certificate_step, upgrade_lease
+from .._snapshot.release.release_table import SNAPSHOT
+from . import actions, backups, certificate_step, release_checks, upgrade_lease
 from .planning import NOTHING_WRITTEN
 from .steps import restore
 from .steps.apply_manifests import ActionContext, ObjectOutcome
@@ -149,6 +157,7 @@ def try_plan(
     problems = [
         *preflight.problems,
         *_find_obstacles(client, preflight, Reference("Namespace", request.probe_namespace), new),
+        *(_try_test(client, request.probe_namespace or acting.namespace) if preflight.due else ()),
         *(_try_undo(client, preflight.tried) if request.undo else ()),
     ]
     for step, action in certificates:
@@ -290,6 +299,21 @@ def _find_obstacles(
                 f"{target} is paused, so it would get no pods of the release",
                 remedy="Find out why it was paused, resume it with kubectl rollout resume, and run the task again",
             )
+
+
+def _try_test(client: Client, namespace: str) -> Iterator[PreflightProblem]:
+    """Yield a problem if a policy or a quota refuses the object by which the upgrade is verified, because the upgrade would be undone."""
+    test = release_checks.controller_test("VolumeSnapshot", f"{SNAPSHOT}/v1", namespace, "tried", {})
+    try:
+        client.create(test.collection, test.manifest, dry_run=True)
+    except (Forbidden, UnprocessableObject) as error:
+        yield PreflightProblem(
+            "",
+            f"the API server refuses the VolumeSnapshot in namespace {namespace} by which the upgrade is verified: {error.message}",
+            remedy="Let the policy or the quota allow it, or set another probe_namespace",
+        )
+    except ApiError:  # the kind is not there yet, or a webhook that the upgrade may mend fails
+        pass
 
 
 def _try_pods(

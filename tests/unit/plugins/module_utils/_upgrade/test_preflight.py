@@ -13,7 +13,12 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    ApiError,
+    Forbidden,
+    NotFound,
+    UnprocessableObject,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.context.upgrade_context import (
     UpgradeContext,
@@ -108,6 +113,10 @@ def test_the_deployments_are_rendered_for_the_kubernetes_of_the_cluster() -> Non
 
 CONTROLLER = Reference("Deployment", "snapshot-controller", "kube-system")
 PROBES = Reference("Namespace", "probes")
+TESTS, TESTS_THERE = (
+    f"/apis/snapshot.storage.k8s.io/v1/namespaces/{name}/volumesnapshots"
+    for name in ("kube-system", "probes")
+)
 NEW_IMAGE = (FieldChange("spec.template.spec.containers[snapshot-controller].image", "a:v8.1.0", "a:v8.7.0"),)
 NEW_OWNER = (FieldChange("metadata.managedFields", ["kubectl"], ["certflow.kubernetes"]),)
 # What the cluster has, the namespace of the test objects, what the upgrade would change, the subjects of the problems.
@@ -123,6 +132,11 @@ OBSTACLES: dict[str, tuple[dict[str, Any], str, tuple[ObjectOutcome, ...], list[
     "a namespace that may not be read": ({PROBES.path: Forbidden("no")}, "probes", (ObjectOutcome(CONTROLLER, "created"),), []),
     "a namespace": ({PROBES.path: {}}, "probes", (ObjectOutcome(CONTROLLER, "created"),), []),
     "a new namespace": ({}, "probes", (ObjectOutcome(PROBES, "created"),), []),
+    "a quota": ({TESTS: Forbidden("exceeded quota")}, "", (ObjectOutcome(CONTROLLER, "created"),), ["the API server refuses the VolumeSnapshot in namespace kube-system"]),
+    "a policy": ({PROBES.path: {}, TESTS_THERE: UnprocessableObject("no")}, "probes", (ObjectOutcome(CONTROLLER, "created"),), ["the API server refuses the VolumeSnapshot in namespace probes"]),
+    "a quota, and nothing to do": ({TESTS: Forbidden("exceeded quota")}, "", (ObjectOutcome(CONTROLLER, "unchanged"),), []),
+    "a kind that is new": ({TESTS: NotFound("no")}, "", (ObjectOutcome(CONTROLLER, "created"),), []),
+    "a webhook that fails": ({TESTS: ApiError("failed calling webhook")}, "", (ObjectOutcome(CONTROLLER, "created"),), []),
 }  # fmt: skip
 
 
@@ -145,7 +159,7 @@ def test_a_state_that_the_upgrade_would_fail_at_is_a_problem(
             raise answer
         return answer
 
-    client = cast("Any", SimpleNamespace(find=find))
+    client = cast("Any", SimpleNamespace(find=find, create=lambda path, _body, *, dry_run: find(path)))
     context, steps = hop.context, [step for step in hop.steps if "certificate" not in step.id]
     problems = preflight.try_plan(client, request, context, steps).problems
     assert len(problems) == len(expected)
