@@ -12,7 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_patch
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
 
 from tests.support import rbac
 from tests.support.bundle_rig import (
@@ -172,7 +172,7 @@ def test_an_unknown_bundle_counts_as_a_change_in_check_mode(rig: BundleRig) -> N
 
 def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
     """Call a function after the module has read and before it writes."""
-    monkeypatch.setattr(bundle_patch, "require", lambda *_arguments: action())
+    monkeypatch.setattr(webhook_cabundle, "require", lambda *_arguments: action())
 
 
 def test_a_change_by_another_client_survives(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
