@@ -221,6 +221,7 @@ repairs:
         - V(blocks-its-own-pods) if the API server would call the webhook for its own new pods. V(no-pod-left) if the restart may leave no
           pod that answers. V(rollout-incomplete) if the last rollout of the workload is not complete. V(rollout-held) if the workload does not
           replace its pods by itself, as with the strategy C(OnDelete). V(no-workload) if the pods do not belong to one workload.
+          V(still-needed) if the API server would refuse the certificate of the Secret for another object that leads to these pods.
         - V(unproven) if the check did not pass after the write. V(refusal-unseen) if the C(caBundle) is empty, and no refused call was seen.
         - V(injected-at-start), V(not-switched), V(rollback-available), V(api-server-unseen), V(signer-unseen), V(not-settled),
           V(outgoing-served), V(endpoint-unseen) and V(still-needed) during a rotation of the cluster's CA, as

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from .._webhook import workloads
 from .._webhook.admission_match import AdmissionRequest, match
 from .._webhook.call_failures import ADMISSION
 from .._webhook.workloads import WebhookWorkload
-from .bundle_repairs import accepted_secrets
+from .bundle_repairs import accepted_secrets, refusal_of
 from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written
 from .surroundings import MountedSecret
 
@@ -68,10 +68,8 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
             f"the pods that mount {secret} do not belong to one Deployment, DaemonSet or StatefulSet",
             "Replace the pods by the program that created them",
         )
-    metadata = obj["metadata"]
-    workload = WebhookWorkload(obj["kind"], metadata["namespace"], metadata["name"])
-    blocking = _blocks_pods(case, obj)
-    if blocking:
+    workload = WebhookWorkload(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+    if blocking := _blocks_pods(case, obj):
         return Refusal(
             "blocks-its-own-pods",
             f"the API server asks {blocking} about the new pods of {workload}, and refuses them while the webhook does not answer",
@@ -79,8 +77,11 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
         )
     ends = min(entry.not_after for entry in case.served)
     obstacle = workloads.find_obstacle(workload, obj, case.options.consent, ends)
-    refusal = obstacle and Refusal(obstacle.code, obstacle.cause, obstacle.remedy)
-    return refusal or RestartAction(workload, secret.name, ends)
+    return (
+        Refusal(obstacle.code, obstacle.cause, obstacle.remedy)
+        if obstacle
+        else _breaks_another(case, secret) or RestartAction(workload, secret.name, ends)
+    )
 
 
 def _unserved(case: Case) -> MountedSecret | None:
@@ -93,6 +94,24 @@ def _unserved(case: Case) -> MountedSecret | None:
         and not all(leaf.fingerprint == entry.fingerprint for entry in served)
     ]
     return max(good, key=lambda pair: pair[0])[1] if good else None
+
+
+def _breaks_another(case: Case, secret: MountedSecret) -> Refusal | None:
+    """Return the refusal if another caller of the endpoints accepts what they serve, and would refuse the certificate of the Secret."""
+    restarted = [chain.endpoint for chain in case.backend.chains]
+    for other in (replace(case, point=point) for point in case.data.points if point.is_verified):
+        is_called = any(
+            chain.certificate and not refusal_of(other, other.point.config.ca_bundle, [chain])
+            for chain in other.backend.chains
+            if chain.endpoint in restarted
+        )
+        if is_called and not any(accepted_secrets(other, other.point.config.ca_bundle, [secret])):
+            return Refusal(
+                "still-needed",
+                f"{other.point.object} leads to the same pods, and the API server would refuse the certificate of {secret} for it",
+                "Let its caBundle trust the CA of this certificate first, with the module webhook_cabundle",
+            )
+    return None
 
 
 def _blocks_pods(case: Case, obj: Object) -> str:

@@ -305,6 +305,47 @@ def test_no_restart_if_every_endpoint_serves_the_secret() -> None:
     assert restarts.plan_reload(case) is None
 
 
+SERVED = leaf(OLD, begin=-2 * DAY)
+# The caBundle of another object of the Service, what else differs, and the code of the plan.
+SHARED: list[tuple[str, dict[str, Any], str]] = [
+    (OLD.pem, {}, "still-needed"),
+    (OLD.pem, {"protocols": "h2"}, "still-needed"),
+    (OLD.pem + NEW.pem, {}, "planned"),
+    (NEW.pem, {}, "planned"),
+    (STRANGER.pem, {}, "planned"),
+    (OLD.pem, {"is_verified": False}, "planned"),
+    (OLD.pem, {"port": 9443}, "planned"),
+]
+
+
+@pytest.mark.parametrize(("bundle", "differs", "expected"), SHARED)
+def test_no_restart_breaks_another_caller_of_the_pods(
+    bundle: str, differs: dict[str, Any], expected: str
+) -> None:
+    """It trusts what the pods serve now, and not what their Secret holds. The other port is that of another container."""
+    case = case_of(
+        configuration(NEW.pem), served(SERVED, SERVED), secrets=(secret(FRESH),), workload=workload()
+    )
+    (other,) = points_of(KIND, configuration(bundle, name="other"))
+    if "protocols" in differs:  # the API server offers h2 to an aggregated API
+        other = replace(other, config=replace(other.config, pointer="/spec"))
+    other = replace(
+        other,
+        is_verified=differs.get("is_verified", True),
+        config=replace(other.config, port=differs.get("port", 443)),
+    )
+    backends = {other.backend: served(SERVED, SERVED), **case.data.backends}
+    if "port" in differs:
+        chains = served(SERVED).chains
+        backends[other.backend] = Backend(
+            ready=1, chains=tuple(replace(c, endpoint=replace(c.endpoint, port=9443)) for c in chains)
+        )
+    data = replace(case.data, points=(case.point, other), backends=backends)
+    outcome = restarts.plan_reload(replace(case, data=data))
+    assert code(outcome) == expected
+    assert not isinstance(outcome, Refusal) or str(other.object) in outcome.reason
+
+
 def test_every_check_of_a_kind_exists() -> None:
     assert {check for row in kinds.ROWS for check in row.checks} <= BY_ID.keys()
 
