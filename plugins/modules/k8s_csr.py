@@ -77,7 +77,7 @@ options:
         client without a certificate, or with one that cannot be read. V(foreign-secret) in O(accept) allows the loss.
       - A certificate that another client stores later in a Secret of this module is that client's certificate.
       - Other keys of its data, other labels and other annotations stay as they are. A C(ca.crt) also stays, unless O(secret.ca_key)
-        names it.
+        names it. Under O(secret.ca_key), a CA that another client added stays beside the CA of the certificate.
     type: dict
     required: true
     suboptions:

@@ -253,7 +253,7 @@ def _why_it_stays(intent: Intent, secret: ExistingSecret) -> str:
         held = secret.certificate
         until = f"until {held.not_after:%Y-%m-%d %H:%M} UTC, and is not renewed any more" if held else ""
         reason = f"this collection did not create it{until and f'. Its certificate is valid {until}'}"
-    others = secret_content.other_content(secret, intent.secret, secret.conventional_ca)
+    others = secret_content.other_content(secret, intent.secret, f"{secret.conventional_ca}\n{secret.ca_pem}")
     if not reason and others:
         reason = f"it also holds {', '.join(others)}. Delete it if no program needs that"
     return f"{intent.secret} is kept: {reason}" if reason else ""

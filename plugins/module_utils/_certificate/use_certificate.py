@@ -82,7 +82,7 @@ def keep(
     secret, anchor, pem = in_use.secret, in_use.anchor, in_use.secret.certificate_pem
     changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=pem, now=state.now)
 
-    def refresh(stored: ExistingSecret | None) -> Change:
+    def refresh(stored: ExistingSecret | None) -> list[dict[str, Any]]:
         if stored is None or stored.certificate_pem != pem:
             raise SecretError(
                 f"{intent.secret} was replaced while this task ran", remedy="Run the task again"
@@ -109,7 +109,7 @@ def keep(
     values = certificate_report.values(
         client,
         intent,
-        reason=_reason_to_keep(run, request, changes, is_secret_changed=bool(patch)),
+        reason=_reason_to_keep(run, request, changes, patch),
         signer=secret.annotations.get(markers.SIGNER),
         facts=secret.certificate,
         anchor=anchor,
@@ -132,12 +132,14 @@ def _reason_to_keep(
     run: CertificateRun,
     request: AnotherRequest,
     changes: Sequence[TargetChange],
-    *,
-    is_secret_changed: bool,
+    patch: Sequence[Mapping[str, Any]],
 ) -> str:
     kept = request.pending or "the certificate is kept"
     updates = [str(change.target) for change in changes if change.changed]
-    updates += [f"the metadata of {run.intent.secret}"] if is_secret_changed else []
+    updates += dict.fromkeys(
+        f"{run.intent.secret.ca_key if entry['path'].startswith('/data') else 'the metadata'} of {run.intent.secret}"
+        for entry in patch[1:]
+    )
     if not updates:
         return kept
     words = "To be brought up to date" if run.check_mode else "Brought up to date"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +19,7 @@ from .._base.object_managers import LAST_APPLIED
 from .._base.owners import Owner, accept_option, owners
 from .._kube import json_patch
 from .._kube.object_state import is_ending
-from .._x509 import certificate_facts, private_keys
+from .._x509 import certificate_facts, ephemeral_ca, private_keys
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from . import markers, name_policy, signers
@@ -229,11 +229,25 @@ def _other_service(secret: ExistingSecret, intent: Intent) -> str:
 
 def other_content(secret: ExistingSecret, spec: SecretSpec, bundle: str) -> list[str]:
     """Return the other keys of the Secret, and the CAs of a bundle in it that did not issue its certificate, such as one for clients."""
+    keys = secret.data_keys - spec.data_keys - {CONVENTIONAL_CA_KEY}
+    return sorted(keys) + [f"another CA ({ca.subject})" for ca in _other_cas(secret, bundle)]
+
+
+def _other_cas(secret: ExistingSecret, bundle: str) -> list[CertificateFacts]:
+    """Return the certificates of a bundle that did not issue the certificate of the Secret, each once."""
     chain = tuple(certificate_facts.load_readable(secret.certificate_pem))
-    cas = [ca for ca in certificate_facts.load_readable(bundle) if ca not in chain]
+    cas = {ca.fingerprint: ca for ca in certificate_facts.load_readable(bundle) if ca not in chain}.values()
     issuers = {entry.encoded_issuer for entry in (*chain, *cas) if not entry.is_self_issued}
-    keys = sorted(secret.data_keys - spec.data_keys - {CONVENTIONAL_CA_KEY})
-    return keys + [f"another CA ({ca.subject})" for ca in cas if ca.encoded_subject not in issuers]
+    return [ca for ca in cas if ca.encoded_subject not in issuers]
+
+
+def _with_other_cas(ca_pem: str, secret: ExistingSecret) -> str:
+    """Return the CA to store, with the CAs that other clients stored beside it. A CA of one certificate is of no use without that."""
+    return ca_pem + "".join(
+        ca.pem
+        for ca in _other_cas(secret, secret.ca_pem)
+        if ca.pem not in ca_pem and not ephemeral_ca.is_made_here(ca.subject)
+    )
 
 
 def is_for(secret: ExistingSecret, intent: Intent) -> bool:
@@ -307,6 +321,7 @@ def patch_content(
     if content:
         written = markers.written(intent.secret, content.key_sha256, content.fingerprint)
         annotations |= {**_records(content), mark: written, other: None}
+        content = replace(content, ca_pem=_with_other_cas(content.ca_pem, secret))
     labels = {**markers.labels_for(intent.secret, secret.labels), **intent.secret.labels}
     data = _data(intent.secret, content, _find_ca_key(secret, intent.secret)) if content else {}
     return _patch(secret, labels, annotations, data) or [json_patch.at_version(secret.resource_version)]
@@ -326,9 +341,9 @@ def patch_metadata(
     annotations[markers.SIGNER] = secret.annotations.get(markers.SIGNER, annotations.get(markers.SIGNER))
     annotations |= _records(SecretContent("", "", "", anchors, discovered=discovered), is_proven=False)
     ca_key = intent.secret.ca_key
-    is_stale = bool(ca_key) and not _holds(secret.ca_pem, ca_pem)
-    labels = {**own_labels, **intent.secret.labels}
-    return _patch(secret, labels, annotations, {ca_key: ca_pem} if is_stale else {})
+    missing = {*certificate_facts.load(ca_pem)}.difference(certificate_facts.load_readable(secret.ca_pem))
+    data = {ca_key: _with_other_cas(ca_pem, secret)} if ca_key and missing else {}
+    return _patch(secret, {**own_labels, **intent.secret.labels}, annotations, data)
 
 
 def patch_without_marks(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
@@ -407,15 +422,6 @@ def _merge(
     yield from (json_patch.add(f"{place}/{json_patch.escape(key)}", value) for key, value in missing.items())
     gone = (key for key, value in wanted.items() if value is None and key in present)
     yield from (json_patch.remove(f"{place}/{json_patch.escape(key)}") for key in gone)
-
-
-def _holds(bundle: str, pem: str) -> bool:
-    """Return True if the bundle has every certificate of ``pem``."""
-    try:
-        held = {entry.fingerprint for entry in certificate_facts.load(bundle)}
-    except CertificateError:
-        return False
-    return held.issuperset(entry.fingerprint for entry in certificate_facts.load(pem))
 
 
 def _encoded(text: str) -> str:

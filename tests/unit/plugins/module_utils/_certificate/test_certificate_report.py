@@ -70,6 +70,13 @@ def result_of(held: dict[str, Any] | None, *, check_mode: bool = False, **option
             364,
             KUBELET_SERVING,
         ),
+        (
+            secret_object(**KEPT),
+            {"secret": {"ca_key": "ca.crt"}},
+            "the certificate is kept. To be brought up to date: ca.crt of Secret apps/hook-tls",
+            364,
+            KUBELET_SERVING,
+        ),
         (secret_object(PAIR, **created(PAIR)), {"state": "absent"}, "to be removed: Secret apps/hook-tls", None, KUBELET_SERVING),
         (None, {"state": "absent"}, "this collection has nothing to remove", None, ""),
     ],

@@ -69,8 +69,10 @@ def api_with(secret: dict[str, Any], *, listed: Any = None) -> ScriptedApi:
     )
 
 
-def absent(api: ScriptedApi, *targets: bundle_targets.Target, accept: tuple[str, ...] = ()) -> Result:
-    return remove(CertificateRun(api, intent(accept=accept), targets or (HOOK,)))  # type: ignore[arg-type]
+def absent(
+    api: ScriptedApi, *targets: bundle_targets.Target, accept: tuple[str, ...] = (), **options: Any
+) -> Result:
+    return remove(CertificateRun(api, intent(accept=accept, **options), targets or (HOOK,)))  # type: ignore[arg-type]
 
 
 GONE = [("PATCH", bundle_targets.path(HOOK)), ("DELETE", SPEC.path)]
@@ -122,6 +124,15 @@ def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: 
 
 def test_the_ca_of_its_own_certificate_does_not_keep_a_secret() -> None:
     assert absent(api_with(secret_object(PAIR, **OURS, data={"ca.crt": encoded(ca().pem)}))).warnings == ()
+
+
+def test_the_ca_of_another_client_keeps_a_secret_under_the_key_of_the_task() -> None:
+    both = encoded(ca().pem + ca("clients").pem)
+    for key in ("ca.crt", "ca.pem"):
+        api = api_with(secret_object(PAIR, **CREATED, data={key: both}))
+        (text,) = absent(api, secret={"ca_key": key}).warnings
+        assert text.count("another CA") == 1
+        assert api.writes() == [("PATCH", SPEC.path)]
 
 
 def test_secrets_of_other_services_do_not_count() -> None:

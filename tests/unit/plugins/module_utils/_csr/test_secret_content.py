@@ -16,9 +16,13 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import accept
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, private_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
+    certificate_facts,
+    ephemeral_ca,
+    private_keys,
+)
 
-from tests.support.authority import CLIENT_AUTH, Issued
+from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,
@@ -277,6 +281,12 @@ def signed_again(pair: Issued) -> Issued:
     return leaf(key=pair.key, serial=7)
 
 
+def own_ca() -> str:
+    """Return a CA that this collection made for one certificate."""
+    key = private_keys.generate("ecdsa-p256")
+    return ephemeral_ca.sign_once(key, common_name="x", usages=["server auth"], lifetime=DAY, now=NOW).ca_pem
+
+
 OLD = leaf()
 #: What is in a Secret with the marks of OLD -> True if this collection wrote it.
 CONTENTS: dict[str, tuple[dict[str, Any], bool]] = {
@@ -417,6 +427,40 @@ def test_a_ca_beside_the_certificate_is_kept_up_to_date(held: str, is_written: b
     assert [entry["path"] for entry in operations[1:]] == (["/data/ca.crt"] if is_written else [])
     unnamed = found(data={"ca.crt": encoded(held)})
     assert secret_content.patch_metadata(unnamed, intent(), ca_pem=ca().pem, anchors="") == []
+
+
+CLIENTS, OTHER_TEAM = ca("clients").pem, ca("team").pem
+#: What a Secret of this collection holds beside its certificate -> what stays there beside the wanted CA.
+BESIDE_OURS = {
+    "the CA of before": (ca().pem, ""),
+    "a CA for clients": (ca().pem + CLIENTS, CLIENTS),
+    "two of them, one twice": (CLIENTS + ca().pem + OTHER_TEAM + CLIENTS, CLIENTS + OTHER_TEAM),
+    "only the CA of another client": (CLIENTS, CLIENTS),
+    "the wanted CA": (ca("new").pem + CLIENTS, CLIENTS),
+    "a CA of one certificate": (own_ca() + CLIENTS, CLIENTS),
+    "a text": ("no certificate", ""),
+}
+
+
+@pytest.mark.parametrize("key", ["ca.crt", "ca.pem"])
+@pytest.mark.parametrize(("held", "stays"), BESIDE_OURS.values(), ids=list(BESIDE_OURS))
+def test_the_ca_of_another_client_stays_beside_the_own(held: str, stays: str, key: str) -> None:
+    """Such as one for the clients of the webhook. The CA that issued the certificate of before is superseded."""
+    wanted, new = intent(secret={"ca_key": key}), ca("new").pem
+    for renews in (True, False):
+        obj = secret_object(OLD, **created(OLD), data={key: encoded(held)})
+        seen = secret_content.read_secret(obj, wanted.secret)
+        secret_content.refuse_foreign(seen, wanted)
+        if renews:
+            patch = secret_content.patch_content(seen, wanted, replace(CONTENT, ca_pem=new))
+        else:
+            patch = secret_content.patch_metadata(seen, wanted, ca_pem=new, anchors="")
+        after = decoded(applied(obj, patch)["data"])[key]
+        assert set(certificate_facts.load(after)) == set(certificate_facts.load(new + stays))
+        assert len(certificate_facts.load(after)) == len(certificate_facts.load(new + stays))
+        again = secret_content.read_secret(obj, wanted.secret)
+        second = secret_content.patch_metadata(again, wanted, ca_pem=new, anchors="")
+        assert not [entry for entry in second if entry["path"].startswith("/data")]
 
 
 def test_names_of_the_script_are_the_services() -> None:
