@@ -98,8 +98,10 @@ def find_anchor(
         if anchor.fingerprint in recorded or not secret.is_ours
     }
     own = secret_content.find_own_ca(secret, intent)
-    if own and targets and not _is_trusted(client, intent, secret, targets, own):
-        own = ""
+    if targets:
+        # Each CA by itself: another client may have stored one that the targets trust beside one that they do not.
+        known = (ca.pem for ca in bundle_content.certificates(own))
+        own = "".join(ca for ca in known if _is_trusted(client, intent, secret, targets, ca))
     offered = trust_anchors.candidates(client, intent, pem, "".join(present.values()), own=own)
     return trust_anchors.choose(intent, pem, offered, now)
 

@@ -161,6 +161,18 @@ def test_a_ca_that_no_target_trusts_is_not_used(trusted: bool) -> None:
     assert is_in_use is trusted
 
 
+def test_a_trusted_ca_beside_it_does_not_vouch_for_a_ca_that_no_target_trusts() -> None:
+    """Each client can read the CA that the targets trust, and store it beside its own."""
+    secret = planted()
+    secret["data"]["ca.crt"] = encoded(base64.b64decode(secret["data"]["ca.crt"]).decode() + pem("old"))
+    api = ScriptedApi({PATH: secret, bundle_targets.path(HOOK): webhook("old")})
+    run = CertificateRun(api, intent(signer_name="ephemeral-ca"), (HOOK,))  # type: ignore[arg-type]
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run, gather.read_secret(run)))
+    assert not result.values["reason"].startswith("the certificate is kept")
+    planted_ca, _old = bundle_content.certificates(base64.b64decode(secret["data"]["ca.crt"]).decode())
+    assert planted_ca.pem not in result.values["ca_bundle"]
+
+
 OTHER = bundle_targets.Target("ValidatingWebhookConfiguration", "other")
 
 
