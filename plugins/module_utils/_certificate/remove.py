@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,9 @@ def remove(run: CertificateRun) -> Result:
     )
     run.allow_bundles(changes)
     warnings += check_removal(run, changes, keeps_secret=removal.keeps_secret)
+    if removal.own:
+        with contextlib.suppress(MissingPermissions):
+            warnings += _warnings_of_use(run)
     if is_changed:
         needed = [*target_anchors.permissions(changes), *(permission for *_rest, permission in parts)]
         access_review.require(client, needed, f"remove the {intent}")
@@ -122,8 +126,9 @@ def remove(run: CertificateRun) -> Result:
         signer=held.annotations.get(markers.SIGNER, "") if held else "",
         targets=changes,
     )
-    first = certificate_report.left_over(intent, "not-removed", next(iter(left), ""), _REMEDY)
-    values["left"] = make_left(len(left), first)
+    values["left"] = make_left(
+        len(left), certificate_report.left_over(intent, "not-removed", next(iter(left), ""), _REMEDY)
+    )
     return Result(is_changed, values, certificate_report.diff(removal.own, None, changes), tuple(warnings))
 
 
@@ -345,7 +350,7 @@ def _effects(
     held, accepts = list(trust_removal.find_holds(run.client, changes)), run.intent.accept
     is_open = any(hold.is_empty and not accepts.covers(hold.word, target) for target, _bundle, hold in held)
     # Without the Secret, no new pod serves its certificate. A pod that has it may become an endpoint again.
-    if is_open and not keeps_secret and not _is_in_use(run):
+    if is_open and not keeps_secret and not _warnings_of_use(run):
         held = [entry for entry in held if not entry[-1].is_empty]
     objects = {
         target: run.client.find(bundle_targets.path(target))
@@ -358,17 +363,19 @@ def _effects(
     )
 
 
-def _is_in_use(run: CertificateRun) -> bool:
-    """Return True if a pod has the Secret. Raises MissingPermissions, KubeError."""
+def _warnings_of_use(run: CertificateRun) -> list[str]:
+    """Return a warning that names a pod that has the Secret, [] without one. Raises MissingPermissions, KubeError."""
     spec = run.intent.secret
     try:
         pods = run.client.list_all(f"/api/v1/namespaces/{spec.namespace}/pods")["items"]
     except Forbidden as error:
         lacking = [Permission("list", "", "pods", spec.namespace)]
         raise missing_permissions(lacking, f"see if a pod serves {spec}", error.message) from error
-    return any(
-        workloads.uses(pod, spec.name) for pod in pods if (pod.get("status") or {}).get("phase") not in _ENDED
-    )
+    return [
+        f"pod {spec.namespace}/{pod['metadata']['name']} has {spec}, and a pod like it does not start without it"
+        for pod in pods
+        if (pod.get("status") or {}).get("phase") not in _ENDED and workloads.uses(pod, spec.name)
+    ][:1]
 
 
 def _called_for(target: Target, obj: Mapping[str, Any], name: str) -> tuple[str, bool]:

@@ -135,6 +135,7 @@ def test_pods_may_come_back_with_a_secret_that_stays(monkeypatch: pytest.MonkeyP
 
 def pod(secret: str, phase: str = "Running") -> dict[str, Any]:
     return {
+        "metadata": {"name": "hook-0"},
         "spec": {"volumes": [{"name": "tls", "secret": {"secretName": secret}}]},
         "status": {"phase": phase},
     }

@@ -135,6 +135,32 @@ def test_the_ca_of_another_client_keeps_a_secret_under_the_key_of_the_task() -> 
         assert api.writes() == [("PATCH", SPEC.path)]
 
 
+def pod(name: str, secret: str, phase: str = "Running") -> dict[str, Any]:
+    volume = {"name": "tls", "secret": {"secretName": secret}}
+    return {"metadata": {"name": name}, "spec": {"volumes": [volume]}, "status": {"phase": phase}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "named"),
+    [
+        (page(pod("other-0", "other"), pod("ended-0", "hook-tls", "Succeeded")), []),
+        (
+            page(pod("other-0", "other"), pod("hook-0", "hook-tls"), pod("hook-1", "hook-tls")),
+            ["pod apps/hook-0"],
+        ),
+        (api_error(Forbidden), []),
+    ],
+)
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_pod_that_has_the_deleted_secret_is_named(pods: Any, named: list[str], check_mode: bool) -> None:
+    """No caBundle changes, because the targets held the CA before, or the task does not name them."""
+    api = api_with(secret_object(PAIR, **CREATED))
+    api.objects["/api/v1/namespaces/apps/pods"] = pods
+    result = remove(CertificateRun(api, intent(), (HOOK,), check_mode=check_mode))  # type: ignore[arg-type]
+    assert [text.partition(" has Secret apps/hook-tls")[0] for text in result.warnings] == named
+    assert api.writes() == ([] if check_mode else [("DELETE", SPEC.path)])
+
+
 def test_secrets_of_other_services_do_not_count() -> None:
     other = named("other-tls", **{"certflow.kubernetes/service": "apps/other"})
     api = api_with(secret_object(PAIR, **OURS), listed=page(named("hook-tls"), other))
