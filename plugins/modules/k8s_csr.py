@@ -297,7 +297,7 @@ options:
     description:
       - The objects whose C(caBundle) is changed. The module reads and plans all of them before the first write.
       - A run also keeps the trust of other objects to which a task added a CA for this Secret, as long as they hold it and call O(service).
-      - A certificate is not replaced by one of another CA while an object trusts it that is no target, and that would refuse the next
+      - A certificate is not replaced by one of another CA while an object trusts it that is no target and would refuse the next
         one. O(accept) with V(downtime) for this object allows it. Without the permission to list the four kinds, a warning says that
         these objects are not known.
     type: list

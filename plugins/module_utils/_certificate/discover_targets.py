@@ -167,7 +167,7 @@ def check_others(
         return (
             f"it is not known which other objects trust the certificate in {intent.secret}: {error.cause}",
         )
-    words = "trusts the certificate that this task replaces, is none of its targets, and would refuse the next one"
+    words = "trusts the certificate that this task replaces, is not one of its targets, and would refuse the next one"
     refused = [target for target in losing if not intent.accept.covers(DOWNTIME, target)]
     if refused:
         raise StillNeededError(
