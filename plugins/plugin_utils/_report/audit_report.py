@@ -63,7 +63,10 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
         "changed": any(file["changed"] for file in files),
         "counts": report_model.counts(report),
         "failed_clusters": failed,
-        "failed_hosts": refused,
+        # By the names of the inventory. The report may show a name in another form.
+        "failed_hosts": {
+            host: refused[name] for host in results if (name := report_text.short(host)) in refused
+        },
         "files": files,
         "problems": problems,
         "summary": audit_summary.lines(report, lines, problems),

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
     audit_report,
     report_files,
     report_text,
 )
 
-from tests.support import reports
+from tests.support import playbook, reports
 from tests.support.failures import fails, has_failed
+from tests.support.fleet_files import closed_port
 from tests.support.reports import failed, finding, result
 
 if TYPE_CHECKING:
@@ -47,6 +49,30 @@ def test_every_format_is_written_with_its_mode(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert [cluster["name"] for cluster in report["clusters"]] == sorted(RESULTS)
     assert set(answer["failed_hosts"]) == set(answer["failed_clusters"]) == {"bad", "lost"}
+
+
+#: Names of hosts that a report shows in another form.
+REWRITTEN = ("one\u200btwo", "PROD-ZÜRICH-Cluster01-K8s-Team-Payments-Backend-01")
+
+
+def test_a_host_keeps_its_name_although_the_report_shows_another() -> None:
+    answer = run({name: failed("unreachable") for name in (*REWRITTEN, "plain")})
+    assert {cluster for cluster in answer["failed_clusters"] if cluster in REWRITTEN} == set()
+    assert set(answer["failed_hosts"]) == {*REWRITTEN, "plain"}
+
+
+def test_the_playbook_fails_for_a_host_whose_name_the_report_rewrites(tmp_path: Path) -> None:
+    cluster = {"certflow_kubeconfig": str(tmp_path / "kubeconfig"), "certflow_context": "dead"}
+    hosts = {"clusters": {"hosts": dict.fromkeys(REWRITTEN, cluster)}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    dead = {
+        "contexts": [{"name": "dead", "context": {"cluster": "dead", "user": "dead"}}],
+        "clusters": [{"name": "dead", "cluster": {"server": f"https://127.0.0.1:{closed_port()}"}}],
+        "users": [{"name": "dead", "user": {"token": "token"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(dead))
+    done = playbook.play(tmp_path, Path("certflow.kubernetes.audit"), "-i", "hosts.yml")
+    assert (done.status, done.recap("failed")) == (2, len(REWRITTEN)), done.output
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
