@@ -107,7 +107,7 @@ from typing import Any
 from ansible.errors import AnsibleError, AnsibleOptionsError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 
-from ..module_utils._base.errors import CertflowError
+from ..module_utils._base.errors import CertflowError, as_error
 from ..module_utils._base.paths import expand
 from ..module_utils._base.text import quoted, safe_name, suggestion, visible
 from ..module_utils._kube import connection
@@ -164,7 +164,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             found = [
                 context for file, content in contents.items() for context in contexts.contexts(file, content)
             ]
-            chosen = contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
+            # YAML reads a name such as 7 as a number, and Ansible does not convert the elements.
+            chosen = contexts.wanted(
+                found, *([*map(str, self.get_option(name))] for name in ("include", "exclude"))
+            )
             hosts = contexts.hosts(chosen, self.get_option("prefix"))
             if not self._names_files:
                 contexts.check_merged(contents, [context.name for context in chosen])
@@ -175,15 +178,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
                 for host, context in hosts.items():
                     self._add(host, context)
                 contexts.check_groups(hosts, self.inventory.groups)
-            except (CertflowError, AnsibleError):
+            except Exception:
                 for host in {*self.inventory.hosts} - before:
                     self.inventory.remove_host(self.inventory.hosts[host])
                 raise
-        except (CertflowError, AnsibleError) as error:
+        except Exception as error:
+            text = str(error if isinstance(error, AnsibleError) else as_error(error))
             # Ansible continues with the other sources, so the playbooks refuse a run without the clusters of this one.
             if is_own or isinstance(error, AnsibleOptionsError):
-                self.inventory.set_variable("all", contexts.UNREAD, distrust(str(error)))
-            raise AnsibleParserError(str(error)) from None  # the original error may quote a kubeconfig
+                self.inventory.set_variable("all", contexts.UNREAD, distrust(text))
+            raise AnsibleParserError(text) from None  # the original error may quote a kubeconfig
 
     def _check_other_source(self, host: str, context: contexts.Context) -> None:
         """Raise CertflowError if an earlier source gave the host another kubeconfig, context or server."""

@@ -12,10 +12,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
+from ansible.errors import AnsibleParserError
+from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
@@ -521,3 +523,34 @@ def test_a_misspelt_option_does_not_lead_to_other_clusters(tmp_path: Path) -> No
     output = inventory(tmp_path, {"kubeconfg": "two.yml"}, **own)
     assert absent(["_meta", "kubeconfg", "kubeconfig?"], output) == [], output
     assert not json.JSONDecoder().raw_decode(output[output.index("{") :])[0]["_meta"]["hostvars"], output
+
+
+@pytest.mark.parametrize(
+    ("options", "hosts"), [({"include": [7, "prod"]}, {"7", "prod"}), ({"exclude": [7]}, {"prod", "other"})]
+)
+def test_a_number_is_the_name_of_a_context(tmp_path: Path, options: dict[str, Any], hosts: set[str]) -> None:
+    (tmp_path / "a.yml").write_text(yaml.safe_dump(config("7", "prod", "other")))
+    assert hosts_of(inventory(tmp_path, {"kubeconfig": "a.yml", **options})).keys() == hosts
+
+
+@pytest.mark.parametrize("place", ["contexts", "check_groups"])
+def test_a_source_with_any_error_stops_the_playbooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Ansible continues without this source. Its error may quote a kubeconfig."""
+
+    def fail(*_arguments: Any) -> NoReturn:
+        raise TypeError(TOKEN)
+
+    monkeypatch.setattr(contexts, place, fail)
+    (tmp_path / "a.yml").write_text(yaml.safe_dump(config("x")))
+    options = {"kubeconfig": "a.yml", "include": [], "exclude": [], "prefix": ""}
+    plugin, data = kubeconfig.InventoryModule(), InventoryData()
+    monkeypatch.setattr(kubeconfig.InventoryModule, "option_definitions", options)
+    monkeypatch.setattr(plugin, "_read_config_data", lambda _path: options)
+    monkeypatch.setattr(plugin, "get_option", options.get)
+    with pytest.raises(AnsibleParserError) as caught:
+        plugin.parse(data, DataLoader(), str(tmp_path / "clusters.yml"))
+    assert "TypeError" in data.groups["all"].vars[contexts.UNREAD]
+    assert TOKEN not in str(caught.value) + data.groups["all"].vars[contexts.UNREAD]
+    assert data.hosts == {}
