@@ -53,8 +53,8 @@ options:
     default: []
   mode:
     description:
-      - The mode of the files, such as V('0640'). If unset, C(0644) for V(.prom), and C(0600) for the others. An existing file
-        then keeps its mode or gets a narrower one.
+      - The mode of the files in quotes, with a leading zero, such as V('0640'). If unset, C(0644) for V(.prom), and C(0600) for the
+        others. An existing file then keeps its mode or gets a narrower one.
     type: str
   fail_on:
     description:

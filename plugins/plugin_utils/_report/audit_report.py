@@ -85,10 +85,11 @@ def _read(value: Any) -> Report:
 def _mode(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isdigit() or not set(text) <= set("01234567") or int(text, 8) > 0o777:
+    # YAML reads 0640 without quotes as the number 416, which is another octal mode.
+    if text[0] != "0" or not text.isdigit() or not set(text) <= set("01234567") or int(text, 8) > 0o777:
         raise CertflowError(
-            f"the option mode has the value {quoted(text)}, which is not an octal mode",
-            remedy="Set it to '0640', for example",
+            f"the option mode has the value {quoted(text)}, which is not an octal mode with a leading zero",
+            remedy="Set it in quotes, such as '0640'. YAML reads such a number without quotes as another one",
         )
     return int(text, 8)
 

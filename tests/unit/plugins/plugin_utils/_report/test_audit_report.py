@@ -87,7 +87,8 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
 def test_the_mode_is_an_option(tmp_path: Path) -> None:
     run(dest=[f"{tmp_path}/report.json"], mode="0640")
     assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o640
-    for wrong in ("rw", "0999", "10000"):
+    # YAML reads 0640 without quotes as 416.
+    for wrong in ("rw", "0999", "010000", "416", "640"):
         with fails("invalid-input", "mode", f"'{wrong}',"):
             run(mode=wrong)
 
