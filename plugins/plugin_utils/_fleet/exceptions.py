@@ -54,10 +54,12 @@ def _exception(entry: Any, where: str) -> dict[str, Any]:
         cause, _separator, remedy = problems[0].partition(". ")
         keys = listed(key for key, row in spec["options"].items() if row.get("required"))
         raise CertflowError(cause.rstrip("."), remedy=remedy.rstrip(".") or f"Write {keys} for each entry")
+    # A key without a value has no pattern, which is refused as an empty list is.
     return {
-        key: [*map(str, item if isinstance(item, (list, tuple)) else [item])] if key in _LISTS else item
+        key: [*map(str, item if isinstance(item, (list, tuple)) else [] if item is None else [item])]
+        if key in _LISTS
+        else item
         for key, item in entry.items()
-        if item is not None
     }
 
 

@@ -187,7 +187,7 @@ def test_an_exception_without_a_reason() -> None:
 
 
 @pytest.mark.parametrize("key", ["clusters", "objects"])
-@pytest.mark.parametrize("value", [[], "", " ", [""]])
+@pytest.mark.parametrize("value", [[], "", " ", [""], None])
 def test_an_exception_without_a_pattern(key: str, value: Any) -> None:
     with fails("invalid-input", key):
         exceptions.read([{**EXCEPTION, key: value}])
