@@ -91,10 +91,11 @@ def decide_requests(client: Client, task: RequestDecision, *, check_mode: bool) 
 def _select(client: Client, task: RequestDecision) -> list[dict[str, Any]]:
     """Return the named request, or the requests that the selectors find and that have no opposite decision."""
     if not task.name:
-        if not (task.label_selectors or task.field_selectors):
+        # An empty entry, such as that of an empty variable, matches every CSR.
+        if not all(text.strip() for text in (*task.label_selectors, *task.field_selectors) or [""]):
             raise RequestError(
-                "neither a name nor a selector selects CSRs",
-                remedy="Set name, label_selectors or field_selectors",
+                "neither a name nor a selector selects CSRs, or a selector is empty",
+                remedy="Set name, label_selectors or field_selectors, without an empty entry",
             )
         selected = csr_api.select(client, task.label_selectors, task.field_selectors)
         return [csr for csr in selected if decision_of(csr) in ("", task.kind)]

@@ -104,6 +104,15 @@ def test_an_approved_request_is_compared_too() -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("selectors", [[], [""], ["a=b", " "]])
+@pytest.mark.parametrize("option", ["label_selectors", "field_selectors"])
+def test_an_empty_selector_does_not_select_every_request(option: str, selectors: list[str]) -> None:
+    api = api_with(csr(pem=request("hook", dns_names=("hook.apps.svc",))))
+    with fails("invalid-request", "label_selectors"):
+        decide(api, name=None, **{option: selectors})
+    assert api.asked == []
+
+
 def test_with_a_selector_an_unexpected_approval_is_only_a_warning() -> None:
     api = api_with(csr(), STRANGE)
     result = decide(api, **BY_LABEL)
