@@ -28,7 +28,7 @@ from .overlap import find_overlap
 from .stages import Assignment
 
 LONGEST_UID = 128
-AFTER = "certflow_after_cluster"
+AFTER, REPORT = "certflow_after_cluster", "certflow_report"
 
 
 def find_problems(run: RunInput) -> list[str]:
@@ -156,16 +156,31 @@ def _work(role: str, values: Mapping[str, Any]) -> str:
 
 
 def check_file_problems(run: RunInput, inventory_dir: str | None) -> Iterator[str]:
-    """Yield a problem if certflow_after_cluster is a file that does not exist. It reads the disk.
+    """Yield a problem if certflow_after_cluster is a file that does not exist, or if the report would replace an input. It reads the disk.
 
     inventory_dir: where a relative path begins.
     """
     value = run.shared(AFTER)
-    if not isinstance(value, str) or not value.endswith((".yml", ".yaml")):
-        return
-    if not os.path.isfile(os.path.join(inventory_dir or "", value)):
-        words = "A relative path begins at the folder of the inventory."
-        yield f"{AFTER} is not a file: {shown(value)}. {words}"
+    if (
+        isinstance(value, str)
+        and value.endswith((".yml", ".yaml"))
+        and not os.path.isfile(os.path.join(inventory_dir or "", value))
+    ):
+        yield f"{AFTER} is not a file: {shown(value)}. A relative path begins at the folder of the inventory."
+    yield from (
+        f"{REPORT} has the path of {name}, which the run would replace. Set another path."
+        for name in (run_report.FINDINGS, plan.NAME, exceptions.NAME, "certflow_run_file")
+        if "" != _place(run.shared(name)) == _place(run.shared(REPORT))
+    )
+
+
+def _place(value: Any) -> str:
+    """Return the path of a file without links, "" for a value that is not a path, such as a report or a plan as JSON."""
+    return (
+        os.path.realpath(os.path.expanduser(value.strip()))
+        if isinstance(value, str) and value.isprintable() and value.strip()[:1] not in ("", "{")
+        else ""
+    )
 
 
 def _refusal(name: str, read: Callable[[Any], object], value: Any) -> Iterator[str]:
@@ -182,9 +197,9 @@ def _path_problems(name: str, value: Any) -> Iterator[str]:
 
 def _report_problems(value: Any) -> Iterator[str]:
     """Yield a problem of the path of a report. A suffix keeps a wrong path from another file, which would be replaced."""
-    yield from _path_problems("certflow_report", value)
+    yield from _path_problems(REPORT, value)
     if not isinstance(value, str) or "," in value or not value.strip().lower().endswith(".json"):
-        yield f"certflow_report is not one path that ends in .json: {shown(value)}. The report of a run is a JSON file."
+        yield f"{REPORT} is not one path that ends in .json: {shown(value)}. The report of a run is a JSON file."
 
 
 def _uid_problems(value: Any) -> Iterator[str]:
@@ -200,7 +215,7 @@ CHECKS: dict[str, Check] = {
     exceptions.NAME: lambda value: _refusal(exceptions.NAME, exceptions.read, value),
     "certflow_deadline": check_hosts.deadline_problems,
     plan.NAME: plan.find_problems,
-    "certflow_report": _report_problems,
+    REPORT: _report_problems,
     "certflow_run_file": lambda value: _path_problems("certflow_run_file", value),
     windows.NAME: windows.find_problems,
 }

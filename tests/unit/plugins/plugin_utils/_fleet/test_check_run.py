@@ -344,3 +344,27 @@ def test_the_file_of_the_user_s_check(tmp_path: Path, value: str, is_right: bool
     (tmp_path / "folder.yml").mkdir()
     given = run({}, shared={"certflow_after_cluster": value})
     assert (not [*check_run.check_file_problems(given, str(tmp_path))]) == is_right
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_right"),
+    [
+        ("certflow_findings", "HERE/report.json", False),
+        ("certflow_findings", " HERE/folder/../report.json ", False),
+        ("certflow_findings", "HERE/link.json", False),
+        ("certflow_findings", "HERE/other.json", True),
+        ("certflow_findings", {"clusters": []}, True),
+        ("certflow_findings", '{"clusters":\n []}', True),
+        ("certflow_findings", "", True),
+        ("certflow_plan", "HERE/report.json", False),
+        ("certflow_exceptions", "HERE/report.json", False),
+        ("certflow_run_file", "HERE/report.json", False),
+    ],
+)
+def test_the_report_does_not_replace_an_input(tmp_path: Path, name: str, value: Any, is_right: bool) -> None:
+    (tmp_path / "link.json").symlink_to("report.json")
+    place = value.replace("HERE", str(tmp_path)) if isinstance(value, str) else value
+    given = run({}, shared={"certflow_report": f"{tmp_path}/report.json", name: place})
+    lines = [*check_run.check_file_problems(given, None)]
+    assert [name in line for line in lines] == ([] if is_right else [True])
+    assert [*check_run.check_file_problems(run({}, shared={name: place}), None)] == []
