@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible.module_utils.common.validation import check_type_dict
+
 from ...module_utils._repair import kinds
 from .._variables import specs
 from .._variables.specs import Spec
@@ -55,7 +57,8 @@ class FleetOperation:
         own = {option: values[name] for option, name in self.options.items() if name in values}
         for option, meanings in self.meanings.items():
             own[option] = meanings[own.get(option) or next(iter(meanings))]
-        return {**(values.get(self.more_options) or {}), **own}
+        # AWX sends a dictionary of a survey as text.
+        return {**check_type_dict(values.get(self.more_options) or {}), **own}
 
     def is_selected(self, tags: Collection[str]) -> bool:
         """Return True if the tags of a run select a task that works on clusters. tags: the fact ansible_run_tags."""

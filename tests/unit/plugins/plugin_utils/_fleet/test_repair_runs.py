@@ -415,6 +415,14 @@ def test_an_owner_that_no_cluster_accepts_stops_the_run(accept: Any, number: int
     assert len(check_variables.find_problems(spec_of("repair"), hosts)) == number
 
 
+@pytest.mark.parametrize("text", ['{"proof_after": 1}', "proof_after=1", ""])
+def test_the_further_options_may_be_a_text(text: str) -> None:
+    """The check takes what a module takes for a dictionary."""
+    assert check_variables.find_problems(spec_of("repair"), {"a": {"certflow_repair_options": text}}) == []
+    options = REPAIR.option_values({"certflow_repair_options": text})
+    assert {key: str(value) for key, value in options.items()} == ({"proof_after": "1"} if text else {})
+
+
 def test_the_variables_are_options_of_the_module() -> None:
     values = {
         "certflow_repair_kinds": ["add-ca"],
