@@ -36,8 +36,8 @@ MODULE_OPTIONS = {
 def check(run: RunInput, read_report: Callable[[str], Any]) -> tuple[list[str], dict[str, Any]]:
     """Return the problems that prevent the run, one line each, the most basic one first, and the settings.
 
-    The settings have counters and certificate_authorities as options of audit_info for each host. They are JSON, because Ansible looks
-    for templates in each value of a dictionary, on each host.
+    The settings have counters, certificate_authorities and without as options of audit_info for each host. They are texts, because
+    Ansible looks for templates in each value of a dictionary, on each host.
 
     read_report: reads an earlier report by its path. It raises CertflowError.
     """
@@ -49,6 +49,11 @@ def check(run: RunInput, read_report: Callable[[str], Any]) -> tuple[list[str], 
         "report": _paths(run.shared("certflow_report")),
         "compare_with": "".join(_paths(run.shared("certflow_compare_with"))),
         "merge": _paths(run.shared("certflow_merge")),
+        "without": {
+            host: ",".join(words)
+            for host, values in run.hosts.items()
+            if (words := _paths(values.get("certflow_audit_without")))
+        },
     }
     problems = [*_file_problems(settings, run.hosts, read_report)]
     try:

@@ -73,6 +73,14 @@ def test_settings_without_a_problem(tmp_path: Path) -> None:
     }
 
 
+def test_what_the_site_does_not_permit_is_of_each_host(tmp_path: Path) -> None:
+    name = "certflow_audit_without"
+    hosts: list[dict[str, Any]] = [{name: "metrics, port-forward,"}, {name: ["pods"]}, {name: ""}, {}]
+    problems, settings = check(tmp_path, *hosts)
+    assert problems == []
+    assert settings["without"] == {"host-0": "metrics,port-forward", "host-1": "pods"}
+
+
 def _report_text() -> str:
     return report_text.dump(reports.report({"host-1": reports.result(), "elsewhere": reports.result()}))
 

@@ -71,8 +71,10 @@ def test_the_playbook_fails_for_a_host_whose_name_the_report_rewrites(tmp_path: 
         "users": [{"name": "dead", "user": {"token": "token"}}],
     }
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(dead))
-    done = playbook.play(tmp_path, Path("certflow.kubernetes.audit"), "-i", "hosts.yml")
+    words = "certflow_audit_without='metrics, port-forward'"
+    done = playbook.play(tmp_path, Path("certflow.kubernetes.audit"), "-i", "hosts.yml", "-e", words)
     assert (done.status, done.recap("failed")) == (2, len(REWRITTEN)), done.output
+    assert f"{len(REWRITTEN)} unreachable" in done.output, done.output
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
