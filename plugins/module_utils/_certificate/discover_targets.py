@@ -19,8 +19,7 @@ from typing import Any
 from .._base.accept import DOWNTIME
 from .._base.owners import accept_option
 from .._base.result import Result
-from .._csr import certificate_rules, markers, secret_content
-from .._csr.certificate_rules import IssueReason
+from .._csr import markers, secret_content
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
 from .._kube.errors import KubeError, MissingPermissions
@@ -130,7 +129,7 @@ def _find_trusting(
 
 
 def check_others(
-    run: CertificateRun, state: CertificateState, reason: IssueReason, changes: Iterable[TargetChange]
+    run: CertificateRun, state: CertificateState, changes: Iterable[TargetChange]
 ) -> tuple[str, ...]:
     """Return warnings about the objects that trust the certificate in the Secret, are no targets, and would refuse the next one.
 
@@ -138,13 +137,12 @@ def check_others(
     downtime the user does not accept.
     """
     intent, in_use, secret = run.intent, state.in_use, state.secret
-    is_switched = in_use is not None and reason.code == certificate_rules.CA_SWITCHED
     signer = secret.annotations.get(markers.SIGNER) if secret and in_use and intent.signer.is_asked else ""
-    if not (secret and secret.certificate) or (signer == intent.signer.name and not is_switched):
+    if not (secret and secret.certificate) or (signer == intent.signer.name and not state.is_ca_switched):
         return ()
     known = (intent.ca_bundle or run.client.connection.ca_pem or "") if intent.signer.is_asked else ""
     coming = target_anchors.fingerprints(known)
-    coming -= target_anchors.fingerprints(in_use.anchor.pem) if in_use and is_switched else set()
+    coming -= target_anchors.fingerprints(in_use.anchor.pem) if in_use and state.is_ca_switched else set()
     leaf, chain = certificate_facts.load_leaf_and_chain(secret.certificate_pem)
     places = {
         (change.target.kind, change.target.name, bundle.config.webhook)
@@ -152,7 +150,7 @@ def check_others(
         for bundle in change.bundles
     }
     try:
-        losing = [
+        losing = dict.fromkeys(
             target
             for target, config in service_callers.list_configs(
                 run.client, {*leaf.dns_names, *leaf.ip_addresses}
@@ -162,7 +160,7 @@ def check_others(
             and judge(
                 leaf, config.ca_bundle, name=config.server_name, intermediates=chain, now=state.now
             ).verdict.ok
-        ]
+        )
     except KubeError as error:
         return (
             f"it is not known which other objects trust the certificate in {intent.secret}: {error.cause}",

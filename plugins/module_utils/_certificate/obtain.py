@@ -57,7 +57,7 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     intent = run.intent
     changes = target_anchors.plan(intent, state.targets, None, leaf_pem=None, now=state.now)
     earlier, warnings = _check_preconditions(run, state, changes)
-    warnings += discover_targets.check_others(run, state, reason, changes)
+    warnings += discover_targets.check_others(run, state, changes)
     waiting = find_waiting(run, state)
     is_resumed = waiting is not None and matches_intent(intent, state.secret, waiting)
     if is_resumed and waiting and waiting.csr and is_left_waiting(intent, waiting.csr):
