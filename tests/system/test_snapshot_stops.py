@@ -27,8 +27,12 @@ import pytest
 import yaml
 from ansible.release import __version__ as ansible_version
 
-from tests.support import leases, playbook, rbac, snapshot_kept, snapshot_lab, snapshot_pods
-from tests.support.clusters import AdminApiError, build
+from tests.support import called_objects, leases, playbook, rbac, snapshot_kept, snapshot_lab, snapshot_pods
+from tests.support.bundle_rig import ca, pem
+from tests.support.clusters import AdminApiError, build, pki
+from tests.support.https_webhook import WebhookServer, allow
+from tests.support.probe_rig import HOOKS
+from tests.support.rig import encoded
 from tests.support.snapshot_rig import release_server
 from tests.support.waiting import wait_for
 
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Cluster, Fleet
+    from tests.support.https_webhook import Reply
     from tests.support.snapshot_pods import Pods
 
 OLD, NEW, NO_RELEASE = "7.0.2", "8.1.0", "9.9.9"
@@ -173,6 +178,29 @@ class StopRig:
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         self.plays.append(BackgroundPlay(place, [program, "-i", "hosts.yml", *arguments, "play.yml"]))
         return self.plays[-1]
+
+    @contextlib.contextmanager
+    def slow_deployments(self, seconds: float) -> Iterator[None]:
+        """Let each write of a Deployment take this time, so that a step with the longest time has too little of it left."""
+
+        def answer(review: dict[str, Any]) -> Reply:
+            time.sleep(seconds)
+            return allow(review)
+
+        server = WebhookServer(answer)
+        server.present(pki.issue(ca("slow"), "slow", names=["localhost"]))
+        server.serve()
+        rule = called_objects.rule("deployments", "CREATE", "UPDATE", group="apps")
+        config = {"url": f"https://localhost:{server.port}/", "caBundle": encoded(pem("slow"))}
+        webhook = called_objects.webhook("slow.certflow.test", config, rule, timeoutSeconds=30)
+        for _name, cluster in self.clusters():
+            cluster.api("POST", HOOKS, called_objects.configuration("slow-deployments", webhook))
+        try:
+            yield
+        finally:
+            for _name, cluster in self.clusters():
+                cluster.api("DELETE", f"{HOOKS}/slow-deployments")
+            server.close()
 
     def start_and_meet(self, step: str = AT, **given: Any) -> BackgroundPlay:
         """Start the play, and return when both clusters are at the step."""
@@ -312,7 +340,7 @@ STOPS = (
     Stop("SIGTERM to all processes", terminate_all),
     Stop("SIGTERM to ansible-playbook", terminate_ansible, goes_on=IS_OLD_CORE),
     Stop("SIGTERM to the worker and to the module", terminate_workers, "interrupted"),
-    Stop("the keyword timeout of the task", None, "interrupted", given={"task": {"timeout": 426}, "step_timeout": 300}),
+    Stop("the keyword timeout of the task", None, "interrupted", given={"task": {"timeout": 430}, "step_timeout": 300}),
     Stop("wait_timeout", None, "interrupted", given=SHORT),
     Stop("kill -9", kill, lease=LEFT),
     Stop("a lost Lease", take_leases, "lease-lost", lease=TAKEN),
@@ -340,12 +368,15 @@ def rows() -> Iterator[Any]:
 @pytest.mark.parametrize("stop", list(rows()))
 def test_the_next_run_completes_after_a_stop(rig: StopRig, stop: Stop) -> None:
     if stop.do is None:
-        play = rig.start(**stop.given)
+        with rig.slow_deployments(4):
+            play = rig.start(**stop.given)
+            status = play.end()
     else:
         play = rig.start_and_meet(**stop.given)
         workers = play.workers()
         stop.do(rig, play)
-    assert play.end() != 0, play.output
+        status = play.end()
+    assert status != 0, play.output
     if stop.goes_on:
         # The worker sees at its next request that ansible-playbook has ended. The module goes on.
         assert record(rig.fleet["eks"])["step"] == AT
