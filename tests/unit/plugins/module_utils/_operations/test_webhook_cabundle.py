@@ -108,7 +108,9 @@ def test_the_targets_of_a_service_share_one_look(monkeypatch: pytest.MonkeyPatch
     services = [("shop", "hook")] * 7 + [("shop", "other")]
 
     def hook(number: int) -> dict[str, Any]:
-        place = client_config(OLD.pem + NEW.pem + "\n" * number, service=services[number])
+        # Python 3.9 does not show the chain, so there a look counts for one text of the caBundle.
+        end = "\n" * number if served_chains.SHOWS_CHAINS else ""
+        place = client_config(OLD.pem + NEW.pem + end, service=services[number])
         return configuration(("a", place), name=names[number])
 
     def scan(_client: Any, config: Any, *, until: float, **_options: Any) -> EndpointScan:
