@@ -57,6 +57,8 @@ _TIME += bytes.fromhex(
 )
 #: What is replaced -> where its function is from the beginning of the first one, and the function.
 _FUNCTIONS = {b"__vdso_clock_gettime\0": (0, _GETTIME), b"__vdso_time\0": (_ALIGNMENT, _TIME)}
+#: A process that begins its program has no vDSO for a moment.
+_ATTEMPTS = 40
 _PROBE = "import sys, time\nfor line in sys.stdin: print(time.time(), flush=True)"
 
 
@@ -113,11 +115,13 @@ def why_not() -> str:
 
 def _library(pid: int) -> tuple[int, bytes]:
     """Return the address and the content of the vDSO of a process."""
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        if line.endswith("[vdso]"):
-            start, end = (int(number, 16) for number in line.split()[0].split("-"))
-            with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-                return start, os.pread(memory.fileno(), end - start, start)
+    for _attempt in range(_ATTEMPTS):
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if line.endswith("[vdso]"):
+                start, end = (int(number, 16) for number in line.split()[0].split("-"))
+                with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+                    return start, os.pread(memory.fileno(), end - start, start)
+        time.sleep(0.05)
     raise ClockError(f"process {pid} has no vDSO")
 
 
