@@ -76,9 +76,9 @@ OTHERS: dict[str, Callable[[CsrRig, dict[str, Any]], str]] = {
 }
 
 
-def _adopt(rig: CsrRig) -> dict[str, Any]:
+def _adopt(rig: CsrRig, host: str = _HOST) -> dict[str, Any]:
     """Let a team have its certificate in the Secret, and a webhook that trusts it. Return the target."""
-    names = dns(f"hook.{rig.name}.svc", _HOST)
+    names = dns(f"hook.{rig.name}.svc", host)
     pair = issue("hook", Issued(ca("team").certificate, ca("team").key), names=names, usages=[SERVER_AUTH])
     rig.put_secret({"tls.crt": pair.pem, "tls.key": pki.private_pem(pair.key).decode()})
     target = rig.hook()
@@ -103,6 +103,12 @@ def test_a_certificate_stays_that_another_object_trusts(rig: CsrRig, other: str)
     assert accepted["changed"], accepted
     assert any(name in warning for warning in accepted["warnings"]), accepted
     assert rig.data() == before
+
+
+def test_a_certificate_stays_that_another_object_trusts_by_its_wildcard(rig: CsrRig) -> None:
+    target = _adopt(rig, "*.example.com")
+    wanted = _due(target, names=["*.example.com"], allow_names=["*.example.com"])
+    rig.refused("still-needed", _by_url(rig, target), **wanted)
 
 
 def test_a_certificate_without_a_known_ca_stays_that_another_object_trusts(rig: CsrRig) -> None:

@@ -57,12 +57,12 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     intent = run.intent
     changes = target_anchors.plan(intent, state.targets, None, leaf_pem=None, now=state.now)
     earlier, warnings = _check_preconditions(run, state, changes)
-    warnings += discover_targets.check_others(run, state, changes)
     waiting = find_waiting(run, state)
     is_resumed = waiting is not None and matches_intent(intent, state.secret, waiting)
     if is_resumed and waiting and waiting.csr and is_left_waiting(intent, waiting.csr):
         request = AnotherRequest(csr_api.summarize(waiting.csr), pending=_awaited(waiting.csr))
         return _report_waiting(run, state, request, warnings)
+    warnings += discover_targets.check_others(run, state, changes)
     run.allow_to_issue(reason, changes)
     if run.check_mode:
         return _foresee(run, state, changes, waiting, reason=reason, warnings=warnings)
@@ -206,8 +206,9 @@ def _check_called_names(intent: Intent, changes: Sequence[TargetChange]) -> None
     """Raise RequestError if a webhook is called under a name (by URL) that the certificate would not hold."""
     names = {*intent.request.dns_names, *intent.request.ip_addresses}
     for change in changes:
-        for called in (bundle.config.server_name for bundle in change.bundles):
-            if not {called, f"*.{called.partition('.')[2]}"} & names:
+        for config in (bundle.config for bundle in change.bundles):
+            if config.certificate_names.isdisjoint(names):
+                called = config.server_name
                 raise RequestError(
                     f"{change.target} is called under the name {called}, which the certificate would not hold",
                     remedy=f"Add it to dns_names (an address to ip_addresses) and to allow_names: [{called!r}]",

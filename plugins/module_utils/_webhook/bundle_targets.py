@@ -73,6 +73,11 @@ class ClientConfig:
         )
 
     @property
+    def certificate_names(self) -> set[str]:
+        """Return the names of which a certificate must hold one: the verified one, or its wildcard."""
+        return {self.server_name, f"*.{self.server_name.partition('.')[2]}"}
+
+    @property
     def address(self) -> Address:
         """Return what decides the answers to a handshake: the Service, or "" and the host, then the port and the offered protocols."""
         return (*(self.service or ("", self.server_name)), self.port, self.protocols)

@@ -94,11 +94,13 @@ def judge(
 
 
 def list_configs(client: Client, names: Collection[str]) -> Iterator[tuple[Target, ClientConfig]]:
-    """Yield each client configuration that the API server verifies under one of these names. Raises KubeError."""
+    """Yield each client configuration that a certificate with these names may serve. Raises KubeError."""
     for target, obj in itertools.chain.from_iterable(_list_kind(client, kind) for kind in KINDS):
         with contextlib.suppress(TargetError):  # nothing is verified there
             configs = bundle_targets.client_configs(target, obj)
-            yield from ((target, config) for config in configs if config.server_name in names)
+            yield from (
+                (target, config) for config in configs if not config.certificate_names.isdisjoint(names)
+            )
 
 
 def _list_kind(client: Client, kind: str) -> Iterator[tuple[Target, Object]]:
