@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tools.ci import interpreters, lock, process, run_path, tree, venvs
-from tools.ci.__main__ import GateRun
+from tools.ci.__main__ import AT_ONCE, GateRun
 from tools.ci.compiled import sitecustomize
 from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, PYTHON_314, Environment
 from tools.ci.gates import ALL, FULL, PARTS, Gate
@@ -154,7 +154,7 @@ def test_every_gate_runs_once(count: int, tmp_path: Path, monkeypatch: pytest.Mo
             nonlocal running
             seen.append(name)
             running += 1
-            assert running <= 3
+            assert running <= AT_ONCE
             time.sleep(0.02)
             running -= 1
             return GateResult(passed=1)

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python3 -m tools.ci [--quick | --all] [GATE...]` runs the gates three at a time and prints one line
-for each.
+"""`python3 -m tools.ci [--quick | --all] [GATE...]` runs some gates at a time and prints one line for
+each.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tools.ci.gates import ALL, FULL, QUICK, Gate
 from tools.ci.result import FAILED, GateResult
 from tools.ci.venvs import REPOSITORY, BuildFailed, PythonUnavailable
 
-# A gate with real clusters uses about two thirds of a core and waits for the rest of its time, so three of them use two cores.
-_AT_ONCE = 3
+# A gate with real clusters uses about half of a core and waits for the rest of its time, so four of them use two cores.
+AT_ONCE = 4
 _REMINDER = 60.0
 #: How many lines of a failed gate are printed again at the end. They have the names of the failed tests.
 _LAST_LINES = 15
@@ -99,8 +99,8 @@ class GateRun:
             print(f"----- the end of {name}:\n{lines}\n-----")
 
     def all(self, gates: tuple[Gate, ...]) -> None:
-        """Run gates in their order, three at a time."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        """Run gates in their order, some at a time."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             running = {pool.submit(self.gate, gate): gate for gate in gates}
             while running:
                 done = wait(running, timeout=_REMINDER, return_when=FIRST_COMPLETED).done
@@ -125,7 +125,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
     run = GateRun()
-    run.say(f"{len(gates)} gates, {_AT_ONCE} at a time; logs are in .work/logs")
+    run.say(f"{len(gates)} gates, {AT_ONCE} at a time; logs are in .work/logs")
     run.all(gates)
     run.repeat_failures()
     if run.total.skipped:

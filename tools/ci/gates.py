@@ -110,6 +110,20 @@ _STATIC = (
 # The tests on real clusters in parts of about the same length. A file without a row is in the gate real-newest.
 PARTS = {
     "real-upgrades": ("snapshot_*",),
+    "real-certificates": (
+        "adopted_*",
+        "cluster_ca*",
+        "crypto_*",
+        "csr_*",
+        "ephemeral_*",
+        "k8s_*",
+        "other_*",
+        "pod_*",
+        "rotation",
+        "secrets",
+        "trust_*",
+        "webhook_*",
+    ),
     "real-playbooks": (
         "audit*",
         "awx",
@@ -176,6 +190,7 @@ def _rest() -> Gate:
 # libraries) and on the oldest Python of a managed node. The gates with real clusters first: they wait for half of their time, so
 # two cores that run only them at the end would be idle.
 ALL = (
+    _part("real-certificates"),
     _part("real-playbooks"),
     _rest(),
     _part("real-upgrades"),
