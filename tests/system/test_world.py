@@ -10,6 +10,8 @@ import base64
 import contextlib
 import datetime
 import platform
+import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -148,6 +150,14 @@ def test_a_machine_without_clocks_says_why(monkeypatch: pytest.MonkeyPatch) -> N
         assert "x86-64 only" in clock.why_not()
     finally:
         clock.why_not.cache_clear()
+
+
+@pytest.mark.skipif(bool(clock.why_not()), reason=clock.why_not())
+def test_a_program_has_another_clock_from_its_start() -> None:
+    """The first look at the clock decides, because an API server makes a certificate at once."""
+    command = clock.starting_ahead(1000 * DAY, ["/bin/date", "+%s"])
+    for _start in range(20):
+        assert float(subprocess.check_output(command)) - time.time() > 999 * DAY.total_seconds()
 
 
 def test_an_owner_restores_its_bundle_when_its_time_has_come(world: World) -> None:

@@ -272,11 +272,10 @@ class Cluster:
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> None:
         """Start a program that ends with the cluster, or with `stop(name)`. It prints to `log(name)`."""
+        if self.ahead and name != "etcd":  # it has no use for the time, and its certificates are of today
+            command = clock.starting_ahead(self.ahead, command)
         self._children[name] = processes.start(command, self._record(name), self.log(name), environment)
         self._ahead_at_start[name] = self.ahead
-        if self.ahead:
-            self._wait_for(name, lambda: processes.runs(self._record(name), command[0]))
-            self._set_clock(name)
 
     def start_again(self, component: str) -> None:
         """Start a program that has ended, as kubelet does."""
@@ -355,7 +354,7 @@ class Cluster:
 
     def _set_clock(self, name: str) -> None:
         process = processes.recorded(self._record(name))
-        if process and name != "etcd":  # it has no use for the time, and its certificates are of today
+        if process and process.alive and name != "etcd":
             clock.set_ahead(process.pid, self.ahead)
 
     def rotation(

@@ -93,12 +93,6 @@ def start(
         )
 
 
-def runs(record: Path, program: str) -> bool:
-    """Return True if the recorded process is this program already, and not the shell before it."""
-    process = recorded(record)
-    return process is not None and Path(f"/proc/{process.pid}/exe").samefile(program)
-
-
 def recorded(record: Path) -> Process | None:
     """Return the process that `start` recorded, None if it ended before."""
     try:

@@ -13,6 +13,7 @@ import json
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from tests.support import rbac
 from tests.support.authority import Issued
 from tests.support.clusters import APP_SERVING, AdminApiError, clock, pki
+from tests.support.clusters.errors import tail
 from tests.support.port_forwarder import PortForwarder
 from tests.support.rig import ClusterRig
 from tests.support.signer_requests import KUBELET_SERVING
@@ -230,10 +232,8 @@ class World(ClusterRig):
 
     def restart(self) -> None:
         """Start what has ended, as kubelet does. A controller manager ends if no API server answers for ten seconds."""
-        ended = [name for name in _CONTROL_PLANE if name not in self.cluster.running]
-        for name in ended:
-            self.cluster.start_again(name)
-            wait_for(self._is_ready)
+        for name in _CONTROL_PLANE:
+            wait_for(partial(self._is_up, name), evidence=lambda: tail(self.cluster.log("kube-apiserver")))
 
     def crash(self) -> None:
         """Kill the API server, and start it again."""
@@ -242,7 +242,9 @@ class World(ClusterRig):
             self.restart()
             self.settle()
 
-    def _is_ready(self) -> bool:
+    def _is_up(self, name: str) -> bool:
+        """Start a program if it does not run. Return True if it runs, and the API server answers."""
+        self.cluster.start_again(name)
         with contextlib.suppress(Exception):
             self.cluster.client_of(timeout=2).request("GET", "/readyz")
             return True
