@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tests.support import called_objects, clusters
+from tests.support import called_objects, clusters, endpoint_slices
 from tests.support.clusters import image, pki
 from tests.support.waiting import wait_for
 
@@ -186,7 +186,7 @@ def serving(cluster: clusters.Cluster, webhook: NodeWebhook, ca: pki.KeyPair) ->
 
 
 def wait_until_ready(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
-    """Wait until all replicas have the newest revision and are ready, and no other pod is left."""
+    """Wait until all replicas have the newest revision and are ready for calls, and no other pod is left."""
 
     def ready() -> bool:
         deployment = cluster.api("GET", webhook.deployment_path)
@@ -195,10 +195,18 @@ def wait_until_ready(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
         return (
             status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
             and counts == {webhook.replicas}
-            and len(pods(cluster, webhook)) == webhook.replicas
+            and len(pods(cluster, webhook)) == count_ready(cluster, webhook) == webhook.replicas
         )
 
     wait_for(ready)
+
+
+def count_ready(cluster: clusters.Cluster, webhook: NodeWebhook) -> int:
+    """Return how many endpoints of the Service are ready. They follow the pods after a moment."""
+    selector = f"labelSelector=kubernetes.io%2Fservice-name%3D{webhook.name}"
+    slices = cluster.api("GET", f"{endpoint_slices.path(webhook.namespace)}?{selector}")["items"]
+    endpoints = [endpoint for each in slices for endpoint in each.get("endpoints") or ()]
+    return sum(endpoint["conditions"]["ready"] for endpoint in endpoints)
 
 
 def pods(cluster: clusters.Cluster, webhook: NodeWebhook) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def starting_ahead(ahead: datetime.timedelta, command: Sequence[str]) -> list[st
 
 
 def _become(ahead: datetime.timedelta, command: Sequence[str]) -> None:
-    """Run a program in this process, while a process of nobody else waits for its first instruction."""
+    """Run a program in this process. A second process sets its clock before the first instruction."""
     pid = os.getpid()
     library = ctypes.CDLL(None)
     library.prctl(_MAY_TRACE, ctypes.c_long(_ANY), 0, 0, 0)
