@@ -40,7 +40,7 @@ _CHANCE = 0.6
 @contextlib.contextmanager
 def _kill(years: Years, place: Place, chance: Random) -> Iterator[None]:
     """Kill a renewal after one of its requests. The ordinary runs come later."""
-    name, number = chance.choice(place.ours).name, chance.randint(1, 40)
+    name, number = chance.choice(place.ours).name, chance.randint(1, 20)
     place.journal.add(DONE, f"a run is killed after request {number}", name)
     run = years.run("certificates", "--limit", place.host(name), kill_after=number, **_RENEW)
     years.seen.kills += run.is_killed
