@@ -138,27 +138,29 @@ def _set_at_exec(library: ctypes.CDLL, pid: int, ahead: datetime.timedelta, is_t
 
 @functools.cache
 def why_not() -> str:
-    """Return the reason why no clock can be changed here, "" if one can. It tries it on a small process."""
+    """Return the reason why no clock can be changed here, "" if one can. It tries it on a small process, at its start and later."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "the clock of a process can be changed on Linux on x86-64 only"
-    with subprocess.Popen(
-        [sys.executable, "-c", _PROBE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as probe:
+    command = starting_ahead(datetime.timedelta(days=1), [sys.executable, "-c", _PROBE])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as probe:
         assert probe.stdin
-        assert probe.stdout
         try:
-            probe.stdin.write("\n")
-            probe.stdin.flush()
-            probe.stdout.readline()  # it has started
-            set_ahead(probe.pid, datetime.timedelta(days=1))
-            probe.stdin.write("\n")
-            probe.stdin.flush()
-            is_ahead = float(probe.stdout.readline()) - time.time() > 80000
+            at_start = _days_ahead(probe)
+            set_ahead(probe.pid, datetime.timedelta(days=2))
+            days = at_start, _days_ahead(probe)
         except (ClockError, OSError, ValueError) as error:
             return f"the clock of a process cannot be changed here: {error}"
         finally:
             probe.stdin.close()
-    return "" if is_ahead else "the clock of a process does not follow its vDSO here"
+    return "" if days == (1, 2) else f"the clock of a process is {days} days ahead instead of 1 and 2"
+
+
+def _days_ahead(probe: subprocess.Popen[str]) -> int:
+    assert probe.stdin
+    assert probe.stdout
+    probe.stdin.write("\n")
+    probe.stdin.flush()
+    return round((float(probe.stdout.readline()) - time.time()) / 86400)
 
 
 def _library(pid: int) -> tuple[int, bytes]:
