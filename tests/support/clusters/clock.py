@@ -105,6 +105,13 @@ def starting_ahead(ahead: datetime.timedelta, command: Sequence[str]) -> list[st
     return [sys.executable, "-I", __file__, str(ahead.total_seconds()), *command]
 
 
+def has_started(pid: int) -> bool:
+    """Return True if a process has the program of `starting_ahead`, and its clock. Raises OSError for one that has ended."""
+    process = Path(f"/proc/{pid}")
+    is_traced = "\nTracerPid:\t0\n" not in (process / "status").read_text()
+    return not is_traced and __file__.encode() not in (process / "cmdline").read_bytes()
+
+
 def _become(ahead: datetime.timedelta, command: Sequence[str]) -> None:
     """Run a program in this process. A second process sets its clock before the first instruction."""
     pid = os.getpid()

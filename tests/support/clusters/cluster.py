@@ -272,10 +272,14 @@ class Cluster:
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> None:
         """Start a program that ends with the cluster, or with `stop(name)`. It prints to `log(name)`."""
-        if self.ahead and name != "etcd":  # it has no use for the time, and its certificates are of today
-            command = clock.starting_ahead(self.ahead, command)
-        self._children[name] = processes.start(command, self._record(name), self.log(name), environment)
-        self._ahead_at_start[name] = self.ahead
+        is_ahead = (
+            self.ahead and name != "etcd"
+        )  # it has no use for the time, and its certificates are of today
+        started = clock.starting_ahead(self.ahead, command) if is_ahead else command
+        child = processes.start(started, self._record(name), self.log(name), environment)
+        self._children[name], self._ahead_at_start[name] = child, self.ahead
+        if is_ahead:  # a jump would stop it beside its tracer
+            self._wait_for(name, partial(clock.has_started, child.pid))
 
     def start_again(self, component: str) -> None:
         """Start a program that has ended, as kubelet does."""
