@@ -82,7 +82,6 @@ def test_a_program_of_a_test_ends_with_its_cluster(temporary: Path) -> None:
     fleet = directories.new_fleet()
     child = processes.start(["sleep", "600"], fleet / "cainjector.process", fleet / "log")
     try:
-        wait_for(lambda: processes.recorded(fleet / "cainjector.process"))
         directories.remove(fleet)
         assert child.poll() == -signal.SIGKILL
     finally:
@@ -100,7 +99,6 @@ def test_a_program_that_starts_during_the_removal_makes_no_directory_again(tempo
     child = processes.start(
         ["sh", "-c", f"read line < {gate}; mkdir -p {data}"], fleet / "etcd.process", temporary / "log"
     )
-    wait_for(lambda: processes.recorded(fleet / "etcd.process"))
     (fleet / "etcd.process").unlink()  # a program whose identity is not written yet
     directories.remove(fleet)
     gate.write_text("go\n")

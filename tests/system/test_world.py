@@ -12,6 +12,8 @@ import datetime
 import platform
 import subprocess
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -158,6 +160,20 @@ def test_a_program_has_another_clock_from_its_start() -> None:
     command = clock.starting_ahead(1000 * DAY, ["/bin/date", "+%s"])
     for _start in range(20):
         assert float(subprocess.check_output(command)) - time.time() > 999 * DAY.total_seconds()
+
+
+@pytest.mark.skipif(bool(clock.why_not()), reason=clock.why_not())
+def test_a_program_has_started_once_its_clock_can_jump() -> None:
+    """Before, it is another program, and a jump is lost or stops it."""
+    command = ["/bin/sleep", "60"]
+    for _start in range(20):
+        with subprocess.Popen(clock.starting_ahead(DAY, command)) as child:
+            try:
+                wait_for(partial(clock.has_started, child.pid, command))
+                assert Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n"
+                clock.set_ahead(child.pid, 2 * DAY)
+            finally:
+                child.kill()
 
 
 def test_an_owner_restores_its_bundle_when_its_time_has_come(world: World) -> None:

@@ -105,11 +105,15 @@ def starting_ahead(ahead: datetime.timedelta, command: Sequence[str]) -> list[st
     return [sys.executable, "-I", __file__, str(ahead.total_seconds()), *command]
 
 
-def has_started(pid: int) -> bool:
-    """Return True if a process has the program of `starting_ahead`, and its clock. Raises OSError for one that has ended."""
+def has_started(pid: int, command: Sequence[str]) -> bool:
+    """Return True if a process has this program of `starting_ahead`, and its clock. Raises OSError for one that has ended.
+
+    A process that changes its program has no command for a moment.
+    """
     process = Path(f"/proc/{pid}")
     is_traced = "\nTracerPid:\t0\n" not in (process / "status").read_text()
-    return not is_traced and __file__.encode() not in (process / "cmdline").read_bytes()
+    words = (process / "cmdline").read_bytes().decode().split("\0")[:-1]
+    return not is_traced and words == [*command]
 
 
 def _become(ahead: datetime.timedelta, command: Sequence[str]) -> None:

@@ -279,7 +279,7 @@ class Cluster:
         child = processes.start(started, self._record(name), self.log(name), environment)
         self._children[name], self._ahead_at_start[name] = child, self.ahead
         if is_ahead:  # a jump would stop it beside its tracer
-            self._wait_for(name, partial(clock.has_started, child.pid))
+            self._wait_for(name, partial(clock.has_started, child.pid, command))
 
     def start_again(self, component: str) -> None:
         """Start a program that has ended, as kubelet does."""
@@ -299,10 +299,13 @@ class Cluster:
         self.collect(component)
 
     def collect(self, *names: str) -> None:
-        """Wait for programs that have ended (all of them without a name), so that no zombie stays."""
+        """Wait for programs that have ended (all of them without a name), so that no zombie stays.
+
+        Raises subprocess.TimeoutExpired for one that runs.
+        """
         for name in names or tuple(self._children):
             if name in self._children:
-                self._children.pop(name).wait()
+                self._children.pop(name).wait(READY_TIMEOUT)
 
     @property
     def running(self) -> list[str]:

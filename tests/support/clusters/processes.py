@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,12 +78,12 @@ class Process:
 def start(
     command: Sequence[str], record: Path, log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program in the directory of `record`, which gets its identity.
+    """Start a program in the directory of `record`, and return once that has its identity, or once it has ended.
 
     It has its own session, so that Ctrl-C does not reach it.
     """
     with log.open("ab") as out:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             ["/bin/sh", "-c", _LAUNCHER, str(record), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -91,6 +92,10 @@ def start(
             cwd=record.parent,
             env=environment,
         )
+    # A program without a record, or with that of an earlier one, seems to have ended.
+    while child.poll() is None and ((process := recorded(record)) is None or process.pid != child.pid):
+        time.sleep(0.001)
+    return child
 
 
 def recorded(record: Path) -> Process | None:

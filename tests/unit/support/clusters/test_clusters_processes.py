@@ -39,15 +39,11 @@ def program(tmp_path: Path) -> Iterator[tuple[Process, subprocess.Popen[bytes]]]
     record = tmp_path / "etcd.process"
     with processes.start(SLEEP, record, tmp_path / "log") as child:
         try:
-            yield wait_recorded(record), child
+            process = processes.recorded(record)
+            assert process
+            yield process, child
         finally:
             child.kill()
-
-
-def wait_recorded(record: Path) -> Process:
-    while (process := processes.recorded(record)) is None:
-        pass
-    return process
 
 
 def test_a_later_process_with_the_same_id_is_not_killed(
@@ -62,6 +58,17 @@ def test_a_later_process_with_the_same_id_is_not_killed(
     process.kill(signal.SIGTERM)
     assert process.wait(10)
     assert child.wait(10) == -signal.SIGTERM
+
+
+def test_a_program_that_was_started_again_is_on_record_at_once(tmp_path: Path) -> None:
+    """A caller that reads the record of the program before would wait for the end of the one that runs."""
+    record = tmp_path / "etcd.process"
+    for _start in range(10):
+        with processes.start(["sleep", "60"], record, tmp_path / "log") as child:
+            process = processes.recorded(record)
+            child.kill()
+        assert process
+        assert process.pid == child.pid
 
 
 def test_no_program_starts_in_a_removed_directory(tmp_path: Path) -> None:
