@@ -272,9 +272,8 @@ class Cluster:
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> None:
         """Start a program that ends with the cluster, or with `stop(name)`. It prints to `log(name)`."""
-        is_ahead = (
-            self.ahead and name != "etcd"
-        )  # it has no use for the time, and its certificates are of today
+        # etcd has no use for the time, and its certificates are of today.
+        is_ahead = self.ahead and name != "etcd"
         started = clock.starting_ahead(self.ahead, command) if is_ahead else command
         child = processes.start(started, self._record(name), self.log(name), environment)
         self._children[name], self._ahead_at_start[name] = child, self.ahead
