@@ -45,7 +45,7 @@ test-all: ## run every gate on every ansible-core, and the tests that are too lo
 test-quick: ## run lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tools.ci --quick
 
-evidence: ## measure every page of results on this commit, and continue an earlier run: PARTS="upgrades" (a day)
+evidence: ## measure every page of results on this commit, and continue an earlier run: PARTS="upgrades" (half a day)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.evidence $(PARTS)
 
 audit-matrix: ## run every row of the reference page audit matrix and write its tables, or some: ROWS="Ed25519" (two minutes)

@@ -4,25 +4,33 @@
 
 """`python -m tests.system.evidence` (`make evidence`) measures every page of results on one commit.
 
-It runs the parts one after the other, prints how each ended, and ends with 1 if one failed. A part that has ended well on this
-commit is not run again, so a run that was stopped continues. Once all parts of a page have ended well, the page names the commit
-and the date. Arguments select parts by words of their names.
+It runs some parts at a time, the benchmarks alone, prints how each ended, and ends with 1 if one failed. A part that has ended
+well on this commit is not run again, so a run that was stopped continues. Once all parts of a page have ended well, the page names
+the commit and the date. Arguments select parts by words of their names.
 """
 
 from __future__ import annotations
 
 import datetime
-import subprocess
+import os
+import re
 import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.rows import ROWS
+from tests.support.mends import MENDS
 from tests.system.audit_matrix import page as audit_page
 from tests.system.fault_injection import page as reliability_page
 from tests.system.fault_injection import transport
 from tests.system.fault_injection.flows import FLOWS
 from tests.system.upgrades import page as upgrades_page
+from tools.ci import process
 from tools.ci.venvs import REPOSITORY
 from tools.docs.written import Page
 from tools.release import git
@@ -31,6 +39,11 @@ from tools.release import git
 WRITTEN = ("docs/docsite/rst/reference_", "docs/docsite/rst/images/", "benchmarks/results.json")
 DONE = REPOSITORY / ".work" / "evidence"
 SEEDS = range(1, 5)
+# A part with real clusters waits for half of its time.
+AT_ONCE = 4
+#: A part that runs for so long (seconds) hangs.
+_HANGS = 12 * 3600.0
+_writing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -40,8 +53,20 @@ class Part:
     name: str
     #: The virtual environment, the Python module, and its arguments.
     command: tuple[str, ...]
-    #: None for a page that names the commit by itself.
+    #: None for the page of the benchmarks, which names the commit of each row by itself.
     page: Page | None = None
+
+    @property
+    def log(self) -> Path:
+        return REPOSITORY / ".work" / "logs" / f"evidence-{re.sub('[^a-zA-Z0-9]+', '-', self.name)}.log"
+
+    def run(self) -> int:
+        """Run the command with its output in the log, and return its exit code."""
+        environment, module, *arguments = self.command
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("")
+        command = [sys.executable, "-m", "tools.ci.enter", environment, "-m", module, *arguments]
+        return process.run(command, self.log, os.environ, REPOSITORY, _HANGS)
 
 
 def _reliability(table: str, *task: str) -> Part:
@@ -49,7 +74,16 @@ def _reliability(table: str, *task: str) -> Part:
     return Part(": ".join(("reliability", table, *task)), command, reliability_page.PAGE)
 
 
+# The longest ones first, so that none runs alone at the end. The figures of the benchmarks need an idle machine.
 PARTS = (
+    *(
+        Part(f"years: seed {seed}", ("dev", "tests.years", str(seed)), reliability_page.PAGE)
+        for seed in SEEDS
+    ),
+    *(
+        Part(f"power: {mend.name}", ("dev", "tests.years.power", "12", mend.name), reliability_page.PAGE)
+        for mend in MENDS
+    ),
     Part("audit-matrix", ("dev", "tests.system.audit_matrix"), audit_page.PAGE),
     *(_reliability(reliability_page.CRASHES, flow.name) for flow in FLOWS),
     *(_reliability(reliability_page.TRANSPORT, flow.name) for flow in transport.FLOWS),
@@ -58,9 +92,8 @@ PARTS = (
         Part(f"upgrades: {table}", ("dev", "tests.system.upgrades", table), upgrades_page.PAGE)
         for table in upgrades_page.PARTS
     ),
-    *(Part(f"benchmarks: {name}", ("bench", "benchmarks", name)) for name in ROWS),
-    *(Part(f"years: seed {seed}", ("dev", "tests.years", str(seed))) for seed in SEEDS),
 )
+BENCHMARKS = tuple(Part(f"benchmarks: {name}", ("bench", "benchmarks", name)) for name in ROWS)
 
 
 def other_changes(status: str) -> list[str]:
@@ -74,26 +107,29 @@ def read_names(done: Path) -> list[str]:
     return done.read_text().splitlines() if done.exists() else []
 
 
-def measure(parts: tuple[Part, ...], done: Path) -> list[str]:
+def measure(parts: Sequence[Part], done: Path, at_once: int = AT_ONCE) -> list[str]:
     """Run the parts whose names are not in a file, and add them to it. Return the names of those that failed."""
-    failed = []
-    for part in parts:
-        if part.name in read_names(done):
-            print(f"done    {part.name}", flush=True)
-            continue
-        environment, module, *arguments = part.command
-        command = [sys.executable, "-m", "tools.ci.enter", environment, "-m", module, *arguments]
-        code = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
-        print(f"{f'FAILED ({code})' if code else 'ok'}    {part.name}", flush=True)
-        if code:
-            failed.append(part.name)
-        else:
+    with ThreadPoolExecutor(at_once) as pool:
+        ends = pool.map(partial(_ends_well, done=done), parts)
+        return [part.name for part, is_good in zip(parts, ends, strict=True) if not is_good]
+
+
+def _ends_well(part: Part, done: Path) -> bool:
+    if part.name in read_names(done):
+        print(f"done    {part.name}", flush=True)
+        return True
+    start = time.monotonic()
+    code = part.run()
+    with _writing:
+        end = f"FAILED ({code}), see {part.log.relative_to(REPOSITORY)}" if code else "ok"
+        print(f"{end}    {part.name} in {time.monotonic() - start:.0f} s", flush=True)
+        if not code:
             with done.open("a") as file:
                 file.write(f"{part.name}\n")
-    return failed
+    return code == 0
 
 
-def name_commit(commit: str, done: Path, parts: tuple[Part, ...] = PARTS) -> None:
+def name_commit(commit: str, done: Path, parts: Sequence[Part] = PARTS) -> None:
     """Write commit and date to each page whose parts have all ended well."""
     names = read_names(done)
     day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
@@ -107,14 +143,19 @@ def name_commit(commit: str, done: Path, parts: tuple[Part, ...] = PARTS) -> Non
 def main(words: list[str]) -> int:
     if changes := other_changes(git("status", "--porcelain", "--untracked-files=all")):
         sys.exit(f"Commit these changes first, or remove them: {', '.join(changes)}")
-    parts = tuple(part for part in PARTS if not words or any(word in part.name for word in words))
-    if not parts:
-        sys.exit(f"No part has such a name. Names: {'; '.join(part.name for part in PARTS)}")
+    together, alone = (
+        [part for part in parts if not words or any(word in part.name for word in words)]
+        for parts in (PARTS, BENCHMARKS)
+    )
+    if not together and not alone:
+        sys.exit(f"No part has such a name. Names: {'; '.join(part.name for part in (*PARTS, *BENCHMARKS))}")
+    process.end_all_at_a_signal()
     commit = git("rev-parse", "HEAD")
     DONE.mkdir(parents=True, exist_ok=True)
-    failed = measure(parts, DONE / commit)
+    failed = [*measure(together, DONE / commit), *measure(alone, DONE / commit, 1)]
     name_commit(commit, DONE / commit)
-    print(f"{len(parts) - len(failed)} of {len(parts)} parts ended well on commit {commit[:8]}")
+    count = len(together) + len(alone)
+    print(f"{count - len(failed)} of {count} parts ended well on commit {commit[:8]}")
     return int(bool(failed))
 
 

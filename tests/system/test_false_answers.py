@@ -53,10 +53,8 @@ DAILY = frozenset(
 
 
 def rows(table: Sequence[SignerAnswer | Interference]) -> list[Any]:
-    """Return the rows as pytest's parameters. Rows outside DAILY run with make test-all."""
-    return [
-        pytest.param(row, id=row.name, marks=() if row.name in DAILY else pytest.mark.full) for row in table
-    ]
+    """Return the rows of DAILY as pytest's parameters. `make reliability` runs all rows."""
+    return [pytest.param(row, id=row.name) for row in table if row.name in DAILY]
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@
 
 """Create hazards on a cluster with kubectl, and check what the plan reports.
 
-These are the hazards without running pods. The upgrades of test_snapshot_upgrade have the others, or
-ELSEWHERE names the tests of the plan with a reason. Together they are all rows of the table.
+These are the hazards without running pods. The chains of `make upgrades` have others, and ELSEWHERE names the tests of the rest.
+Together they are all rows of the table.
 """
 
 from __future__ import annotations
@@ -219,10 +219,10 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
 
 
 OF_OTHERS = ("foreign-configuration", "other-containers", "secret-kept", "webhook-shared")
-# Hazards of other tests, with the name of the test.
+# Hazards of other tests, with the name of the test or of the command.
 ELSEWHERE = {
-    **dict.fromkeys(MET_ON_THE_WAY, "test_snapshot_upgrade, from release to release"),
-    **dict.fromkeys(MET_BY_GROUPS, "test_snapshot_upgrade, with group snapshots"),
+    **dict.fromkeys(MET_ON_THE_WAY, "make upgrades: the chain from release to release"),
+    **dict.fromkeys(MET_BY_GROUPS, "make upgrades: the chain with group snapshots"),
     **dict.fromkeys(OF_OTHERS, "test_snapshot_owners"),
     "mixed-object": "test_snapshot_neighbours",
     "kubespray-reverts": "on the plan alone: test_snapshot_kubespray leaves the marks",

@@ -5,8 +5,7 @@
 """Run the role snapshot_controller from release to release with the real programs in pods, on both kinds of
 clusters.
 
-reference_upgrades.rst has the figures of a complete run. A part of it runs with make test, all of it with make
-test-all.
+`make upgrades` runs every jump, chain, fault, repair and kill, and writes reference_upgrades.rst.
 """
 
 from __future__ import annotations
@@ -19,18 +18,14 @@ import pytest
 from tests.support import clusters, snapshot_lab
 from tests.support.clusters import build
 from tests.support.snapshot_load import SnapshotLoad
-from tests.support.snapshot_plans import MET_BY_GROUPS, MET_ON_THE_WAY
 from tests.support.waiting import wait_for
-from tests.system.upgrades import faults, jumps, lab, repairs
+from tests.system.upgrades import faults, jumps, lab
 from tests.system.upgrades.lab import UpgradePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.system.upgrades.faults import UpgradeFault
-    from tests.system.upgrades.jumps import Chain, Jump
     from tests.system.upgrades.lab import Lab
-    from tests.system.upgrades.repairs import Damage
 
     Say = Callable[[str], None]
 
@@ -74,48 +69,6 @@ KILLED_AT = ("configurations-delete", "controller", "validation-clean")
 def test_the_webhook_is_removed_although_runs_are_killed(emptied: Lab, say: Say) -> None:
     upgrade = UpgradePath(emptied, "8.1.0", jumps.ONE, say)
     upgrade.to("8.7.0", killed_at=[faults.kill_at(step) for step in KILLED_AT])
-
-
-@pytest.mark.full
-@pytest.mark.parametrize(
-    ("chain", "hazards"), list(zip(jumps.CHAINS, (MET_ON_THE_WAY, MET_BY_GROUPS), strict=True)), ids=str
-)
-def test_a_chain_on_the_same_clusters(emptied: Lab, say: Say, chain: Chain, hazards: set[str]) -> None:
-    jumps.go_chain(emptied, chain, say)
-    assert emptied.hazards >= hazards
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("jump", jumps.JUMPS[1:], ids=str)
-def test_a_jump(emptied: Lab, say: Say, jump: Jump) -> None:
-    jumps.go(emptied, jump, say)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("jump", jumps.DOWNGRADES, ids=str)
-def test_a_downgrade(emptied: Lab, say: Say, jump: Jump) -> None:
-    jumps.go_back(emptied, jump, say)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("damage", repairs.DAMAGES, ids=lambda damage: damage.name)
-def test_a_run_for_the_same_release_repairs_damage(emptied: Lab, damage: Damage) -> None:
-    assert repairs.repaired(emptied, damage) == []
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: UpgradeFault) -> None:
-    assert faults.meet(emptied, fault, say).wrong == ()
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("jump", faults.KILLED_ALL_ALONG, ids=str)
-def test_killed_at_every_step(emptied: Lab, say: Say, jump: Jump) -> None:
-    kills = faults.killed_at_every_step(emptied, jump, say)
-    # Fewer than the steps of the first plan, because the next run plans only the remaining steps.
-    assert kills.killed >= 6
-    assert len(set(kills.records)) >= 6
 
 
 @pytest.mark.full

@@ -40,6 +40,8 @@ def main(seed: str = "1", rounds: str = "72", kinds: str = "", directory: str = 
     default = report.DIRECTORY / "-".join(("years", seed, *choice))
     months = simulate(seed, int(rounds), Path(directory) if directory else default, choice)
     print(report.text(months))
+    if not directory:
+        report.write_page()
     sys.exit(any(month.violations for month in months))
 
 

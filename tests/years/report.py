@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What was seen in each month, and the page at the end. `python -m tests.years.report` writes it for all runs of `make years`."""
+"""What was seen in each month, and the page at the end, for all runs of `make years` in the working directory."""
 
 from __future__ import annotations
 
@@ -89,17 +89,15 @@ def text(months: list[Month]) -> str:
     return "\n".join([*lines, "", "Time line", *map(str, months)])
 
 
-def main() -> None:
+def write_page() -> None:
     """Write the tables of the page from all runs of all events."""
     folders = [path.parent for path in DIRECTORY.glob(f"years-*/{_FILE}")]
     runs = {folder.name.removeprefix("years-"): read(folder) for folder in folders}
-    PAGE.write("years", rst.table(_HEAD, [[seed, *cells(months)] for seed, months in sorted(runs.items())]))
+    seeds = [[seed, *cells(months)] for seed, months in sorted(runs.items())]
     months = [month for run in runs.values() for month in run]
     kinds, causes = _kinds(months), _causes(months)
     fails = {kind: sum(causes[cause] for cause in causes if kind in cause.split(" + ")) for kind in kinds}
     rows = [[kind, str(count), str(fails[kind])] for kind, count in sorted(kinds.items())]
-    PAGE.write("years-events", rst.table(("Event", "Times", "Failures at the end of a month"), rows))
-
-
-if __name__ == "__main__":
-    main()
+    with PAGE.alone():
+        PAGE.write("years", rst.table(_HEAD, seeds))
+        PAGE.write("years-events", rst.table(("Event", "Times", "Failures at the end of a month"), rows))

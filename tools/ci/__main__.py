@@ -9,14 +9,11 @@ each.
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from types import FrameType
 
 from tools.ci import process, tree
 from tools.ci.gates import ALL, FULL, QUICK, Gate
@@ -112,18 +109,10 @@ class GateRun:
                     self.say(f"still running: {', '.join(names)}")
 
 
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    # Waiting for threads is not interruptible. Ending the children lets the threads return.
-    print("\nended by a signal: stopping what was started ...", file=sys.stderr, flush=True)
-    process.end_all()
-    os._exit(128 + number)
-
-
 def main() -> int:
     """Return the exit code: 0 if at least one test passed and none failed, else 1."""
     gates = _arguments()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _on_signal)
+    process.end_all_at_a_signal()
     run = GateRun()
     run.say(f"{len(gates)} gates, {AT_ONCE} at a time; logs are in .work/logs")
     run.all(gates)

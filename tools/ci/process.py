@@ -10,10 +10,12 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 #: A program that runs for so long (seconds) hangs. A busy machine does not reach it.
 HANGS = 7200.0
@@ -100,6 +102,19 @@ def end(*children: subprocess.Popen[bytes]) -> None:
         children = tuple(filter(_alive, children))
         if not children:
             return
+
+
+def end_all_at_a_signal() -> None:
+    """End all running programs and this one after Ctrl-C, SIGTERM or SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    # Waiting for threads is not interruptible. Ending the children lets the threads return.
+    print("\nended by a signal: stopping what was started ...", file=sys.stderr, flush=True)
+    end_all()
+    os._exit(128 + number)
 
 
 def end_all() -> None:

@@ -31,7 +31,10 @@ class Page:
     by: str
 
     def write(self, name: str, text: str) -> None:
-        """Replace the table of that name and the text around it. The page no longer names a commit for all of its tables."""
+        """Replace the table of that name and the text around it. The page no longer names a commit for all of its tables.
+
+        Runs that may write at the same time hold `alone` meanwhile.
+        """
         self._replace(self._begin(name), text)
         self.name_commit("")
 

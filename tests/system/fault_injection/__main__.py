@@ -73,9 +73,9 @@ class TableRun:
                 page.put_transport_cells(flow.name, column)
 
     def false_answers(self, cluster: Cluster) -> None:
-        page.PAGE.write(
-            page.FALSE_ANSWERS, false_answers.text(list(self.told(false_answers.outcomes(cluster))))
-        )
+        text = false_answers.text(list(self.told(false_answers.outcomes(cluster))))
+        with page.PAGE.alone():
+            page.PAGE.write(page.FALSE_ANSWERS, text)
 
 
 @dataclass(frozen=True)

@@ -213,13 +213,6 @@ FLOWS = tuple(
 )
 
 
-def everywhere(rig: FaultRig, flow: Flow) -> Iterator[TransportCase]:
-    """Yield one case for each fault at each request that can have it."""
-    sent = whole(rig, flow)
-    for fault in FAULTS:
-        yield from cases(rig, flow, fault, numbers(fault, sent))
-
-
 def numbers(fault: TransportFault, sent: Sequence[str]) -> list[int]:
     """Return the numbers of the requests that can have the fault, of repeated ones the first and the last."""
     around = [None, *sent, None]

@@ -10,11 +10,12 @@ A jump is one run of the role under load, a chain is several.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.support import snapshot_lab
+from tests.support.snapshot_plans import MET_BY_GROUPS, MET_ON_THE_WAY
 from tests.system.upgrades.lab import UpgradePath, pods
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Chain:
     policies: Mapping[str, str] = field(default_factory=lambda: BOTH)
     #: Version at which group snapshots are stored after the first link.
     groups: str = ""
+    #: Ids of hazards that plans on the way must have.
+    hazards: Collection[str] = ()
 
     def __str__(self) -> str:
         stored = f", group snapshots stored at {self.groups}" if self.groups else ""
@@ -91,7 +94,7 @@ class Chain:
 
 
 CHAINS = (
-    Chain(CHAIN[0], tuple(map(Link, CHAIN[1:]))),
+    Chain(CHAIN[0], tuple(map(Link, CHAIN[1:])), hazards=MET_ON_THE_WAY),
     # 7.0 adds a configuration for group snapshots, which is Ignore without FAIL. 8.4 converts them with its
     # webhook. 8.7 needs no conversion.
     Chain(
@@ -104,6 +107,7 @@ CHAINS = (
         ),
         ONE,
         "v1alpha1",
+        MET_BY_GROUPS,
     ),
 )
 
@@ -138,6 +142,7 @@ def go_chain(rig: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
         if chain.groups and number == 0:
             for kept in upgrade.kept.values():
                 kept.make_groups(chain.groups)
+    assert rig.hazards.issuperset(chain.hazards), set(chain.hazards) - rig.hazards
     return [_sum(of_cluster) for of_cluster in zip(*runs, strict=True)]
 
 
