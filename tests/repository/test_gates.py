@@ -28,6 +28,7 @@ REPORT = """<testsuites><testsuite>
 <testcase name="c"><failure message="no"/></testcase>
 <testcase name="d"><error message="no"/></testcase>
 <testcase name="e"><skipped message="no tool"/></testcase>
+<testcase name="f"><skipped message="collection skipped">('tests/f.py', 24, 'Skipped: an older core')</skipped></testcase>
 </testsuite></testsuites>"""
 
 
@@ -42,7 +43,7 @@ def test_counts_of_a_report(tmp_path: Path) -> None:
     """An error in a fixture counts as a failed test, and a skip has its reason."""
     report = tmp_path / "report.xml"
     report.write_text(REPORT)
-    assert of_junit(report, 1) == GateResult(2, 2, 1, ("skipped: no tool",))
+    assert of_junit(report, 1) == GateResult(2, 2, 2, ("skipped: an older core", "skipped: no tool"))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def of_junit(report: Path, code: int) -> GateResult:
     except (FileNotFoundError, ElementTree.ParseError):
         return FAILED
     skips = [case.find("skipped") for case in cases]
-    reasons = {skip.get("message", "no reason given") for skip in skips if skip is not None}
+    reasons = {_reason(skip) for skip in skips if skip is not None}
     failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
     skipped = sum(skip is not None for skip in skips)
     passed = len(cases) - failed - skipped
@@ -63,3 +63,10 @@ def of_junit(report: Path, code: int) -> GateResult:
     return GateResult(
         passed, failed + crashed, skipped, tuple(f"skipped: {reason}" for reason in sorted(reasons))
     )
+
+
+def _reason(skip: ElementTree.Element) -> str:
+    """Return the reason of a skip. If a whole file was skipped, only the text of the element has it: "(path, line, 'Skipped: reason')"."""
+    message = skip.get("message", "no reason given")
+    text = (skip.text or "").partition("Skipped: ")[2]
+    return text[:-2] if message == "collection skipped" and text else message
