@@ -46,7 +46,7 @@ test-quick: ## run lint, types, unit tests and a small test on real clusters (3 
 	@$(RUN) -m tools.ci --quick
 
 evidence: ## measure every page of results on this commit, and continue an earlier run: PARTS="upgrades" (half a day)
-	@$(RUN) -m tools.ci.enter dev -m tests.system.evidence $(PARTS)
+	@$(RUN) -m tools.ci.enter dev -m tests.evidence $(PARTS)
 
 audit-matrix: ## run every row of the reference page audit matrix and write its tables, or some: ROWS="Ed25519" (two minutes)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.audit_matrix $(ROWS)

@@ -46,6 +46,19 @@ def test_counts_of_a_report(tmp_path: Path) -> None:
     assert of_junit(report, 1) == GateResult(2, 2, 2, ("skipped: an older core", "skipped: no tool"))
 
 
+@pytest.mark.parametrize(("at_start", "code"), [("SIG_DFL", 128 + signal.SIGHUP), ("SIG_IGN", 0)])
+def test_a_signal_ends_a_run_unless_it_is_ignored(at_start: str, code: int) -> None:
+    """nohup lets its program ignore SIGHUP."""
+    program = (
+        "import os, signal; from tools.ci import process\n"
+        f"signal.signal(signal.SIGHUP, signal.{at_start}); process.end_all_at_a_signal()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=venvs.REPOSITORY, check=False, capture_output=True)
+    assert ended.returncode == code, ended.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [(None, 4), ("<testsuites/>", 5), ('<t><testcase name="a"/></t>', 124), ('<t><testcase name="', 3)],

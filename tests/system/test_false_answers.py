@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.csr_rig import CsrRig, assert_one_line
-from tests.support.leases import leases
-from tests.system.fault_injection import interference, signer_answers
+from tests.support.csr_rig import CsrRig
+from tests.system.fault_injection import false_answers, interference, signer_answers
 from tests.system.fault_injection.signer_rig import SignerRig
 
 if TYPE_CHECKING:
@@ -66,44 +65,16 @@ def signer_rig(fleet: Fleet) -> Iterator[SignerRig]:
 
 @pytest.mark.parametrize("answer", rows(signer_answers.FALSE_ANSWERS))
 def test_a_false_answer_is_refused(signer_rig: SignerRig, answer: SignerAnswer) -> None:
-    before = signer_rig.in_use()
-    result = signer_rig.run_with_answer(answer)
-    assert_one_line(result, *answer.says, signer_rig.rig.cluster.url)
-    assert signer_rig.in_use() == before
-    assert leases(signer_rig.rig.cluster, signer_rig.rig.name) == []
+    assert false_answers.meet(signer_rig, answer).wrong == ()
 
 
-@pytest.mark.parametrize("answer", rows(signer_answers.RIGHT_ANSWERS))
-def test_a_right_answer_is_accepted(fleet: Fleet, answer: SignerAnswer) -> None:
+@pytest.mark.parametrize("case", rows((*signer_answers.RIGHT_ANSWERS, *interference.INTERFERENCES)))
+def test_a_right_answer_or_a_change_by_another_client(
+    fleet: Fleet, case: SignerAnswer | Interference
+) -> None:
     with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
-        signer_rig = SignerRig(rig)
-        before = signer_rig.in_use()
-        result = signer_rig.run_with_answer(answer)
-        assert result["changed"] and not result.get("failed"), result
-        after = signer_rig.in_use()
-        assert after.data["tls.crt"] != before.data["tls.crt"]
-        assert signer_answers.root().pem in after.bundle
-
-
-@pytest.mark.parametrize("interference_row", rows(interference.INTERFERENCES))
-def test_a_change_by_another_client(fleet: Fleet, interference_row: Interference) -> None:
-    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
-        signer_rig = SignerRig(rig)
-        before = signer_rig.in_use()
-        result = signer_rig.run_with_interference(interference_row)
-        if interference_row.says:
-            assert_one_line(result, *interference_row.says, rig.cluster.url)
-        else:
-            assert result["changed"], result
-            assert not result.get("failed"), result
-        assert interference_row.holds(before, signer_rig.in_use())
-        assert leases(rig.cluster, rig.name) == []
+        assert false_answers.meet(SignerRig(rig), case).wrong == ()
 
 
 def test_every_daily_row_exists() -> None:
-    tables: tuple[Sequence[SignerAnswer | Interference], ...] = (
-        signer_answers.FALSE_ANSWERS,
-        signer_answers.RIGHT_ANSWERS,
-        interference.INTERFERENCES,
-    )
-    assert {row.name for table in tables for row in table} >= DAILY
+    assert {case.name for case in false_answers.CASES} >= DAILY

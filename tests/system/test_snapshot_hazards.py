@@ -4,8 +4,8 @@
 
 """Create hazards on a cluster with kubectl, and check what the plan reports.
 
-These are the hazards without running pods. The chains of `make upgrades` have others, and ELSEWHERE names the tests of the rest.
-Together they are all rows of the table.
+These are the hazards without running pods. The chains of `make upgrades` meet more, and ELSEWHERE names the test or the command of each
+other hazard. Together they are all rows of the table.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from tests.support import clusters
 from tests.years import report
 from tests.years.months import Years
 from tests.years.places import MONTH, PROFILES
+from tools.ci.venvs import REPOSITORY
 
 
 def simulate(seed: str, rounds: int, directory: Path, choice: tuple[str, ...] = ()) -> list[report.Month]:
@@ -37,11 +38,9 @@ def simulate(seed: str, rounds: int, directory: Path, choice: tuple[str, ...] = 
 
 def main(seed: str = "1", rounds: str = "72", kinds: str = "", directory: str = "") -> None:
     choice = tuple(filter(None, kinds.split(",")))
-    default = report.DIRECTORY / "-".join(("years", seed, *choice))
+    default = REPOSITORY / ".work" / "-".join(("years", seed, *choice))
     months = simulate(seed, int(rounds), Path(directory) if directory else default, choice)
     print(report.text(months))
-    if not directory:
-        report.write_page()
     sys.exit(any(month.violations for month in months))
 
 

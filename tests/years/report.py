@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What was seen in each month, and the page at the end, for all runs of `make years` in the working directory."""
+"""Keep what was seen in each month, and write the tables of the page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.ci.venvs import REPOSITORY
 from tools.docs import rst, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-DIRECTORY = REPOSITORY / ".work"
-PAGE = written.Page(rst.GUIDES / "reference_reliability.rst", "make years")
+PAGE = written.Page(rst.GUIDES / "reference_reliability.rst", "make evidence")
 _FILE = "months.json"
 _HEAD = ("Seed", "Months", "Events", "Runs", "Calls", "Kills survived", "Recall", "Precision", "Violations")
 
@@ -89,10 +87,9 @@ def text(months: list[Month]) -> str:
     return "\n".join([*lines, "", "Time line", *map(str, months)])
 
 
-def write_page() -> None:
-    """Write the tables of the page from all runs of all events."""
-    folders = [path.parent for path in DIRECTORY.glob(f"years-*/{_FILE}")]
-    runs = {folder.name.removeprefix("years-"): read(folder) for folder in folders}
+def write_page(directory: Path) -> None:
+    """Write the tables of the page from the runs in a directory, which has a folder for each seed."""
+    runs = {path.parent.name: read(path.parent) for path in directory.glob(f"*/{_FILE}")}
     seeds = [[seed, *cells(months)] for seed, months in sorted(runs.items())]
     months = [month for run in runs.values() for month in run]
     kinds, causes = _kinds(months), _causes(months)

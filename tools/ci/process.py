@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run a gate's programs with their output in a log file, and end all of them with the run."""
+"""Run the programs of gates and of measurements with their output in a log file, and end all of them with the run."""
 
 from __future__ import annotations
 
@@ -105,9 +105,10 @@ def end(*children: subprocess.Popen[bytes]) -> None:
 
 
 def end_all_at_a_signal() -> None:
-    """End all running programs and this one after Ctrl-C, SIGTERM or SIGHUP."""
+    """End all running programs and this one after Ctrl-C, SIGTERM or SIGHUP, unless the shell lets it ignore that one, as nohup does."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _on_signal)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _on_signal)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -31,12 +31,14 @@ class Page:
     by: str
 
     def write(self, name: str, text: str) -> None:
-        """Replace the table of that name and the text around it. The page no longer names a commit for all of its tables.
+        """Replace the table of that name and the text around it. The page no longer names a commit for all of its tables, unless the
+        text is the same.
 
-        Runs that may write at the same time hold `alone` meanwhile.
+        A caller that may write at the same time as another one holds `alone`.
         """
-        self._replace(self._begin(name), text)
-        self.name_commit("")
+        if self.part(name) != f"\n\n{text}\n":
+            self._replace(self._begin(name), text)
+            self.name_commit("")
 
     def name_commit(self, sentence: str) -> None:
         """Replace the sentence that names the commit of all tables."""

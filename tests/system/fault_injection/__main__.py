@@ -68,7 +68,7 @@ class TableRun:
             sent = transport.whole(rig, flow)
             for fault in names.faults:
                 cases = list(self.told(transport.cases(rig, flow, fault, transport.numbers(fault, sent))))
-                column = page.transport_column(cases)
+                column = {fault.name: "", **page.transport_column(cases)}
                 print(f"{flow.name}: {column}", flush=True)
                 page.put_transport_cells(flow.name, column)
 

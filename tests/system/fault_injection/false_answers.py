@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.support.csr_rig import CsrRig
 from tests.support.failures import has_failed
+from tests.support.leases import leases
 from tests.system.fault_injection import interference, signer_answers
+from tests.system.fault_injection.interference import Interference
 from tests.system.fault_injection.signer_rig import SignerRig
 from tools.docs import rst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.support.clusters import Cluster
+    from tests.system.fault_injection.signer_answers import SignerAnswer
     from tests.system.fault_injection.signer_rig import InUse
 
 SIGNER, CLIENT = "The signer issues", "During the task"
@@ -43,34 +45,54 @@ class FalseAnswerRow:
     #: The cause of the failure, "" if the task succeeded.
     said: str
     in_use: str
-    #: True if the case ended as the table expects.
-    is_good: bool
+    #: What did not end as the table expects.
+    wrong: tuple[str, ...]
+
+    @property
+    def is_good(self) -> bool:
+        return not self.wrong
+
+
+#: In the order of the table.
+CASES: tuple[SignerAnswer | Interference, ...] = (
+    *signer_answers.RIGHT_ANSWERS,
+    *signer_answers.FALSE_ANSWERS,
+    *interference.INTERFERENCES,
+)
 
 
 def outcomes(cluster: Cluster) -> Iterator[FalseAnswerRow]:
-    """Yield one row for each case, in the order of the tables."""
-    for answer in (*signer_answers.RIGHT_ANSWERS, *signer_answers.FALSE_ANSWERS):
-        yield _outcome(
-            cluster, SIGNER, answer.name, answer.says, partial(SignerRig.run_with_answer, answer=answer)
-        )
-    for row in interference.INTERFERENCES:
-        yield _outcome(cluster, CLIENT, row.name, row.says, partial(SignerRig.run_with_interference, row=row))
+    """Yield one row for each case."""
+    for case in CASES:
+        with contextlib.closing(CsrRig(cluster)) as rig:
+            yield meet(SignerRig(rig), case)
 
 
-def _outcome(
-    cluster: Cluster, kind: str, done: str, says: tuple[str, ...], run: Callable[[SignerRig], dict[str, Any]]
-) -> FalseAnswerRow:
-    with contextlib.closing(CsrRig(cluster)) as rig:
-        signer_rig = SignerRig(rig)
-        before = signer_rig.in_use()
-        result = run(signer_rig)
-        after = signer_rig.in_use()
-        said = str(result["msg"]) if result.get("failed") else ""
-        in_use = _in_use(before, after)
-        is_right = bool(said) == bool(says) and (in_use == REPLACED) == (not says) and "\n" not in said
-        is_right = is_right and (not says or has_failed(result, *says))
-        cause = _without_chance(str(result.get("cause") or "").replace(rig.name, "apps")) if said else ""
-        return FalseAnswerRow(kind, done, cause, in_use, is_right)
+def meet(signer_rig: SignerRig, case: SignerAnswer | Interference) -> FalseAnswerRow:
+    """Run a task that meets a case. Return what it said, what is in use afterwards, and what is wrong."""
+    rig, before = signer_rig.rig, signer_rig.in_use()
+    if isinstance(case, Interference):
+        kind, result = CLIENT, signer_rig.run_with_interference(case)
+    else:
+        kind, result = SIGNER, signer_rig.run_with_answer(case)
+    after = signer_rig.in_use()
+    checks = {
+        f"the end: {result}": _ends(result, (*case.says, rig.cluster.url) if case.says else ()),
+        f"in use: {_in_use(before, after)}": case.holds(before, after),
+        "a Lease is left": not leases(rig.cluster, rig.name),
+    }
+    cause = _without_chance(str(result["cause"]).replace(rig.name, "apps")) if result.get("failed") else ""
+    wrong = tuple(text for text, is_good in checks.items() if not is_good)
+    return FalseAnswerRow(kind, case.name, cause, _in_use(before, after), wrong)
+
+
+def _ends(result: dict[str, Any], says: tuple[str, ...]) -> bool:
+    """Return True for a failure in one line with this code and these names, or for a success without a code."""
+    if not says:
+        return bool(result.get("changed")) and not result.get("failed")
+    return (
+        has_failed(result, *says) and "\n" not in result["msg"] and bool(result["cause"] and result["remedy"])
+    )
 
 
 def _without_chance(text: str) -> str:
@@ -97,14 +119,3 @@ def text(rows: list[FalseAnswerRow]) -> str:
     ]
     figures = f"{len(rows)} cases: {refused} failed with one line, {len(rows) - refused} succeeded. {right} ended as expected.\n"
     return f"{figures}\n{rst.table(HEAD, rows_of_table)}"
-
-
-def main() -> None:
-    from tests.support import clusters
-
-    with clusters.running({"onprem": "onprem"}) as fleet:
-        print(text(list(outcomes(fleet["onprem"]))))
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,7 @@ from tests.support.clusters import pki
 from tests.support.csr_rig import CSRS, HOOKS
 from tests.support.rbac import documented
 from tests.system.fault_injection import signer_answers
+from tests.system.fault_injection.signer_answers import is_replaced
 from tests.system.fault_injection.signer_rig import APPROVED, RequestPoint
 
 if TYPE_CHECKING:
@@ -163,11 +164,6 @@ def _same_task(signer_rig: SignerRig) -> None:
     assert result.get("changed"), result
 
 
-def _is_replaced(before: InUse, after: InUse) -> bool:
-    """Return True if the new certificate is stored and its CA was added to the old one."""
-    return after.data["tls.crt"] != before.data["tls.crt"] and signer_answers.root().pem in after.bundle
-
-
 def _data_stays(before: InUse, after: InUse) -> bool:
     """Return True if the Secret is unchanged and the target still trusts the old CA."""
     return after.data == before.data and before.bundle in after.bundle
@@ -184,24 +180,24 @@ INTERFERENCES: tuple[Interference, ...] = (
     Interference("the request is replaced by a copy of itself", BEFORE_APPROVAL, _replace_csr, REPLACED),
     Interference("the request is denied", BEFORE_APPROVAL, partial(_decide, decision="Denied"), ("not-issued", "denied")),
     Interference("the request is deleted", BEFORE_APPROVAL, _delete_csr, ("request-replaced",)),
-    Interference("another client approves the request first, and the signer issues", BEFORE_APPROVAL, _approve_and_issue, holds=_is_replaced),
-    Interference("the signer issues before the approval", BEFORE_APPROVAL, _issue_unapproved, holds=_is_replaced),
+    Interference("another client approves the request first, and the signer issues", BEFORE_APPROVAL, _approve_and_issue, holds=is_replaced),
+    Interference("the signer issues before the approval", BEFORE_APPROVAL, _issue_unapproved, holds=is_replaced),
     Interference("the approved request is deleted", APPROVED, _delete_csr, ("not-issued",)),
     Interference("the approved request is replaced by a copy of itself", APPROVED, _replace_csr, ("request-replaced",)),
     Interference(
         "another client labels the Secret",
         BEFORE_SECRET,
         partial(_patch_secret, metadata={"labels": {"tier": "edge"}}),
-        holds=_is_replaced,
+        holds=is_replaced,
     ),
     Interference(
         "another client adds data to the Secret",
         BEFORE_SECRET,
         partial(_patch_secret, data={"extra": "eA=="}),
-        holds=lambda before, after: _is_replaced(before, after) and after.data["extra"] == "x",
+        holds=lambda before, after: is_replaced(before, after) and after.data["extra"] == "x",
     ),
-    Interference("the Secret is deleted", BEFORE_SECRET, _delete_secret, holds=_is_replaced),
-    Interference("the Secret is deleted and created again with the same content", BEFORE_SECRET, _recreate_secret, holds=_is_replaced),
+    Interference("the Secret is deleted", BEFORE_SECRET, _delete_secret, holds=is_replaced),
+    Interference("the Secret is deleted and created again with the same content", BEFORE_SECRET, _recreate_secret, holds=is_replaced),
     Interference(
         "the Secret becomes immutable",
         BEFORE_SECRET,
@@ -220,16 +216,16 @@ INTERFERENCES: tuple[Interference, ...] = (
         "another client adds a CA to the webhook",
         BEFORE_TARGET,
         _put_bundle,
-        holds=lambda before, after: _is_replaced(before, after) and _foreign() in after.bundle,
+        holds=lambda before, after: is_replaced(before, after) and _foreign() in after.bundle,
     ),
     Interference(
         "another task of this collection adds a CA to the webhook",
         BEFORE_TARGET,
         _another_task,
-        holds=lambda before, after: _is_replaced(before, after) and _foreign() in after.bundle,
+        holds=lambda before, after: is_replaced(before, after) and _foreign() in after.bundle,
     ),
-    Interference("the same task runs elsewhere and stores its certificate first", BEFORE_SECRET, _same_task, holds=_is_replaced),
-    Interference("another client changes the order of the webhooks", BEFORE_TARGET, _move_webhooks, holds=_is_replaced),
+    Interference("the same task runs elsewhere and stores its certificate first", BEFORE_SECRET, _same_task, holds=is_replaced),
+    Interference("another client changes the order of the webhooks", BEFORE_TARGET, _move_webhooks, holds=is_replaced),
     Interference("the webhook now calls another Service", BEFORE_TARGET, _call_another, ("invalid-target", "another")),
     Interference("cert-manager's annotation is added to the webhook configuration", BEFORE_TARGET, _inject, ("owned-by-another", "cert-manager")),
     Interference(

@@ -23,6 +23,8 @@ from tests.support.authority import ANY_USAGE, CLIENT_AUTH, SERVER_AUTH, Issued
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tests.system.fault_injection.signer_rig import InUse
+
 TEST_SIGNER = "example.com/test-signer"
 APP_SERVING = "beta.eks.amazonaws.com/app-serving"
 HOUR = datetime.timedelta(hours=1)
@@ -111,6 +113,15 @@ class SignerAnswer:
     options: dict[str, Any] = field(default_factory=dict)
     #: True if the signer also sets the condition Failed.
     failed: bool = False
+
+    def holds(self, before: InUse, after: InUse) -> bool:
+        """Check the state in use, before and after the task."""
+        return before == after if self.says else is_replaced(before, after)
+
+
+def is_replaced(before: InUse, after: InUse) -> bool:
+    """Return True if the new certificate is stored and its CA was added to the old one."""
+    return after.data["tls.crt"] != before.data["tls.crt"] and root().pem in after.bundle
 
 
 def _authority(request: SignerRequest) -> str:

@@ -85,7 +85,7 @@ class Chain:
     policies: Mapping[str, str] = field(default_factory=lambda: BOTH)
     #: Version at which group snapshots are stored after the first link.
     groups: str = ""
-    #: Ids of hazards that plans on the way must have.
+    #: Ids of the hazards that the plans of the chain must report.
     hazards: Collection[str] = ()
 
     def __str__(self) -> str:
@@ -134,6 +134,7 @@ def go(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
 
 def go_chain(rig: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
     """Run a chain link by link. Raises AssertionError for an unexpected result."""
+    rig.hazards.clear()
     upgrade = UpgradePath(rig, chain.first, chain.policies, say)
     runs: list[list[Gone]] = []
     for number, link in enumerate(chain.links):

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.system.evidence` (`make evidence`) measures every page of results on one commit.
+"""`python -m tests.evidence` (`make evidence`) measures every page of results on one commit.
 
-It runs some parts at a time, the benchmarks alone, prints how each ended, and ends with 1 if one failed. A part that has ended
-well on this commit is not run again, so a run that was stopped continues. Once all parts of a page have ended well, the page names
-the commit and the date. Arguments select parts by words of their names.
+It runs up to four parts at the same time, and then the benchmarks one by one. It prints how each part ended, and ends with 1 if a
+part failed. A part that has ended well on this commit is not run again, so a run that was stopped continues. Once all parts of a
+page have ended well, the page names the commit and the date. Arguments select parts by words with which their names begin, or
+with which a text after a colon begins.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.system.fault_injection import page as reliability_page
 from tests.system.fault_injection import transport
 from tests.system.fault_injection.flows import FLOWS
 from tests.system.upgrades import page as upgrades_page
+from tests.years import report
 from tools.ci import process
 from tools.ci.venvs import REPOSITORY
 from tools.docs.written import Page
@@ -37,7 +39,7 @@ from tools.release import git
 
 #: What the parts write. Other changes of the tree would be measured with the commit.
 WRITTEN = ("docs/docsite/rst/reference_", "docs/docsite/rst/images/", "benchmarks/results.json")
-DONE = REPOSITORY / ".work" / "evidence"
+RECORDS = REPOSITORY / ".work" / "evidence"
 SEEDS = range(1, 5)
 # A part with real clusters waits for half of its time.
 AT_ONCE = 4
@@ -58,6 +60,7 @@ class Part:
 
     @property
     def log(self) -> Path:
+        """The file with the output of the command."""
         return REPOSITORY / ".work" / "logs" / f"evidence-{re.sub('[^a-zA-Z0-9]+', '-', self.name)}.log"
 
     def run(self) -> int:
@@ -74,12 +77,12 @@ def _reliability(table: str, *task: str) -> Part:
     return Part(": ".join(("reliability", table, *task)), command, reliability_page.PAGE)
 
 
-# The longest ones first, so that none runs alone at the end. The figures of the benchmarks need an idle machine.
+def _years(directory: Path, seed: int) -> Part:
+    command = ("dev", "tests.years", str(seed), "72", "", str(directory / str(seed)))
+    return Part(f"years: seed {seed}", command, reliability_page.PAGE)
+
+
 PARTS = (
-    *(
-        Part(f"years: seed {seed}", ("dev", "tests.years", str(seed)), reliability_page.PAGE)
-        for seed in SEEDS
-    ),
     *(
         Part(f"power: {mend.name}", ("dev", "tests.years.power", "12", mend.name), reliability_page.PAGE)
         for mend in MENDS
@@ -93,6 +96,7 @@ PARTS = (
         for table in upgrades_page.PARTS
     ),
 )
+# Their figures need an idle machine.
 BENCHMARKS = tuple(Part(f"benchmarks: {name}", ("bench", "benchmarks", name)) for name in ROWS)
 
 
@@ -110,11 +114,12 @@ def read_names(done: Path) -> list[str]:
 def measure(parts: Sequence[Part], done: Path, at_once: int = AT_ONCE) -> list[str]:
     """Run the parts whose names are not in a file, and add them to it. Return the names of those that failed."""
     with ThreadPoolExecutor(at_once) as pool:
-        ends = pool.map(partial(_ends_well, done=done), parts)
-        return [part.name for part, is_good in zip(parts, ends, strict=True) if not is_good]
+        results = pool.map(partial(_measure_part, done=done), parts)
+        return [part.name for part, is_good in zip(parts, results, strict=True) if not is_good]
 
 
-def _ends_well(part: Part, done: Path) -> bool:
+def _measure_part(part: Part, done: Path) -> bool:
+    """Run a part that has not ended well yet. Return True if it has now."""
     if part.name in read_names(done):
         print(f"done    {part.name}", flush=True)
         return True
@@ -129,31 +134,38 @@ def _ends_well(part: Part, done: Path) -> bool:
     return code == 0
 
 
-def name_commit(commit: str, done: Path, parts: Sequence[Part] = PARTS) -> None:
+def name_commit(commit: str, done: Path, parts: Sequence[Part]) -> None:
     """Write commit and date to each page whose parts have all ended well."""
     names = read_names(done)
     day = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     for page in {part.page for part in parts if part.page}:
         if all(part.name in names for part in parts if part.page == page):
-            page.name_commit(
-                f"All figures of this page were measured on commit ``{commit[:8]}``, the last one on {day}."
-            )
+            with page.alone():
+                page.name_commit(
+                    f"All figures of this page were measured on commit ``{commit[:8]}``, the last one on {day}."
+                )
+
+
+def select(parts: Sequence[Part], words: Sequence[str]) -> list[Part]:
+    """Return the parts whose names, or a text after a colon in them, begin with one of the words. All parts if there is no word."""
+    return [part for part in parts if not words or any(f": {word}" in f": {part.name}" for word in words)]
 
 
 def main(words: list[str]) -> int:
     if changes := other_changes(git("status", "--porcelain", "--untracked-files=all")):
         sys.exit(f"Commit these changes first, or remove them: {', '.join(changes)}")
-    together, alone = (
-        [part for part in parts if not words or any(word in part.name for word in words)]
-        for parts in (PARTS, BENCHMARKS)
-    )
-    if not together and not alone:
-        sys.exit(f"No part has such a name. Names: {'; '.join(part.name for part in (*PARTS, *BENCHMARKS))}")
-    process.end_all_at_a_signal()
     commit = git("rev-parse", "HEAD")
-    DONE.mkdir(parents=True, exist_ok=True)
-    failed = [*measure(together, DONE / commit), *measure(alone, DONE / commit, 1)]
-    name_commit(commit, DONE / commit)
+    done, years = RECORDS / commit, RECORDS / f"{commit}-years"
+    parts = (*(_years(years, seed) for seed in SEEDS), *PARTS)
+    together, alone = select(parts, words), select(BENCHMARKS, words)
+    if not together and not alone:
+        sys.exit(f"No part has such a name. Names: {'; '.join(part.name for part in (*parts, *BENCHMARKS))}")
+    process.end_all_at_a_signal()
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    failed = [*measure(together, done), *measure(alone, done, 1)]
+    if years.exists():
+        report.write_page(years)
+    name_commit(commit, done, parts)
     count = len(together) + len(alone)
     print(f"{count - len(failed)} of {count} parts ended well on commit {commit[:8]}")
     return int(bool(failed))
