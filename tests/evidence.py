@@ -82,19 +82,20 @@ def _years(directory: Path, seed: int) -> Part:
     return Part(f"years: seed {seed}", command, reliability_page.PAGE)
 
 
+# The longest ones first.
 PARTS = (
     *(
         Part(f"power: {mend.name}", ("dev", "tests.years.power", "12", mend.name), reliability_page.PAGE)
         for mend in MENDS
     ),
-    Part("audit-matrix", ("dev", "tests.system.audit_matrix"), audit_page.PAGE),
-    *(_reliability(reliability_page.CRASHES, flow.name) for flow in FLOWS),
-    *(_reliability(reliability_page.TRANSPORT, flow.name) for flow in transport.FLOWS),
-    _reliability(reliability_page.FALSE_ANSWERS),
     *(
         Part(f"upgrades: {table}", ("dev", "tests.system.upgrades", table), upgrades_page.PAGE)
         for table in upgrades_page.PARTS
     ),
+    *(_reliability(reliability_page.TRANSPORT, flow.name) for flow in transport.FLOWS),
+    *(_reliability(reliability_page.CRASHES, flow.name) for flow in FLOWS),
+    _reliability(reliability_page.FALSE_ANSWERS),
+    Part("audit-matrix", ("dev", "tests.system.audit_matrix"), audit_page.PAGE),
 )
 # Their figures need an idle machine.
 BENCHMARKS = tuple(Part(f"benchmarks: {name}", ("bench", "benchmarks", name)) for name in ROWS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import meaning
 
 from tests.support import snapshot_lab as lab
@@ -152,12 +153,8 @@ _SPACED = (
 )
 # Last words of paths (of _changes) that differ between clusters, or that the user decides.
 _OWN = ("caBundle", "clusterIP", "clusterIPs", "nodePort", "failurePolicy")
-# Annotations of a certificate's Secret (added CAs, signer), and of pod templates (name of the Secret).
-_OWN_MARKS = (
-    "certflow.kubernetes/added-anchors",
-    "certflow.kubernetes/signer-name",
-    "certflow.kubernetes/secret-hash",
-)
+# Annotations of a certificate's Secret with values of its own.
+_OWN_MARKS = (markers.ANCHORS, markers.CREATED, markers.SIGNER)
 
 
 def objects(cluster: Cluster) -> dict[str, Object]:

@@ -19,7 +19,7 @@ from .._base.errors import CertflowError
 from .._base.times import format_time, parse_time
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import METADATA, Client
-from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
+from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, ListExpired, NotFound
 from .._kube.json_patch import retry_on_conflict
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
@@ -363,7 +363,8 @@ def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
     Raises Forbidden without the permission to list and the one to read nodes.
     """
     page: Mapping[str, Any] = {"metadata": {"continue": "unread"}}
-    with contextlib.suppress(Forbidden, NotFound):  # a control plane without workloads has no nodes
+    # A control plane without workloads has no nodes. A list that expired shows nothing.
+    with contextlib.suppress(Forbidden, NotFound, ListExpired):
         page = client.get(_NODES, {"limit": str(_FEW_NODES)}, METADATA)
     is_whole = not (page.get("metadata") or {}).get("continue")
     listed = {(node.get("metadata") or {}).get("name") for node in page.get("items") or ()}
@@ -381,9 +382,9 @@ def _node_addresses(client: Client) -> Iterator[str]:
 
 def _service_networks(client: Client) -> Iterator[str]:
     """Yield the service networks. Before Kubernetes 1.33 (KEP-1880) no object has them."""
-    ranges = client.find("/apis/networking.k8s.io/v1/servicecidrs") or {}
-    for entry in ranges.get("items") or ():
-        yield from entry["spec"].get("cidrs") or ()
+    with contextlib.suppress(NotFound):
+        for entry in client.list_all("/apis/networking.k8s.io/v1/servicecidrs")["items"]:
+            yield from entry["spec"].get("cidrs") or ()
 
 
 def summarize(csr: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     ConnectionFailed,
     Forbidden,
     KubeError,
+    ListExpired,
     NotFound,
     TruncatedAnswer,
 )
@@ -342,7 +343,10 @@ def test_a_control_plane_without_nodes_has_no_names_of_nodes() -> None:
     assert (guarded.nodes, guarded.unreadable) == ((), ())
 
 
-@pytest.mark.parametrize("names", [api_error(Forbidden), {"metadata": {"continue": "more"}, "items": []}])
+@pytest.mark.parametrize(
+    "names",
+    [api_error(Forbidden), api_error(ListExpired), {"metadata": {"continue": "more"}, "items": []}],
+)
 def test_each_name_is_read_if_no_single_list_shows_all_nodes(names: Any) -> None:
     api = ScriptedApi({"/api/v1/nodes": names, "/api/v1/nodes/hook": {}})
     guarded = csr_api.read_guarded_names(api, ["hook", "hook.apps.svc"])  # type: ignore[arg-type]
