@@ -14,6 +14,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import MANAGED_BY
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.object_changes import meaning
 
 from tests.support import snapshot_lab as lab
@@ -153,8 +154,11 @@ _SPACED = (
 )
 # Last words of paths (of _changes) that differ between clusters, or that the user decides.
 _OWN = ("caBundle", "clusterIP", "clusterIPs", "nodePort", "failurePolicy")
-# Annotations of a certificate's Secret with values of its own.
-_OWN_MARKS = (markers.ANCHORS, markers.CREATED, markers.SIGNER)
+# Marks of a certificate's Secret: those of one that the collection adopted are others than those of one that it created.
+_OWN_MARKS = (
+    *(markers.ANCHORS, markers.CREATED, markers.ADOPTED, markers.SIGNER, markers.SERVICE),
+    *(markers.SECRET_LABEL, MANAGED_BY),
+)
 
 
 def objects(cluster: Cluster) -> dict[str, Object]:
@@ -182,7 +186,8 @@ def differences(found: dict[str, Object], wanted: dict[str, Object]) -> list[str
         lines += [
             f"{name}: {change.path}: {change.after!r}, fresh {change.before!r}"
             for change in difference(wanted[name], found[name])
-            if change.path.rpartition(".")[2] not in _OWN and not change.path.endswith(_OWN_MARKS)
+            if change.path.rpartition(".")[2] not in _OWN
+            and not (name.startswith("/api/v1/secrets") and change.path.endswith(_OWN_MARKS))
         ]
     return lines
 

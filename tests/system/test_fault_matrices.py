@@ -84,9 +84,11 @@ def test_a_fault_at_one_request(rig: FaultRig, sent: list[str], fault: Transport
     assert_case(rig, fault, created if created in met else met[0])
 
 
-def test_a_lost_answer_of_a_write_is_harmless(rig: FaultRig, sent: list[str]) -> None:
+@pytest.mark.parametrize("flow", [NEW, ASK], ids=by_name)
+def test_a_lost_answer_of_a_write_is_harmless(rig: FaultRig, flow: Flow) -> None:
+    sent = transport.whole(rig, flow)
     for words in dict.fromkeys(filter(requests.writes, sent)):
-        assert_case(rig, transport.LOST, sent.index(words) + 1)
+        assert_case(rig, transport.LOST, sent.index(words) + 1, flow)
 
 
 @pytest.mark.parametrize("fault", transport.FAULTS[:2], ids=by_name)

@@ -146,7 +146,7 @@ def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str
     }
     if intent.request.expiration_seconds is not None:
         spec["expirationSeconds"] = intent.request.expiration_seconds
-    body = {**_HEAD, "metadata": dict(metadata), "spec": spec}
+    body = {**HEAD, "metadata": dict(metadata), "spec": spec}
     try:
         return client.create(COLLECTION, body, idempotent=True)
     except AlreadyExists:
@@ -157,7 +157,7 @@ def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str
         return csr
 
 
-_HEAD = {"apiVersion": f"{GROUP}/v1", "kind": "CertificateSigningRequest"}
+HEAD = {"apiVersion": f"{GROUP}/v1", "kind": "CertificateSigningRequest"}
 _SPEC_FIELDS = ("request", "signerName", "usages", "expirationSeconds")
 
 
@@ -186,7 +186,7 @@ def read_own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | Non
     """
     metadata = {key: csr["metadata"][key] for key in ("labels", "annotations") if csr["metadata"].get(key)}
     body = {
-        **_HEAD,
+        **HEAD,
         "metadata": {**metadata, "generateName": "certflow-requester-"},
         "spec": {key: csr["spec"][key] for key in _SPEC_FIELDS if key in csr["spec"]},
     }

@@ -155,8 +155,8 @@ def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: Priva
 
     Raises AlreadyExists if a key is stored: of another request, or of this one if the answer was lost.
     """
-    owner = {"apiVersion": csr["apiVersion"], "kind": csr["kind"]}
-    owner.update({field: csr["metadata"][field] for field in ("name", "uid")})
+    # A request that comes from a list has no apiVersion and no kind.
+    owner = {**csr_api.HEAD, **{field: csr["metadata"][field] for field in ("name", "uid")}}
     body = {
         "apiVersion": "v1",
         "kind": "Secret",

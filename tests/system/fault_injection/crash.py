@@ -87,7 +87,7 @@ def cases(rig: FaultRig, killer: Killer, flow: Flow, kills: Iterable[tuple[int, 
             died = killer.run(task, number, moment)
             if died["killed"]:
                 webhook.let_time_pass()
-                judged = verdict.of_next_run(webhook, flow, flow.again(task), before)
+                judged = verdict.of_next_run(webhook, flow, flow.again(webhook, task), before)
                 yield CrashCase(flow.name, requests.in_words(*died["requests"][-1]), moment, judged)
 
 

@@ -51,7 +51,7 @@ class Flow:
     #: Makes the state before the task, and returns the task.
     prepare: Callable[[ServedWebhook], OperationCall]
     #: Returns the task that runs next.
-    again: Callable[[OperationCall], OperationCall] = lambda task: task
+    again: Callable[[ServedWebhook, OperationCall], OperationCall] = lambda webhook, task: task
     #: Does the rest after the task has succeeded, such as an approval by a user.
     finish: Callable[[ServedWebhook, OperationCall], None] = lambda webhook, task: None
     #: Subjects of CAs that stay on the targets.
@@ -118,11 +118,11 @@ def _approve_and_complete(webhook: ServedWebhook, task: OperationCall) -> None:
 
 def _absent(webhook: ServedWebhook) -> OperationCall:
     webhook.issue(signer_name=EPHEMERAL_CA)
-    return _csr(webhook, state="absent")
+    return _csr(webhook, state="absent", accept=webhook.downtime)
 
 
-def _given_up(task: OperationCall) -> OperationCall:
-    return OperationCall(task.operation, {**task.options, "state": "absent"})
+def _given_up(webhook: ServedWebhook, task: OperationCall) -> OperationCall:
+    return OperationCall(task.operation, {**task.options, "state": "absent", "accept": webhook.downtime})
 
 
 def _approve(webhook: ServedWebhook) -> OperationCall:

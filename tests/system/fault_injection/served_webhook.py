@@ -67,6 +67,11 @@ class ServedWebhook:
         return [{"kind": HOOK_KIND, "name": f"{self.name}-{part}-{self.namespace}"} for part in ("a", "b")]
 
     @property
+    def downtime(self) -> list[dict[str, list[str]]]:
+        """Return the words that remove the last CA from targets whose Service still serves a certificate of it."""
+        return [{"downtime": [f"{HOOK_KIND}/{target['name']}" for target in self.targets]}]
+
+    @property
     def server_name(self) -> str:
         """Return the name under which an API server calls the Service."""
         return f"{self.name}.{self.namespace}.svc"

@@ -244,7 +244,7 @@ def cases(
             sent, result = _met(rig, met, fault, number)
             if len(sent) >= number:
                 webhook.let_time_pass()
-                judged = verdict.of_next_run(webhook, flow, flow.again(task), before)
+                judged = verdict.of_next_run(webhook, flow, flow.again(webhook, task), before)
                 first = SAYS if result.get("failed") else COMPLETES
                 yield TransportCase(
                     flow.name, fault.name, sent[number - 1], first, _wrong(fault, result), judged

@@ -252,6 +252,27 @@ def test_of_two_parallel_runs_one_joins_the_other() -> None:
     assert api.sent[-1] == "new", "its own request, which has no key any more"
 
 
+def test_the_key_of_a_request_is_stored_after_a_lost_answer() -> None:
+    """The request is then read from a list, whose items have no apiVersion and kind."""
+    api = api_with(None, None)
+    owners: list[Any] = []
+
+    def answer(method: str, path: str, body: Any) -> Any:
+        obj = created(method, path, body)
+        if path == csr_api.COLLECTION:
+            mine = {**obj, "spec": {**obj["spec"], "username": "deployer"}}
+            api.objects[csr_api.path(obj["metadata"]["name"])] = mine
+            return api_error(AlreadyExists)
+        owners.extend(body["metadata"].get("ownerReferences") or ())
+        return obj
+
+    api.on_write = answer
+    assert ask(api).stored is not None
+    assert [(owner["apiVersion"], owner["kind"]) for owner in owners] == [
+        ("certificates.k8s.io/v1", "CertificateSigningRequest")
+    ]
+
+
 def test_its_own_secret_is_recognised_after_a_lost_answer() -> None:
     api = api_with(None, None)
     sent: dict[str, Any] = {}

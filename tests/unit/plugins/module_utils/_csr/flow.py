@@ -199,7 +199,7 @@ class ScriptedApi:
             raise answer
         if answer is None:
             raise NotFound(f"{path} not found", status=404)
-        return copy.deepcopy(answer)
+        return of_list(copy.deepcopy(answer))
 
     def find(self, path: str) -> dict[str, Any] | None:
         try:
@@ -213,7 +213,7 @@ class ScriptedApi:
         if named not in self.objects:
             return self.get(path, query)
         obj = self.find(named)
-        return {"metadata": {"resourceVersion": "1"}, "items": [obj] if obj else []}
+        return of_list({"metadata": {"resourceVersion": "1"}, "items": [obj] if obj else []})
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
         yield self.list_all(path)
@@ -272,6 +272,14 @@ class ScriptedApi:
             raise answer
         self.written.append(f"{method} {path}")
         return answer
+
+
+def of_list(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer whose items, if it is a list, have no apiVersion and kind, as those of the API server."""
+    for item in answer.get("items") or ():
+        for key in ("apiVersion", "kind"):
+            item.pop(key, None)
+    return answer
 
 
 def applied(obj: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
