@@ -118,11 +118,11 @@ def _approve_and_complete(webhook: ServedWebhook, task: OperationCall) -> None:
 
 def _absent(webhook: ServedWebhook) -> OperationCall:
     webhook.issue(signer_name=EPHEMERAL_CA)
-    return _csr(webhook, state="absent", accept=webhook.downtime)
+    return _csr(webhook, state="absent", accept=webhook.given_up)
 
 
 def _given_up(webhook: ServedWebhook, task: OperationCall) -> OperationCall:
-    return OperationCall(task.operation, {**task.options, "state": "absent", "accept": webhook.downtime})
+    return OperationCall(task.operation, {**task.options, "state": "absent", "accept": webhook.given_up})
 
 
 def _approve(webhook: ServedWebhook) -> OperationCall:

@@ -67,9 +67,10 @@ class ServedWebhook:
         return [{"kind": HOOK_KIND, "name": f"{self.name}-{part}-{self.namespace}"} for part in ("a", "b")]
 
     @property
-    def downtime(self) -> list[dict[str, list[str]]]:
-        """Return the words that remove the last CA from targets whose Service still serves a certificate of it."""
-        return [{"downtime": [f"{HOOK_KIND}/{target['name']}" for target in self.targets]}]
+    def given_up(self) -> list[dict[str, list[str]]]:
+        """Return the words that remove the last CA from the targets, although the server shows a certificate of it, or none."""
+        names = [f"{HOOK_KIND}/{target['name']}" for target in self.targets]
+        return [{"downtime": names}, {"unseen": names}]
 
     @property
     def server_name(self) -> str:
