@@ -46,13 +46,16 @@ def test_counts_of_a_report(tmp_path: Path) -> None:
     assert of_junit(report, 1) == GateResult(2, 2, 2, ("skipped: an older core", "skipped: no tool"))
 
 
-@pytest.mark.parametrize(("at_start", "code"), [("SIG_DFL", 128 + signal.SIGHUP), ("SIG_IGN", 0)])
-def test_a_signal_ends_a_run_unless_it_is_ignored(at_start: str, code: int) -> None:
-    """nohup lets its program ignore SIGHUP."""
+@pytest.mark.parametrize(
+    ("name", "at_start", "code"),
+    [("SIGHUP", "SIG_DFL", 129), ("SIGHUP", "SIG_IGN", 0), ("SIGINT", "SIG_IGN", 130)],
+)
+def test_a_signal_ends_a_run_unless_nohup_ignores_it(name: str, at_start: str, code: int) -> None:
+    """A shell lets its background jobs ignore SIGINT. What they start must not, because tests interrupt it."""
     program = (
         "import os, signal; from tools.ci import process\n"
-        f"signal.signal(signal.SIGHUP, signal.{at_start}); process.end_all_at_a_signal()\n"
-        "os.kill(os.getpid(), signal.SIGHUP)"
+        f"signal.signal(signal.{name}, signal.{at_start}); process.end_all_at_a_signal()\n"
+        f"os.kill(os.getpid(), signal.{name})"
     )
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, cwd=venvs.REPOSITORY, check=False, capture_output=True)

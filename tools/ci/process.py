@@ -105,9 +105,12 @@ def end(*children: subprocess.Popen[bytes]) -> None:
 
 
 def end_all_at_a_signal() -> None:
-    """End all running programs and this one after Ctrl-C, SIGTERM or SIGHUP, unless the shell lets it ignore that one, as nohup does."""
+    """End all running programs and this one after Ctrl-C, SIGTERM or SIGHUP. A run of nohup still ignores SIGHUP.
+
+    A shell lets its background jobs ignore SIGINT. With a handler here, the programs that tests interrupt do not inherit that.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
 
 
