@@ -154,11 +154,9 @@ _SPACED = (
 )
 # Last words of paths (of _changes) that differ between clusters, or that the user decides.
 _OWN = ("caBundle", "clusterIP", "clusterIPs", "nodePort", "failurePolicy")
-# Marks of a certificate's Secret: those of one that the collection adopted are others than those of one that it created.
-_OWN_MARKS = (
-    *(markers.ANCHORS, markers.CREATED, markers.ADOPTED, markers.SIGNER, markers.SERVICE),
-    *(markers.SECRET_LABEL, MANAGED_BY),
-)
+# Marks of a certificate's Secret with values of its own, and those that only a Secret has that the collection created.
+_OWN_MARKS = (markers.ANCHORS, markers.CREATED, markers.SIGNER)
+_MARKS_OF_CREATED = (markers.SERVICE, markers.SECRET_LABEL, MANAGED_BY)
 
 
 def objects(cluster: Cluster) -> dict[str, Object]:
@@ -183,13 +181,20 @@ def differences(found: dict[str, Object], wanted: dict[str, Object]) -> list[str
     lines = [f"{name}: is left" for name in found if name not in wanted]
     lines += [f"{name}: is missing" for name in wanted if name not in found]
     for name in found.keys() & wanted.keys():
+        ignored = (*_OWN_MARKS, *(_MARKS_OF_CREATED if _is_adopted(name, found[name]) else ()))
         lines += [
             f"{name}: {change.path}: {change.after!r}, fresh {change.before!r}"
             for change in difference(wanted[name], found[name])
-            if change.path.rpartition(".")[2] not in _OWN
-            and not (name.startswith("/api/v1/secrets") and change.path.endswith(_OWN_MARKS))
+            if change.path.rpartition(".")[2] not in _OWN and not change.path.endswith(ignored)
         ]
     return lines
+
+
+def _is_adopted(name: str, obj: Object) -> bool:
+    """Return True for a Secret that the collection uses and did not create."""
+    return name.startswith("/api/v1/secrets") and markers.CREATED not in obj["metadata"].get(
+        "annotations", {}
+    )
 
 
 def _comparable(obj: Object) -> Object:

@@ -59,6 +59,7 @@ from tests.support.clusters import build, pki
 from tests.support.clusters.pins import NEWEST_RELEASE
 from tests.support.snapshot_load import SnapshotLoad
 from tests.support.waiting import wait_for
+from tests.system.upgrades.faults import LIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +71,6 @@ OLD, NEW = "6.2.2", "7.0.2"
 KUBERNETES = (1, int(NEWEST_RELEASE.partition(".")[2]))
 PODS = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/pods"
 STEP_SECONDS = 180
-LIMITED = {"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"memory": "6Mi"}}}]}}}}
 
 
 class WebhookUpgrade:

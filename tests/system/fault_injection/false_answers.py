@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support.csr_rig import CsrRig
 from tests.support.failures import has_failed
 from tests.support.leases import leases
-from tests.system.fault_injection import interference, signer_answers
+from tests.system.fault_injection import interference, signer_answers, verdict
 from tests.system.fault_injection.interference import Interference
 from tests.system.fault_injection.signer_rig import SignerRig
 from tools.docs import rst
@@ -87,12 +87,10 @@ def meet(signer_rig: SignerRig, case: SignerAnswer | Interference) -> FalseAnswe
 
 
 def _ends(result: dict[str, Any], says: tuple[str, ...]) -> bool:
-    """Return True for a failure in one line with this code and these names, or for a success without a code."""
+    """Return True for a clear failure with this code and these names, or for a success without a code."""
     if not says:
         return bool(result.get("changed")) and not result.get("failed")
-    return (
-        has_failed(result, *says) and "\n" not in result["msg"] and bool(result["cause"] and result["remedy"])
-    )
+    return has_failed(result, *says) and not verdict.unclear(result)
 
 
 def _without_chance(text: str) -> str:

@@ -132,8 +132,7 @@ def _forget_unknown(cluster: Cluster) -> None:
 
 
 # With this memory the webhook of 7.0.2 starts and answers. It is killed under load.
-_CONTAINER = {"resources": {"limits": {"memory": "6Mi"}}}
-LIMITED = {"spec": {"template": {"spec": {"containers": [_CONTAINER]}}}}
+LIMITED = {"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"memory": "6Mi"}}}]}}}}
 
 FAULTS = (
     UpgradeFault(
@@ -230,7 +229,7 @@ def _wrong(fault: UpgradeFault, outcome: RoleOutcome, load: SnapshotLoad) -> lis
 def _outage(fault: UpgradeFault, moments: Sequence[TaskStart]) -> tuple[float, float]:
     """Return the times between which valid creates may be refused. After the last step a call in flight may still fail."""
     names = [moment.name for moment in moments]
-    if not fault.outage[0] or not {*fault.outage} <= {*names}:
+    if not {*fault.outage} <= {*names}:
         return 0.0, 0.0
     first, last = (names.index(step) for step in fault.outage)
     return moments[first].at, moments[last + 1].at + IN_FLIGHT_SECONDS

@@ -275,11 +275,13 @@ class ScriptedApi:
 
 
 def of_list(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer whose items, if it is a list, have no apiVersion and kind, as those of the API server."""
-    for item in answer.get("items") or ():
-        for key in ("apiVersion", "kind"):
-            item.pop(key, None)
-    return answer
+    """Return an answer with its items, if it is a list, as those of the API server."""
+    return {**answer, "items": [listed(item) for item in answer["items"]]} if answer.get("items") else answer
+
+
+def listed(obj: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as it is in a list: without apiVersion and kind."""
+    return {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
 
 
 def applied(obj: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:

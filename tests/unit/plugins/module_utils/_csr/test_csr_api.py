@@ -26,7 +26,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, client_intent, intent, leaf
+from tests.unit.plugins.module_utils._csr.flow import (
+    ScriptedApi,
+    api_error,
+    client_intent,
+    intent,
+    leaf,
+    listed,
+)
 from tests.unit.plugins.module_utils._csr.objects import (
     APP_SERVING,
     CREATED,
@@ -277,8 +284,7 @@ def test_a_long_wait_timeout_also_counts_for_other_runs() -> None:
 
 def test_issued_requests_are_never_left_over() -> None:
     api = ScriptedApi({CSRS: page(csr(), ISSUED)})
-    found = csr_api.unissued(csr_api.list_requests(api, intent().secret))  # type: ignore[arg-type]
-    assert [entry["status"] for entry in found] == [csr()["status"]]
+    assert csr_api.unissued(csr_api.list_requests(api, intent().secret)) == [listed(csr())]  # type: ignore[arg-type]
 
 
 def test_a_missing_permission_to_delete_is_a_warning() -> None:

@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 
 from tests.support.failures import fails
-from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, leaf
+from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, leaf, listed
 from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, NOW, approved, condition, csr, encoded
 
 pytestmark = pytest.mark.quick
@@ -116,7 +116,7 @@ def test_a_quick_answer_prints_no_line() -> None:
 def test_the_list_finds_an_answer_that_the_watch_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.01)
     api = ScriptedApi({CSRS: page(ISSUED)})
-    assert wait(api, csr())["status"] == ISSUED["status"]
+    assert wait(api, csr()) == listed(ISSUED)
     assert [verb for verb, _path in api.asked] == ["WATCH", "GET"]
 
 
@@ -163,7 +163,7 @@ def test_a_watch_that_ends_early_causes_no_flood_of_requests(
 def test_the_request_is_read_once_more_before_the_diagnosis() -> None:
     answers = iter([page(csr(approved()))])
     api = ScriptedApi({CSRS: lambda: next(answers, page(ISSUED))})
-    assert wait(api, csr(approved()), seconds=1.5)["status"] == ISSUED["status"]
+    assert wait(api, csr(approved()), seconds=1.5) == listed(ISSUED)
 
 
 def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
@@ -260,4 +260,4 @@ def test_a_certificate_that_comes_during_the_diagnosis_is_used(monkeypatch: pyte
             csr_api.path(NAME): newer,
         }
     )
-    assert wait(api, csr(approved()), seconds=120)["metadata"] == newer["metadata"]
+    assert wait(api, csr(approved()), seconds=120) == listed(newer)
