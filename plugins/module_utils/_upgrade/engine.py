@@ -13,7 +13,8 @@ as the Lease is held. A run that is killed or interrupted is not undone: the nex
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,9 @@ class Upgrade:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
         current = self._read()
         found = self._preflight(current, current.plan.hops)
-        due = ", ".join(found.due) or "none"
-        self.progress.print_line(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
+        self.progress.print_line(
+            f"{len(found.due)} steps would write: {', '.join(found.due) or 'none'}. The dry runs found no problem"
+        )
         return self._result(changed=bool(found.due), found=found)
 
     def verify(self, *, check_mode: bool) -> Result:
@@ -192,10 +194,10 @@ class Upgrade:
 
     def _verify_settled(self, current: ClusterPlan, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
-        hops = current.plan.hops
         steps = [
             _without_reconnect(step)
-            for step in (hops[-1].steps if hops else ())
+            for hop in current.plan.hops[-1:]
+            for step in hop.steps
             if not step.action.writes_objects
         ]
         self._steps.reserve = 0
@@ -296,17 +298,30 @@ class Upgrade:
         try:
             self._set_deadline(self.request.step_timeout)
             earlier = planning.read(self.client, get(hop.start), options)
-            if earlier.plan.refused:
-                reason = earlier.plan.refused[0].reason
-                problem = f"{hop.start} was not put back, because its plan is refused: {reason}"
+            if refused := earlier.plan.refused:
+                problem = f"{hop.start} was not put back, because its plan is refused: {refused[0].reason}"
                 return UndoResult(hop.start, False, problem=problem)
             context = replace(self._action_context(earlier), originals=originals)
             steps = undo_steps.adapt(earlier.context, earlier.plan.hops[-1].steps)
             self._run_steps(steps, str(hop.release), context, undoes=True)
         except Exception as exc:
             problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"
-            return UndoResult(hop.start, False, self._put_back(), problem)
+            return UndoResult(
+                hop.start, False, self._put_back(), f"{problem.rstrip('.')}{self._missing(originals)}"
+            )
         return UndoResult(hop.start, True, self._put_back())
+
+    def _missing(self, originals: Iterable[Reference]) -> str:
+        """Return a sentence about the objects that another client has deleted during the hop, which an undo leaves. "" without them."""
+        self._set_deadline(BEFORE_SECONDS)
+        with suppress(CertflowError):  # the first failure says more
+            gone = [
+                str(target)
+                for target in originals
+                if self.client.left[target.path] is not None and not self.client.find(target.path)
+            ]
+            return f". Another client deleted {', '.join(gone)}" if gone else ""
+        return ""
 
     def _put_back(self) -> tuple[str, ...]:
         """Return the titles of the steps of the undo that changed something."""
@@ -321,26 +336,24 @@ class Upgrade:
             (record for record in reversed(records) if record.status != "done" and not record.undoes), None
         )
         changed = [record.title for record in records if record.changed and not record.undoes]
-        before = (
-            f"Changed before that: {'; '.join(changed)}" if changed else "Nothing was changed before that"
-        )
         where = f"step {last.id} of the hop to {last.hop}: " if last else ""
-        cause = f"{where}{error.cause.rstrip('.')}. {before}. {undone.words().rstrip('.')}"
+        # What was changed is last, because it is the longest part, and a long message is cut at its end.
+        before = f"Changed before the failure: {'; '.join(changed) or 'nothing'}"
+        cause = f"{where}{error.cause.rstrip('.')}. {undone.words().rstrip('.')}. {before}"
         failed = UpgradeError(
             cause,
             code=error.code,
             evidence=error.evidence,
             remedy=error.remedy or "Run the task again. It continues from the current state",
         )
-        values = error.values
         failed.values = {
-            **values,
+            **error.values,
             **self._values,
-            "step": last.id if last else values.get("step", ""),
+            "step": last.id if last else error.values.get("step", ""),
             "hop": last.hop if last else "",
             "steps": [asdict(record) for record in records],
             "undone": undone.as_result(),
-            "notes": [*self._notes, *values.get("notes", ())],
+            "notes": [*self._notes, *error.values.get("notes", ())],
             "changed": self._steps.is_changed,
         }
         return failed
@@ -354,9 +367,12 @@ class Upgrade:
             "left": make_left(len(self._steps.left), next(iter(self._steps.left.values()), {})),
             **self._guard.as_result(),
         }
-        outcomes = self._steps.outcomes
-        if found and not self._steps.records:  # nothing was carried out
-            outcomes = [outcome for tried in found.tried for outcome in tried.outcomes]
+        is_carried_out = self._steps.records or not found
+        outcomes = (
+            self._steps.outcomes
+            if is_carried_out
+            else [outcome for tried in found.tried for outcome in tried.outcomes]
+        )
         return Result(
             changed,
             values,

@@ -66,6 +66,8 @@ class UpgradeFault:
     outage: tuple[str, str] = ("", "")
     #: Failure code, "" for any.
     code: str = ""
+    #: A part of the message.
+    says: str = ""
 
     @property
     def may_refuse(self) -> bool:
@@ -156,7 +158,21 @@ FAULTS = (
         code="rollout-failed",
         outage=("webhook-switch", "webhook-settle-reconnect (undo)"),
     ),
-    UpgradeFault("a proof that fails", (BACK,), at="verify-version", do=_unbind_controller, given=SHORTLY, code="verification-failed"),
+    UpgradeFault(
+        "a proof that fails",
+        (BACK,),
+        given={"snapshot_controller_arguments": ["--worker-threads=0"], **SHORTLY},
+        code="verification-failed",
+    ),
+    UpgradeFault(
+        "a permission of the controller that another client deletes",
+        (STOPS,),
+        at="verify-version",
+        do=_unbind_controller,
+        given=SHORTLY,
+        code="verification-failed",
+        says="Another client deleted ClusterRoleBinding snapshot-controller-role",
+    ),
     UpgradeFault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
     UpgradeFault("an object that refuses its migration", (REFUSES, STOPS, BACK), do=_forbid_group_updates, mend=_allow_group_updates, jump=FROM_BETA),
     UpgradeFault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_remove_permissions, mend=grant),
@@ -219,6 +235,8 @@ def _wrong(fault: UpgradeFault, outcome: RoleOutcome, load: SnapshotLoad) -> lis
     lines = [] if end in fault.ends else [f"it {end}", outcome.run.output]
     if fault.code and result["code"] != fault.code:
         lines.append(f"the code of the failure is {result['code']}, not {fault.code}")
+    if fault.says not in result.get("msg", ""):
+        lines.append(f"the message of the failure does not say: {fault.says}")
     if "\n" in result.get("msg", ""):
         lines.append("the message of the failure has more than one line")
     begin, end_at = _outage(fault, outcome.moments)

@@ -120,6 +120,7 @@ class Rig:
     pending: ids of the steps that would fail in a dry run. broken: subjects of verifications that fail. unproven: those whose extent
     is open, and "certificate" if no endpoint shows the new one.
     is_held: True if a run holds the Lease, or a killed run has left it.
+    gone: the paths of the objects that another client deletes.
     on_acquire: what happens while the run waits for the Lease. guard: with the approved plan.
     """
 
@@ -132,6 +133,7 @@ class Rig:
     unproven: set[str] = field(default_factory=set)
     settled: bool = False
     is_held: bool = False
+    gone: set[str] = field(default_factory=set)
     on_acquire: Callable[[], None] = lambda: None
     guard: PlanGuard = field(default_factory=PlanGuard)
 
@@ -143,6 +145,7 @@ class Rig:
             host="https://203.0.113.7:6443",
             written=[],
             left={},
+            find=lambda path: None if path in self.gone else {"path": path},
             hooks=[],
             without_hooks=contextlib.nullcontext,
             now=lambda: NOW,
@@ -682,6 +685,18 @@ def test_an_undo_that_fails_too_is_told_with_the_first_failure(rig: Rigs, second
     assert found["undone"]["problem"]
     assert [step["status"] for step in found["steps"] if step["undoes"]][-1] == "failed"
     assert here.log[-1] == "release"
+
+
+def test_an_undo_that_fails_names_what_another_client_deleted(rig: Rigs) -> None:
+    here = rig(upstream("7.0.2"))
+    binding = Reference("ClusterRoleBinding", "snapshot-controller-role")
+    here.fails["controller-wait"] = fails(RolloutError("first"), RolloutError("second"))
+    here.gone.add(binding.path)
+    error = failed(here.upgrade("8.7.0"))
+    problem = f"Putting 7.0.2 back failed too: second. Another client deleted {binding}"
+    assert values(error)["undone"]["problem"] == problem
+    # The list of what was changed is long, and a long message is cut at its end.
+    assert error.cause.index(problem) < error.cause.index("Changed before the failure: ")
 
 
 def test_only_the_failed_hop_is_undone(rig: Rigs) -> None:
