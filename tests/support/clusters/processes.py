@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 # The shell records its own identity before it becomes the program, so every running program is on record. If
-# the directory is gone because another process cleans up, nothing is started.
-_LAUNCHER = 'cat "/proc/$$/stat" > "$0" && exec "$@"'
+# the directory is gone because another process cleans up, nothing is started. A record that is not complete
+# yet would hide the program from that process.
+_LAUNCHER = 'cat "/proc/$$/stat" > "$0.new" && mv "$0.new" "$0" && exec "$@"'
 _IMPORT_ROOT = str(Path(__file__).resolve().parents[len(__name__.split(".")) - 1])
 
 

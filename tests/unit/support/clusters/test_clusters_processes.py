@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from tests.support.clusters import directories, processes
 from tests.support.clusters.errors import ClusterError
 from tests.support.clusters.processes import Process
+from tests.support.waiting import becomes_true
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +77,24 @@ def test_no_program_starts_in_a_removed_directory(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     with pytest.raises(FileNotFoundError):
         processes.start(["touch", str(mark)], tmp_path / "gone" / "etcd.process", tmp_path / "log")
+    assert not mark.exists()
+
+
+def test_no_program_starts_if_its_directory_is_removed_while_its_record_is_written(
+    root: Path, tmp_path: Path
+) -> None:
+    fleet, mark, slow = directories.new_fleet(), tmp_path / "mark", tmp_path / "slow"
+    slow.mkdir()
+    (slow / "cat").write_text(f'#!/bin/sh\ntouch {tmp_path / "writes"}\nsleep 1\nexec /bin/cat "$@"\n')
+    (slow / "cat").chmod(0o755)
+    path = {"PATH": f"{slow}:{os.environ['PATH']}"}
+    with ThreadPoolExecutor() as pool:
+        started = pool.submit(
+            processes.start, ["touch", str(mark)], fleet / "etcd.process", tmp_path / "log", path
+        )
+        assert becomes_true((tmp_path / "writes").exists)
+        directories.remove(fleet)
+        assert started.result().wait(60) != 0
     assert not mark.exists()
 
 
