@@ -367,10 +367,9 @@ class Upgrade:
             "left": make_left(len(self._steps.left), next(iter(self._steps.left.values()), {})),
             **self._guard.as_result(),
         }
-        is_carried_out = self._steps.records or not found
         outcomes = (
             self._steps.outcomes
-            if is_carried_out
+            if self._steps.records or not found  # else nothing was carried out
             else [outcome for tried in found.tried for outcome in tried.outcomes]
         )
         return Result(

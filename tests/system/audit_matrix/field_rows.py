@@ -342,7 +342,11 @@ SERVICES = (
     healthy("a mutating webhook that is not called again", Shape(is_mutating=True, webhook={"reinvocationPolicy": "Never"})),
     healthy("a condition that is true", Shape(webhook={"matchConditions": [{"name": "all", "expression": "true"}]})),
     healthy("a condition about the user", Shape(webhook={"matchConditions": [{"name": "users", "expression": "request.userInfo.username != 'a-user'"}]})),
-    healthy("twenty webhooks of one configuration", Shape(others=tuple({"name": f"w{number}.certflow.test"} for number in range(19)))),
+    # Twenty handshakes in one second need an idle machine.
+    healthy(
+        "twenty webhooks of one configuration",
+        Shape(webhook={"timeoutSeconds": 10}, others=tuple({"name": f"w{number}.certflow.test"} for number in range(19))),
+    ),
     healthy("a certificate that is valid since the year 0", Shape(chain("root", octets={"validity": SINCE_YEAR_0}))),
     healthy("another CA, and a version of ConfigMaps that is not served", Shape(chain("other"), webhook={"rules": [UNSERVED_VERSION]})),
     healthy("ciphers of TLS 1.2 with ChaCha20", Shape((Pod(tls=_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")),))),
