@@ -91,16 +91,18 @@ def issue(
     names: Sequence[str] = (),
     lifetime: datetime.timedelta = YEAR,
     now: datetime.datetime | None = None,
+    is_client: bool = True,
 ) -> KeyPair:
     """Return a client certificate. With DNS names and addresses in `names` it is also a serving certificate.
 
     A negative `lifetime` makes a certificate that expired that long ago. now: when it is made.
+    is_client: False for a serving certificate only.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(_name(user, groups), ca.certificate.subject, key, lifetime, now)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(key_usage("digital_signature"), critical=True)
-    usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if names else [])
+    usages = [ExtendedKeyUsageOID.CLIENT_AUTH] * is_client + [ExtendedKeyUsageOID.SERVER_AUTH] * bool(names)
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     builder = with_authority(builder, ca)
     if names:

@@ -44,13 +44,21 @@ def _kubectl(*arguments: str) -> Callable[[Cluster], str]:
     return lambda cluster: lab.kubectl(cluster, *arguments)
 
 
-def _serve(cluster: Cluster, lifetime: datetime.timedelta) -> None:
-    """Put a certificate of an unknown CA into the webhook's Secret."""
-    pair = pki.issue(pki.make_ca("foreign"), SERVER, names=(SERVER,), lifetime=lifetime)
+def _serve(cluster: Cluster, ca: pki.KeyPair, lifetime: datetime.timedelta) -> None:
+    """Put a certificate of this CA into the webhook's Secret."""
+    pair = pki.issue(ca, SERVER, names=(SERVER,), lifetime=lifetime, is_client=False)
     data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
     patch = {"data": {key: base64.b64encode(value).decode() for key, value in data.items()}}
     path = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/secrets/{SECRET}"
     cluster.api("PATCH", path, patch, "application/merge-patch+json")
+
+
+def _let_expire(cluster: Cluster) -> None:
+    _serve(cluster, pki.KeyPair.read(cluster.directory / "pki", "ca"), -datetime.timedelta(days=1))
+
+
+def _serve_foreign(cluster: Cluster) -> None:
+    _serve(cluster, pki.make_ca("foreign"), datetime.timedelta(days=90))
 
 
 def _another_controller(cluster: Cluster) -> None:
@@ -72,8 +80,12 @@ DAMAGES = (
             "set", "image", *CONTROLLER, f"snapshot-controller={lab.REGISTRY}/snapshot-controller:v6.2.2"
         ),
     ),
-    Damage("the webhook's certificate has expired", lambda cluster: _serve(cluster, -datetime.timedelta(days=1))),
-    Damage("the webhook's certificate is of a foreign CA", lambda cluster: _serve(cluster, datetime.timedelta(days=90))),
+    Damage("the webhook's certificate has expired", _let_expire),
+    Damage(
+        "the webhook's certificate is of a foreign CA",
+        _serve_foreign,
+        {"snapshot_controller_accept": [{"foreign-secret": [f"Secret/{lab.WEBHOOK_NAMESPACE}/{SECRET}"]}]},
+    ),
     Damage(
         "the webhook's Deployment is gone, its configuration stays",
         _kubectl("delete", "-n", lab.WEBHOOK_NAMESPACE, f"deployment/{OWN.deployment}"),
