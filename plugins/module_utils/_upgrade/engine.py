@@ -335,10 +335,10 @@ class Upgrade:
         last = next(
             (record for record in reversed(records) if record.status != "done" and not record.undoes), None
         )
-        changed = [record.title for record in records if record.changed and not record.undoes]
+        changed = [record.id for record in records if record.changed and not record.undoes]
         where = f"step {last.id} of the hop to {last.hop}: " if last else ""
-        # What was changed is last, because it is the longest part, and a long message is cut at its end.
-        before = f"Changed before the failure: {'; '.join(changed) or 'nothing'}"
+        # The role cuts a long message at its end, so it has no titles.
+        before = f"Steps with changes before the failure: {', '.join(changed) or 'none'}"
         cause = f"{where}{error.cause.rstrip('.')}. {undone.words().rstrip('.')}. {before}"
         failed = UpgradeError(
             cause,

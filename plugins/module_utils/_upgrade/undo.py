@@ -49,12 +49,9 @@ class UndoResult:
     def words(self) -> str:
         """Return a sentence for the message of the failure."""
         if not self.is_back:
-            done = f". Put back before that: {'; '.join(self.steps)}" if self.steps else ""
+            done = f". Steps that put something back before that: {len(self.steps)}" if self.steps else ""
             return f"{self.problem.rstrip('.')}{done}"
-        done = "; ".join(self.steps) or "no step had changed it"
-        return (
-            f"{self.release} runs again ({done}). Newer CRDs are kept, because {self.release} works with them"
-        )
+        return f"{self.release} runs again. Newer CRDs are kept, because {self.release} works with them"
 
 
 def why_not_undone(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bool) -> str:

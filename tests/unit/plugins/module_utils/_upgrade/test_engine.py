@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -93,6 +95,7 @@ if TYPE_CHECKING:
         ProgressPrinter,
     )
 
+ROLE = Path("roles/snapshot_controller/tasks/main.yml")
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
 SECONDS = 3600
 TOUCHED = Reference("Deployment", "snapshot-controller", "kube-system")
@@ -695,8 +698,22 @@ def test_an_undo_that_fails_names_what_another_client_deleted(rig: Rigs) -> None
     error = failed(here.upgrade("8.7.0"))
     problem = f"Putting 7.0.2 back failed too: second. Another client deleted {binding}"
     assert values(error)["undone"]["problem"] == problem
-    # The list of what was changed is long, and a long message is cut at its end.
-    assert error.cause.index(problem) < error.cause.index("Changed before the failure: ")
+    assert error.cause.index(problem) < error.cause.index("Steps with changes before the failure: ")
+
+
+@pytest.mark.parametrize(("start", "version"), [("6.2.2", "7.0.2"), ("7.0.2", "8.7.0")])
+@pytest.mark.parametrize("is_undone", [True, False])
+def test_the_role_shows_the_whole_message_whatever_step_fails(
+    rig: Rigs, start: str, version: str, is_undone: bool
+) -> None:
+    well = rig(upstream(start))
+    well.upgrade(version).run()
+    cut = int(re.search(r"truncate\((\d+)\)", ROLE.read_text())[1])  # type: ignore[index]
+    for step in well.steps:
+        here = rig(upstream(start))
+        again = [] if is_undone else [RolloutError("it fails again, " * 10)]
+        here.fails[step] = fails(RolloutError("it is not available, " * 10), *again)
+        assert len(f"{here.client.host}: {failed(here.upgrade(version))}") <= cut, step
 
 
 def test_only_the_failed_hop_is_undone(rig: Rigs) -> None:
