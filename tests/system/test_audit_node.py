@@ -206,13 +206,20 @@ def test_a_port_forward_to_a_port_without_a_program_blames_the_pod(
 
 @pytest.fixture(scope="module")
 def every_source(node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> Iterator[None]:
-    """A configuration for which the audit reads pods and a Certificate. It guards no pod that is created."""
+    """A configuration for which the audit reads pods, nodes and a Certificate. It guards no pod and no node that is created."""
     body = webhook.configuration(ca.certificate_pem.decode())
     annotations = {"cert-manager.io/inject-ca-from": f"{webhook.namespace}/{webhook.name}"}
     body["metadata"] = {"name": "every-source", "annotations": annotations}
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     selector = {"matchLabels": {"kubernetes.io/metadata.name": "kube-public"}}
-    body["webhooks"][0] |= {"rules": [rule], "objectSelector": {}, "namespaceSelector": selector}
+    of_pods, labels = body["webhooks"][0], {"matchLabels": {"certflow.test/guarded": "true"}}
+    of_pods |= {"rules": [rule], "objectSelector": {}, "namespaceSelector": selector}
+    guarded = {
+        "rules": [{**rule, "resources": ["nodes"]}],
+        "objectSelector": labels,
+        "namespaceSelector": {},
+    }
+    body["webhooks"].append({**of_pods, **guarded, "name": f"nodes.{of_pods['name']}"})
     node.api("POST", node_webhook.CONFIGURATIONS, body)
     yield
     node.api("DELETE", f"{node_webhook.CONFIGURATIONS}/every-source")

@@ -185,6 +185,7 @@ def test_the_guide_as_printed(audited: AuditFleet, tmp_path: Path) -> None:
     lay_out(guide, tmp_path)
     (tmp_path / ".kube").mkdir()
     shutil.copy(audited.fleet.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
+    shutil.copy(pages.REPOSITORY / "examples" / "monitoring" / "certflow-alerts.yml", tmp_path)
     for command in pages.commands(guide):
         shell(tmp_path / "none", tmp_path, command)
     assert json.loads((tmp_path / "today.json").read_text())["comparison"]["new"] == 0
