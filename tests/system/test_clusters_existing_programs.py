@@ -26,7 +26,8 @@ def test_a_cluster_starts_from_a_folder_without_a_build(
     for program in built.iterdir():
         (tmp_path / "bin" / program.name).symlink_to(program)
     (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "cat").symlink_to(str(shutil.which("cat")))  # the start of a program reads it
+    for program_name in ("cat", "mv"):  # the start of a program records it
+        (tmp_path / "path" / program_name).symlink_to(str(shutil.which(program_name)))
     monkeypatch.setenv(VARIABLE, str(tmp_path / "bin"))
     monkeypatch.setenv("CERTFLOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
