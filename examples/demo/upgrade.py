@@ -263,9 +263,17 @@ def _messages(output: str, task: str, host: str = "") -> list[str]:
 
 
 def _failure(output: str) -> dict[str, Any]:
-    """Return the result of the task that failed, {} without one."""
-    found = re.search(r"^fatal: \[.*?\]: FAILED! => (\{.*\})$", output, re.MULTILINE)
-    return dict(json.loads(found[1])) if found else {}
+    """Return the result that the role published, with the message of the task that failed. {} without them."""
+    failed = re.search(r"^fatal: \[.*?\]: FAILED! => (\{.*\})$", output, re.MULTILINE)
+    facts = re.search(
+        r'^ok: \[.*?\] => (\{"ansible_facts": \{"snapshot_controller_result".*\})$', output, re.MULTILINE
+    )
+    if not failed or not facts:
+        return {}
+    return {
+        **json.loads(facts[1])["ansible_facts"]["snapshot_controller_result"],
+        "msg": json.loads(failed[1])["msg"],
+    }
 
 
 def own_eyes(demo: UpgradeDemo) -> str:
