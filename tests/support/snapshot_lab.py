@@ -172,13 +172,17 @@ def webhook_refuses(cluster: Cluster, release: str) -> bool:
     """Return True if the API server calls the validation webhook. Only that webhook gives the refusal.
 
     Up to 7.0 it refuses an empty class name. From 8.0 on the schema refuses that, so the test uses a second
-    default class.
+    default class. An older webhook with newer CRDs, as after an undo, refuses an empty reference.
     """
     if _number(release) < (8, 0):
-        said = _dry_run(
-            cluster, f"{SNAPSHOTS}/namespaces/default/volumesnapshots", snapshot("probe", snapshot_class="")
+        empty_class, no_namespace = snapshot("probe", snapshot_class=""), content("probe")
+        no_namespace["spec"]["volumeSnapshotRef"]["namespace"] = ""
+        said = _dry_run(cluster, f"{SNAPSHOTS}/namespaces/default/volumesnapshots", empty_class)
+        if "denied the request: Spec.VolumeSnapshotClassName must not be the empty string" in said:
+            return True
+        return "denied the request: both Spec.VolumeSnapshotRef.Name" in _dry_run(
+            cluster, f"{SNAPSHOTS}/volumesnapshotcontents", no_namespace
         )
-        return "denied the request: Spec.VolumeSnapshotClassName must not be the empty string" in said
     path = f"{SNAPSHOTS}/volumesnapshotclasses"
     first, second = (default_class(f"probe-{name}", driver="probe.certflow.invalid") for name in ("a", "b"))
     if "not found" in _message(cluster, "GET", f"{path}/{first['metadata']['name']}"):
