@@ -157,12 +157,15 @@ class FleetDemo(FleetPlaybooks):
         path = f"{NAMESPACES}/{host}/secrets/{objects.SECRET}"
         return objects.pair(self.cluster(host).api("GET", path))
 
+    def findings(self, name: str) -> list[dict[str, Any]]:
+        """Return the findings in the report of an audit."""
+        return [finding for row in self.rows(name) for finding in row["findings"]]
+
     def faults(self, name: str) -> set[str]:
         """Return the checks that find an error about the webhook with the stale bundle, in the report of an audit."""
-        findings = [finding for row in self.rows(name) for finding in row["findings"]]
         return {
             finding["check"]
-            for finding in findings
+            for finding in self.findings(name)
             if finding["severity"] == "error" and finding["object"].get("name") == f"{STALE}.example.com"
         }
 
@@ -189,10 +192,8 @@ def the_audit(demo: FleetDemo) -> str:
     _status, output = demo.play("audit", *words)
     told = output.rpartition("TASK [")[2].partition("PLAY RECAP")[0]
     quote("\n".join(told.splitlines()[1:14]))
-    findings = [finding for row in demo.rows("before.json") for finding in row["findings"]]
-    if not {f"{host}.example.com" for host in HOSTS} <= {
-        finding["object"].get("name") for finding in findings
-    }:
+    named = {finding["object"].get("name") for finding in demo.findings("before.json")}
+    if not {f"{host}.example.com" for host in HOSTS} <= named:
         raise Unseen("the audit does not name the webhooks")
     return "no API server can call a webhook, because none has a CA bundle"
 

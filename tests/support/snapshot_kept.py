@@ -156,7 +156,7 @@ _SPACED = (
 _OWN = ("caBundle", "clusterIP", "clusterIPs", "nodePort", "failurePolicy")
 # Marks of a certificate's Secret with values of its own, and those that tell a created Secret from an adopted one.
 _OWN_MARKS = (markers.ANCHORS, markers.CREATED, markers.SIGNER)
-_MARKS_OF_ADOPTED = (markers.ADOPTED, markers.SERVICE, markers.SECRET_LABEL, MANAGED_BY)
+_MARKS_OF_ORIGIN = (markers.ADOPTED, markers.SERVICE, markers.SECRET_LABEL, MANAGED_BY)
 
 
 def objects(cluster: Cluster) -> dict[str, Object]:
@@ -181,7 +181,7 @@ def differences(found: dict[str, Object], wanted: dict[str, Object]) -> list[str
     lines = [f"{name}: is left" for name in found if name not in wanted]
     lines += [f"{name}: is missing" for name in wanted if name not in found]
     for name in found.keys() & wanted.keys():
-        ignored = (*_OWN_MARKS, *(_MARKS_OF_ADOPTED if _is_adopted(name, found[name]) else ()))
+        ignored = (*_OWN_MARKS, *(_MARKS_OF_ORIGIN if _is_adopted(name, found[name]) else ()))
         lines += [
             f"{name}: {change.path}: {change.after!r}, fresh {change.before!r}"
             for change in difference(wanted[name], found[name])
