@@ -246,8 +246,9 @@ class _Gatherer:
     def _issued(self, namespace: str, name: str) -> IssuedCertificate | None:
         if "/" in name:  # a name with a slash would lead to another path
             return None
-        path = f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{name}"
-        certificate = self._client.find(path)
+        certificate = self._client.find(
+            f"/apis/cert-manager.io/v1/namespaces/{namespace}/certificates/{name}"
+        )
         return object_parsing.issued_certificate(certificate) if certificate else None
 
     # Objects that webhooks match

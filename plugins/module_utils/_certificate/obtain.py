@@ -216,7 +216,7 @@ def _check_called_names(intent: Intent, changes: Sequence[TargetChange]) -> None
 
 
 @dataclass(frozen=True)
-class SentRequest:
+class SentRequest(private_keys.HasKey):
     """A request on the API server, with its private key."""
 
     csr: Mapping[str, Any]
@@ -228,10 +228,6 @@ class SentRequest:
     #: Why it was sent although an earlier run had sent a request, None if there was none.
     reason: IssueReason | None = None
     warnings: tuple[str, ...] = ()
-
-    @property
-    def public_key_sha256(self) -> str:
-        return private_keys.public_key_sha256(self.key.public_key())
 
 
 def find_waiting(run: CertificateRun, state: CertificateState) -> PendingRequest | None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class IssuedCertificate:
+class IssuedCertificate(private_keys.HasKey):
     """A certificate with its private key."""
 
     #: PEM text, the chain of the signer included.
@@ -48,10 +48,6 @@ class IssuedCertificate:
     csr: Mapping[str, Any] | None = None
     #: The CA that this run made for the certificate (PEM), "" if a signer of the cluster issued it.
     own_ca: str = ""
-
-    @property
-    def public_key_sha256(self) -> str:
-        return private_keys.public_key_sha256(self.key.public_key())
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ KEY = "tls.key"
 
 
 @dataclass(frozen=True)
-class PendingRequest:
+class PendingRequest(private_keys.HasKey):
     """An earlier request, with its key.
 
     secret_uid: the UID of the Secret that holds the key.
@@ -53,10 +53,6 @@ class PendingRequest:
     csr: Mapping[str, Any] | None
     key: PrivateKey
     is_owned: bool = True
-
-    @property
-    def public_key_sha256(self) -> str:
-        return private_keys.public_key_sha256(self.key.public_key())
 
 
 def name(secret: SecretSpec) -> str:

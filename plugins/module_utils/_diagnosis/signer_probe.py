@@ -255,8 +255,7 @@ def _send(client: Client, run: ProbeRun) -> ProbeRun:
     probe = run.probe
 
     def send() -> ProbeRun:
-        csr = csr_api.send(client, probe.intent, probe.request_pem, probe.metadata)
-        return replace(run, csr=csr)
+        return replace(run, csr=csr_api.send(client, probe.intent, probe.request_pem, probe.metadata))
 
     return run if run.fault else replace(_or_refused(run, "create", send), is_tried=True)
 

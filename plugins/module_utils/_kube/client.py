@@ -758,8 +758,7 @@ def _never_sent(exc: Exception) -> bool:
 
 def _tls_words(words: str) -> str:
     """Return OpenSSL's reason without its source line, such as "certificate verify failed: unable to get ..."."""
-    text = words.partition("] ")[2] or words
-    return text.split(" (_ssl.c")[0].strip()
+    return (words.partition("] ")[2] or words).split(" (_ssl.c")[0].strip()
 
 
 def _short(words: str) -> str:

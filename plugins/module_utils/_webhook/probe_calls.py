@@ -276,5 +276,4 @@ def _answer(error: KubeError, call: ProbeCall) -> WebhookAnswer:
     if isinstance(error, AlreadyExists) and re.match(r'[^"]*"[^"]*" already exists$', words):
         # The API server checks this last, after admission and conversion (k8s.io/apiserver store.go Create).
         return WebhookAnswer(words=f"accepted ({words})")
-    failure = call_failures.of_answer(words, call.kind, call.webhook)
-    return WebhookAnswer(failure, words)
+    return WebhookAnswer(call_failures.of_answer(words, call.kind, call.webhook), words)

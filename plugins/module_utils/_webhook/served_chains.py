@@ -199,8 +199,7 @@ def scan(
     until = max(until, time.monotonic() + LEAST_SECONDS)
     places = [(endpoint, config) for endpoint in (*endpoints.ready, *(endpoints.unready if unready else ()))]
     chains, count = tuple(read_chains(client, places, until)), len(endpoints.ready)
-    known = endpoints.is_known
-    return EndpointScan(chains[:count], endpoints.problem, known, chains[count:])
+    return EndpointScan(chains[:count], endpoints.problem, endpoints.is_known, chains[count:])
 
 
 def read_chains(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from . import der, strict_der
-from .certificate_facts import EXTENDED_USAGES, KEY_USAGES, SUBJECT_TYPES, name_text
+from .certificate_facts import EXTENDED_USAGES, KEY_USAGES, SUBJECT_TYPES, name_text, parse_address
 from .errors import RequestNotCanonical
 from .go_parser import ADDRESS, DNS_NAME, EMAIL, URI
 from .strict_der import DerElement
@@ -247,10 +247,8 @@ def _alternative_names(value: DerElement, contents: RequestContents) -> None:
 def _address(packed: bytes) -> str:
     if len(packed) not in (4, 16):
         raise RequestNotCanonical(f"an IP address in its subjectAltName has {len(packed)} octets")
-    address = ipaddress.ip_address(packed)
     # Go reads ::ffff:a.b.c.d as a.b.c.d, and writes that into the certificate.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+    return str(parse_address(str(ipaddress.ip_address(packed))))
 
 
 def _basic_constraints(value: DerElement, contents: RequestContents) -> None:

@@ -222,8 +222,7 @@ def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def general_names(dns_names: Iterable[str], ip_addresses: Iterable[str]) -> list[GeneralName]:

@@ -425,8 +425,7 @@ def _policy_mappings(value: bytes) -> None:
 
 def _explicit_policy(value: bytes) -> int | None:
     reader = Reader(value, "invalid policy constraints extension").inner(SEQUENCE)
-    numbers = {tag: reader.integer(tag=tag) for tag in (0x80, 0x81) if reader.has(tag)}
-    return numbers.get(0x80)
+    return {tag: reader.integer(tag=tag) for tag in (0x80, 0x81) if reader.has(tag)}.get(0x80)
 
 
 def _any_policy(value: bytes) -> int:

@@ -84,8 +84,7 @@ def _matches_labels(pattern: str, name: str) -> bool:
 
 
 def _is_pattern(pattern: str) -> bool:
-    text = _lower(pattern)
-    return _HOST.fullmatch(text.removeprefix("*.")) is not None
+    return _HOST.fullmatch(_lower(pattern).removeprefix("*.")) is not None
 
 
 def _lower(text: str) -> str:

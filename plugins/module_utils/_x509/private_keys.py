@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from .._base.text import remember_key
 from . import pem_text
 from .errors import CertificateError, convert_errors
 
@@ -78,6 +79,7 @@ def load(pem: str) -> PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # The library's message may quote a part of the key, so it is omitted.
         raise CertificateError("the private key cannot be read: damaged, or of an unknown kind") from None
+    remember_key(pem)
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
         raise CertificateError(
             "the private key is neither ECDSA, RSA nor Ed25519", code="invalid-certificate"
@@ -86,10 +88,12 @@ def load(pem: str) -> PrivateKey:
 
 
 def to_pem(key: PrivateKey) -> str:
-    """Return the key as unencrypted PKCS#8 PEM."""
-    return key.private_bytes(
+    """Return the key as unencrypted PKCS#8 PEM. From then on no sentence shows a part of it."""
+    pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode("ascii")
+    remember_key(pem)
+    return pem
 
 
 def type_of(key: PrivateKey) -> str | None:
@@ -99,6 +103,16 @@ def type_of(key: PrivateKey) -> str | None:
     curves = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
     name = f"rsa-{key.key_size}" if isinstance(key, rsa.RSAPrivateKey) else curves.get(key.curve.name, "")
     return name if name in KEY_TYPES else None
+
+
+class HasKey:
+    """What has a private key."""
+
+    key: PrivateKey
+
+    @property
+    def public_key_sha256(self) -> str:
+        return public_key_sha256(self.key.public_key())
 
 
 def public_key_sha256(public_key: PublicKeyTypes) -> str:

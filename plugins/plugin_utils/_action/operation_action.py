@@ -340,8 +340,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     def _interpreter(self, variables: Mapping[str, Any]) -> str:
         delegated = variables.get("ansible_delegated_vars") or {}
         host = self._task.delegate_to
-        own = delegated.get(host, {}) if host else variables
-        value = own.get("ansible_python_interpreter")
+        value = (delegated.get(host, {}) if host else variables).get("ansible_python_interpreter")
         if value == OWN_INTERPRETER:  # the usual value, which costs each fork 2 ms to template
             value = variables.get("ansible_playbook_python", value)
         return str(self._templar.template(value)) if value else ""

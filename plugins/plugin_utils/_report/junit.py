@@ -76,8 +76,9 @@ def _add_outcome(suite: ElementTree.Element, cluster: Mapping[str, Any]) -> None
 
 def _name(row: Row) -> str:
     subject = row.finding["object"]
-    words = f"{row.cluster['name']}:", report_model.place(subject), subject["webhook"]
-    return " ".join(filter(None, words))
+    return " ".join(
+        filter(None, (f"{row.cluster['name']}:", report_model.place(subject), subject["webhook"]))
+    )
 
 
 def _fill_finding(case: ElementTree.Element, report: Report, row: Row, limits: tuple[str, ...]) -> None:

@@ -136,8 +136,7 @@ class SetFailurePolicy(Action):
         return [Reference(CONFIGURATION, name) for name in self.names]
 
     def lines(self, _progress: HopProgress) -> Iterator[PlanLine]:
-        text = f"{named(self.targets)}: failurePolicy {self.policy}"
-        yield PlanLine(CHANGE, text, tuple(self.targets))
+        yield PlanLine(CHANGE, f"{named(self.targets)}: failurePolicy {self.policy}", tuple(self.targets))
 
     def named_objects(self, _context: UpgradeContext) -> list[Reference]:
         return self.targets

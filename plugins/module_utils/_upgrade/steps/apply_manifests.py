@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..._base.accept import EVERYTHING, NOTHING, Consent
@@ -198,10 +199,8 @@ def _preview(
     client: Client, manifest: Object, new_namespaces: Collection[str], consent: Consent, registry: str
 ) -> Preview:
     place = reference(manifest)
+    read = partial(client.find, place.path)
     managers = field_ownership.managers_to_move(consent, place)
-
-    def read() -> Object | None:
-        return client.find(place.path)
 
     def attempt(live: Object | None) -> Preview:
         if live is not None:
@@ -277,6 +276,7 @@ def _move_and_apply(client: Client, preview: Preview, registry: str) -> Object:
     Repeat that if the apply itself recorded another manager (before-first-apply), and after a write of another client.
     """
     place = reference(preview.manifest)
+    read = partial(client.find, place.path)
 
     def write(live: Object | None) -> Object:
         if live is not None:
@@ -291,9 +291,6 @@ def _move_and_apply(client: Client, preview: Preview, registry: str) -> Object:
         if field_ownership.patch_to_move(applied, preview.managers):
             raise contended_error(place)
         return applied
-
-    def read() -> Object | None:
-        return client.find(place.path)
 
     return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended_error(place))
 

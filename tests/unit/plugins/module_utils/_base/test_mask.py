@@ -10,14 +10,17 @@ import ast
 import base64
 import json
 import random
+import re
 import textwrap
 from pathlib import Path
 from typing import Callable
 from urllib.parse import quote
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base import text as text_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import MASK, mask, shortened
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography.hazmat.primitives import serialization
 
 from tests.support.key_leaks import leaks
@@ -114,6 +117,57 @@ def test_nearly_every_word_of_40_characters_is_masked() -> None:
     longer = [base64.b64encode(source.randbytes(48)).decode() for _word in range(2000)]
     assert sum(mask(word) == word for word in longer) <= 1
     assert all(mask(source.randbytes(20).hex()) == MASK for _word in range(100))
+
+
+# The forms in which a policy sees a key: the text of its file, its body, and the data of a Secret.
+SEEN: dict[str, Callable[[str], str]] = {
+    "PEM": str,
+    "body": body,
+    "data": encoded,
+    "the alphabet for URLs": FORMS["the alphabet for URLs"],
+}
+
+
+def parts_of(text: str, length: int) -> list[str]:
+    """Return all parts of this length that have no space, no padding, and nothing of the frame of PEM."""
+    lines_of = re.split(r"-----[^-]+-----|[\s=]", text)
+    return [line[start : start + length] for line in lines_of for start in range(len(line) - length + 1)]
+
+
+@pytest.mark.parametrize("form", SEEN)
+@pytest.mark.parametrize("kind", KEYS)
+def test_each_part_of_24_characters_of_a_key_of_this_process_is_masked(kind: str, form: str) -> None:
+    pem = private_keys.to_pem(private_keys.generate(kind))
+    parts = parts_of(SEEN[form](pem), 24)
+    assert len(parts) > 20
+    assert [part for part in parts if mask(f"denied: '{part}' is a key") != "denied: '***' is a key"] == []
+
+
+def test_a_key_that_another_program_made_is_known_after_it_is_read() -> None:
+    pem = traditional(private_keys.to_pem(KEYS["rsa-2048"])).replace("\n", "\r\n")
+    private_keys.load(pem)
+    parts = parts_of(encoded(pem), 24)
+    assert [part for part in parts if mask(part) != MASK] == []
+
+
+def test_a_text_that_is_no_key_hides_no_words() -> None:
+    words = "-----BEGIN PRIVATE KEY-----\ncertificatesigningrequests\n-----END PRIVATE KEY-----\n"
+    with pytest.raises(CertificateError):
+        private_keys.load(words)
+    assert mask("list certificatesigningrequests") == "list certificatesigningrequests"
+
+
+def test_a_part_is_masked_wherever_it_stands() -> None:
+    part = body(private_keys.to_pem(private_keys.generate("ecdsa-p256")))[40:64]
+    for text in ("key=%s", '"%s"', "arn:aws:iam::111122223333:%s", "\\n%s\\n", "shop/%s/hook", "%s%%3D"):
+        assert part not in mask(text % part)
+
+
+def test_a_long_secret_does_not_fill_the_memory() -> None:
+    known = len(text_module._PARTS_OF_KEYS)
+    text_module.remember_key("A" * 3_000_000)
+    text_module.remember_key("".join(f"{number:08}" for number in range(200_000)))
+    assert len(text_module._PARTS_OF_KEYS) - known < 10_000
 
 
 # Words of foreign messages and of own sentences that look like encoded bytes at a first glance.
