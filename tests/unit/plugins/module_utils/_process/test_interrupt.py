@@ -44,6 +44,8 @@ import os, signal, sys
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import shield
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted, clean_up_with, stop_on_signal
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup lets the gates and their programs ignore it
+
 def send(names):
     for name in names.split():
         signal.raise_signal(getattr(signal, name))
