@@ -192,11 +192,13 @@ def suggestion(word: str, names: Iterable[str]) -> str:
 
 
 def remember_key(pem: str) -> None:
-    """Let ``mask`` know this private key (PEM) and its base64, as the data of a Secret is, until the process ends."""
-    for form in (
-        "".join(pem[:_LONGEST_KEY].split()),
-        base64.b64encode(pem[:_LONGEST_KEY].encode("utf-8", "replace")).decode(),
-    ):
+    """Let ``mask`` know the first private key of a PEM text until the process ends, also in base64 as the data of a Secret.
+
+    The base64 of a key depends on the length of what stands before it. Text around the key stays unknown, because it may have names.
+    """
+    key = "".join(_PRIVATE_KEY.findall(pem)[:1])[:_LONGEST_KEY]
+    encoded = (base64.b64encode(key.encode("utf-8", "replace")[skip:]).decode() for skip in range(3))
+    for form in ("".join(key.split()), *encoded):
         starts = range(0, len(form) - _STORED_PART + 1, _STEP)
         _PARTS_OF_KEYS.update(form[start : start + _STORED_PART] for start in starts)
 
@@ -204,8 +206,8 @@ def remember_key(pem: str) -> None:
 def mask(text: str) -> str:
     """Return the text with *** for each private key in PEM, and each word of base64 or hexadecimal of 40 or more characters.
 
-    The last line of a PEM body may be shorter. Of a key that ``remember_key`` got, each part of 24 characters is masked. Digests,
-    names and paths stay. The work grows linearly with the text.
+    The last line of a PEM body may be shorter. Of a key that ``remember_key`` got, each part of 24 characters of a line
+    is masked. Digests, names and paths stay. The work grows linearly with the text.
     """
     masked = _HEXADECIMAL.sub(MASK, _WORD.sub(_without_encoded, _PRIVATE_KEY.sub(MASK, text)))
     masked = _LETTERS.sub(_without_known, masked)

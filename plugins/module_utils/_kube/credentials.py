@@ -258,8 +258,7 @@ def _plugin_error(
     problem: str,
     remedy: str = "",
 ) -> AuthenticationError:
-    plugin = connection.exec_plugin.config if connection.exec_plugin else {}
-    command = plugin.get("command")
+    command = connection.exec_plugin.config.get("command") if connection.exec_plugin else None
     return AuthenticationError(
         f"{connection.auth_source}: exec plugin {quoted(command)} {problem}",
         remedy=remedy

@@ -99,8 +99,10 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     intent = replace(parsed.intent, keeps_signer=choice.is_from_table)
 
     def intent_for(signer_name: str) -> Intent:
-        named = {**parameters, "signer_name": signer_name}
-        return replace(intent_from(named, intent.accept), keeps_signer=choice.is_from_table)
+        return replace(
+            intent_from({**parameters, "signer_name": signer_name}, intent.accept),
+            keeps_signer=choice.is_from_table,
+        )
 
     certificate = replace(parsed, intent=intent, guard=guard, intent_for=intent_for)
     result = _FLOWS[parameters["state"]](certificate)

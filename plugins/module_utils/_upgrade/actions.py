@@ -76,8 +76,7 @@ def manifests(context: ActionContext, action: ApplyRelease) -> list[dict[str, An
 def rendered(context: ActionContext, action: ApplyRelease) -> list[dict[str, Any]]:
     """Return the objects of ``manifests`` without the parts of the live objects that they keep."""
     placed = replace(action, namespace=action.namespace or context.namespace)
-    files = release_source.files(context.source, action.release)
-    return rendering.render(files, placed, context.settings)
+    return rendering.render(release_source.files(context.source, action.release), placed, context.settings)
 
 
 def restore_objects(context: ActionContext, action: object_actions.RestoreObjects) -> list[ObjectOutcome]:

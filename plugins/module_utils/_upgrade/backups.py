@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from .._base import paths
 from .._snapshot.errors import StepError
 from .._snapshot.kinds import KINDS, Reference, reference
+from .._x509 import private_keys
+from .._x509.errors import CertificateError
 from .steps.object_changes import meaning
 
 with contextlib.suppress(
@@ -57,6 +59,10 @@ def read_originals(client: Client, touched: Iterable[Reference]) -> dict[Referen
     """Return the objects that exist, with everything that they hold. Only the memory may have them. Raises KubeError."""
     kept = [target for target in dict.fromkeys(touched) if target.kind in KINDS and target.kind != "Pod"]
     found = [(target, client.find(target.path)) for target in kept]
+    held = [(obj or {}).get("data") or {} for target, obj in found if target.kind == "Secret"]
+    for value in (value for data in held for value in data.values()):
+        with contextlib.suppress(ValueError, CertificateError):
+            private_keys.load(base64.b64decode(value).decode())  # no message of an undo shows a part of it
     return {target: obj for target, obj in found if obj is not None and not is_generated(obj)}
 
 

@@ -29,8 +29,7 @@ def signer_of(client: Client, options: CertificateOptions) -> str:
     """Return the signer of the option, or the signer of the cluster's provider. Raises CertflowError."""
     if options.signer_name:
         return options.signer_name
-    verdict = cluster_signer.find_provider(client, options.provider)
-    return cluster_signer.signer_of(verdict, options.provider)
+    return cluster_signer.signer_of(cluster_signer.find_provider(client, options.provider), options.provider)
 
 
 def issue(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.errors import CertflowError, as_error
 from .._base.result import Result, make_left
+from .._base.text import shortened, some
 from .._kube.approved_plan import PlanGuard
 from .._kube.lease import Lease, LeaseLostError
 from .._kube.lease_state import LeaseState
@@ -305,7 +306,7 @@ class Upgrade:
             steps = undo_steps.adapt(earlier.context, earlier.plan.hops[-1].steps)
             self._run_steps(steps, str(hop.release), context, undoes=True)
         except Exception as exc:
-            problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"
+            problem = f"Putting {hop.start} back failed too: {shortened(as_error(exc).cause)}"
             return UndoResult(
                 hop.start, False, self._put_back(), f"{problem.rstrip('.')}{self._missing(originals)}"
             )
@@ -314,14 +315,12 @@ class Upgrade:
     def _missing(self, originals: Iterable[Reference]) -> str:
         """Return a sentence about the objects that another client has deleted during the hop, which an undo leaves. "" without them."""
         self._set_deadline(BEFORE_SECONDS)
-        with suppress(CertflowError):  # the first failure says more
-            gone = [
-                str(target)
-                for target in originals
-                if self.client.left[target.path] is not None and not self.client.find(target.path)
-            ]
-            return f". Another client deleted {', '.join(gone)}" if gone else ""
-        return ""
+        gone: list[str] = []
+        for target in originals:
+            with suppress(CertflowError):  # the first failure says more
+                if self.client.left[target.path] is not None and not self.client.find(target.path):
+                    gone.append(str(target))
+        return f". Another client deleted {some(gone)}" if gone else ""
 
     def _put_back(self) -> tuple[str, ...]:
         """Return the titles of the steps of the undo that changed something."""
@@ -339,7 +338,7 @@ class Upgrade:
         where = f"step {last.id} of the hop to {last.hop}: " if last else ""
         # The role cuts a long message at its end, so it has no titles.
         before = f"Steps with changes before the failure: {', '.join(changed) or 'none'}"
-        cause = f"{where}{error.cause.rstrip('.')}. {undone.words().rstrip('.')}. {before}"
+        cause = f"{where}{shortened(error.cause).rstrip('.')}. {undone.words().rstrip('.')}. {before}"
         failed = UpgradeError(
             cause,
             code=error.code,

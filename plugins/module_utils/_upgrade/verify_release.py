@@ -205,8 +205,7 @@ def check_groups(run: CheckRun, _action: verifications.VerifyGroups) -> CheckRes
 
 def check_release(run: CheckRun, action: verifications.VerifyVersion) -> CheckResult:
     """Check that every pod of the controller runs the release."""
-    release = parse(action.release) or NO_VERSION
-    return verify_version.check_version(run.client, action.deployment, release)
+    return verify_version.check_version(run.client, action.deployment, parse(action.release) or NO_VERSION)
 
 
 # The function of each class of verifications. Each takes an action of its class.

@@ -259,8 +259,9 @@ def _read_safely(client: Client, endpoint: Endpoint, config: ClientConfig, until
 
 
 def _unread(endpoint: Endpoint, reason: str = "the time was over", *, may_pass: bool = True) -> ServedChain:
-    words = f"it was not checked, because {reason}"
-    return ServedChain(endpoint, problem=words, is_blind=True, may_pass=may_pass)
+    return ServedChain(
+        endpoint, problem=f"it was not checked, because {reason}", is_blind=True, may_pass=may_pass
+    )
 
 
 def read_chain(client: Client, endpoint: Endpoint, config: ClientConfig, until: float) -> ServedChain:

@@ -45,8 +45,7 @@ def find_problems(value: Any) -> Iterator[str]:
 
 def make_budget(value: Any, clusters: int, canary: str = stages.FIRST) -> Budget:
     """Return the budget of a valid certflow_max_failures. A percentage is of all clusters of the run, rounded down."""
-    text = "0" if is_blank(value) else str(value).strip()
-    return Budget(stages.amount(text, clusters), canary)
+    return Budget(stages.amount("0" if is_blank(value) else str(value).strip(), clusters), canary)
 
 
 def find_refusal(

@@ -180,8 +180,7 @@ class Step:
 
     def check_ended(self) -> dict[str, Any]:
         """Record that the user's check succeeded."""
-        run = fleet_run.of_task(self._variables)
-        outcome = self._variables["__certflow_check_began"]["before"]
+        run, outcome = fleet_run.of_task(self._variables), self._variables["__certflow_check_began"]["before"]
         return {cluster_run.OUTCOME: cluster_run.end_check(run, self._host, outcome)}
 
     def failed(self) -> dict[str, Any]:

@@ -103,8 +103,7 @@ def _add_case(suite: ElementTree.Element, group: str, name: str) -> ElementTree.
 
 def _add_text(case: ElementTree.Element, tag: str, lines: Any, **attributes: str) -> None:
     element = ElementTree.SubElement(case, tag, {key: escape(value) for key, value in attributes.items()})
-    text = "\n".join(escape(line) for line in lines if line)
-    element.text = text or None
+    element.text = "\n".join(escape(line) for line in lines if line) or None
 
 
 def _add_numbers(suite: ElementTree.Element, cluster: Mapping[str, Any]) -> None:

@@ -199,8 +199,9 @@ def _is_out_of_memory(container: Object) -> bool:
 def _ended(pod: Object, container: Object, how: str) -> RolloutTrouble:
     name, end = pod["metadata"]["name"], _last_end(container)
     reason = f"{end.get('reason') or 'ended'}, exit code {end.get('exitCode')}"
-    words = f"pod {name}: container {container['name']} {how}: {reason}"
-    return _crash(words, name, container, is_lasting=True)
+    return _crash(
+        f"pod {name}: container {container['name']} {how}: {reason}", name, container, is_lasting=True
+    )
 
 
 def _crash(words: str, pod: str, container: Object, *, is_lasting: bool) -> RolloutTrouble:
@@ -299,8 +300,7 @@ def _of_container(pod: str, container: Object) -> Iterator[RolloutTrouble]:
 
 
 def _annotated(obj: Object) -> str:
-    annotations = obj["metadata"].get("annotations") or {}
-    return str(annotations.get("deployment.kubernetes.io/revision") or "")
+    return str((obj["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision") or "")
 
 
 def _revision(sets: Mapping[str, Object], pod: Object) -> str:

@@ -158,4 +158,4 @@ def test_a_failed_upgrade_is_short_in_the_log(tmp_path: Path, collections: Path)
     long, short, _end = play_on_localhost(tmp_path, collections, [{"tasks": tasks}]).split('"msg": "END"')
     assert "step-1999" not in long
     assert "rollout-failed" in short
-    assert len(long) - len(short) < 2000  # ansible-core since 2.19 prints a failure twice
+    assert len(long) - len(short) < 5500  # ansible-core since 2.19 prints a failure twice

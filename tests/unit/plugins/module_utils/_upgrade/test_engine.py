@@ -701,19 +701,52 @@ def test_an_undo_that_fails_names_what_another_client_deleted(rig: Rigs) -> None
     assert error.cause.index(problem) < error.cause.index("Steps with changes before the failure: ")
 
 
-@pytest.mark.parametrize(("start", "version"), [("6.2.2", "7.0.2"), ("7.0.2", "8.7.0")])
-@pytest.mark.parametrize("is_undone", [True, False])
+def test_a_read_that_fails_does_not_hide_what_another_client_deleted(rig: Rigs) -> None:
+    here = rig(upstream("7.0.2"))
+    here.fails["controller-wait"] = fails(RolloutError("first"), RolloutError("second"))
+    binding = Reference("ClusterRoleBinding", "snapshot-controller-role")
+    here.gone.add(binding.path)
+    find, first = here.client.find, iter([RolloutError("not now")])
+
+    def refuse_once(path: str) -> Any:
+        for error in first:
+            raise error
+        return find(path)
+
+    here.client.find = refuse_once
+    assert str(binding) in failed(here.upgrade("8.7.0")).cause
+
+
+class _Everything(set[str]):
+    """The paths of all objects."""
+
+    def __contains__(self, path: object) -> bool:
+        return True
+
+
+FIRST, SECOND = RolloutError("it is not available, " * 40), RolloutError("it fails again, " * 40)
+STARTS = {"6.2.2": upstream("6.2.2"), "7.0.2": upstream("7.0.2"), "two hops": TWO_HOPS}
+
+
+@pytest.mark.parametrize(
+    ("start", "version"), [("6.2.2", "7.0.2"), ("7.0.2", "8.7.0"), ("two hops", "8.7.0")]
+)
+@pytest.mark.parametrize("ends", ["undone", "not undone", "all is deleted"])
 def test_the_role_shows_the_whole_message_whatever_step_fails(
-    rig: Rigs, start: str, version: str, is_undone: bool
+    rig: Rigs, start: str, version: str, ends: str
 ) -> None:
-    well = rig(upstream(start))
+    """A cluster may quote a policy, whose message has any length."""
+    well = rig(STARTS[start])
     well.upgrade(version).run()
-    cut = int(re.search(r"truncate\((\d+)\)", ROLE.read_text())[1])  # type: ignore[index]
+    cut = int(re.search(r"The upgrade failed.*truncate\((\d+)\)", ROLE.read_text())[1])  # type: ignore[index]
     for step in well.steps:
-        here = rig(upstream(start))
-        again = [] if is_undone else [RolloutError("it fails again, " * 10)]
-        here.fails[step] = fails(RolloutError("it is not available, " * 10), *again)
-        assert len(f"{here.client.host}: {failed(here.upgrade(version))}") <= cut, step
+        here = rig(STARTS[start])
+        here.fails[step] = fails(FIRST, *([] if ends == "undone" else [SECOND]))
+        if ends == "all is deleted":
+            here.gone = _Everything()
+        error = failed(here.upgrade(version))
+        assert len(f"{here.client.host}: {error}") <= cut, step
+        assert len(error.cause) < 2000, step
 
 
 def test_only_the_failed_hop_is_undone(rig: Rigs) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import MASK, mask
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.actions.action import Action, Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
@@ -34,6 +35,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     ActionContext,
     ObjectOutcome,
 )
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support import failures
 from tests.support.accepted import accepting
@@ -209,6 +212,28 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
     assert documents[1]["data"] == {"tls.crt": encoded(PEM), "cert.pem": encoded(PEM * 2)}
     assert documents[2:] == [old]
     assert encoded(KEY) not in path.read_text() and "S0VZ" not in path.read_text()
+
+
+def test_no_message_shows_a_part_of_a_key_that_an_undo_may_write() -> None:
+    """A policy that refuses the Secret may quote it."""
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pem = Ed25519PrivateKey.generate().private_bytes(serialization.Encoding.PEM, *form).decode()
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "tls", "namespace": "default"},
+        "data": {
+            "tls.crt": encoded(PEM),
+            "key.pem": encoded(pem),
+            "none": "",
+            "binary": "/w==",
+            "not": "base64",
+        },
+    }
+    part = encoded(pem)[60:84]
+    assert mask(part) == part
+    backups.read_originals(cast("Client", UpgradedCluster(secret)), [Reference("Secret", "tls", "default")])
+    assert mask(part) == MASK
 
 
 def test_clusters_with_one_address_keep_their_own_backups(tmp_path: Path) -> None:
