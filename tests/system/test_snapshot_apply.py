@@ -244,10 +244,12 @@ def test_an_object_of_another_manager_that_appears_after_the_dry_run_is_kept(
     def create() -> None:
         kubectl(cluster, "create", "--field-manager=helm", "-f-", stdin=json.dumps(helm))
 
+    late = [create]
+
     def find_late(*given: Any, **more: Any) -> Object | None:
-        monkeypatch.undo()
         found = Client.find(client, *given, **more)
-        create()
+        while late:
+            late.pop()()
         return found
 
     if moment == "before the write":
