@@ -166,10 +166,21 @@ def release(version: str, gates: str) -> None:
     check_tree(version)
     path = write(commit)
     print(f"{path}\n{path.with_name('SHA256SUMS').read_text()}")
-    print(
-        f"The commit {commit} is ready. RELEASING.md has the next steps:\n  git tag --sign v{version} --message v{version} {commit}"
-    )
-    print(f"  git push origin v{version}")
+    is_merged = bool(git("branch", "--remotes", "--list", "origin/main", "--contains", commit))
+    print("\n".join(next_steps(version, commit, gates, is_merged=is_merged)))
+
+
+def next_steps(version: str, commit: str, gates: str, *, is_merged: bool) -> list[str]:
+    """Return the lines that say what to do with a commit that passed these gates, "" for all. Only a whole run leads to a tag."""
+    if gates:
+        return [f"Only these gates ran: {gates}. Run all of them before you tag this commit."]
+    unmerged = ["  It is not in origin/main yet. Merge this commit before you tag it:"]
+    return [
+        f"The commit {commit} is ready. RELEASING.md has the next steps:",
+        *([] if is_merged else unmerged),
+        f"  git tag --sign v{version} --message v{version} {commit}",
+        f"  git push origin v{version}",
+    ]
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from tests.support import pages
 from tools import release
+from tools.ci import package
 from tools.ci.venvs import REPOSITORY
 
 PAGE = REPOSITORY / "RELEASING.md"
@@ -104,6 +105,26 @@ def test_a_version_without_a_change_log_is_not_released(commit: Path) -> None:
     (commit / "changelogs" / "changelog.yaml").write_text("releases: {}\n")
     with pytest.raises(release.NotReleasable):
         release.check_change_log(VERSION, commit)
+
+
+@pytest.mark.parametrize("is_merged", [True, False])
+def test_only_a_run_of_all_gates_leads_to_a_tag(is_merged: bool) -> None:
+    assert not any(
+        "git tag" in line for line in release.next_steps("1.2.3", "abc", "ruff", is_merged=is_merged)
+    )
+    steps = release.next_steps("1.2.3", "abc", "", is_merged=is_merged)
+    assert "  git tag --sign v1.2.3 --message v1.2.3 abc" in steps
+    assert any("origin/main" in line for line in steps) is not is_merged
+
+
+def test_the_gate_of_the_pages_fails_if_nothing_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that installs nothing ends well too."""
+    monkeypatch.setattr(package, "_build", lambda _name, _log: tmp_path / "file.tar.gz")
+    monkeypatch.setattr(package, "_lint_tool", lambda *_arguments, **_variables: 0)
+    assert package.ansible_doc(tmp_path / "log").failed
+    assert {kind for kind, _name in package.pages(REPOSITORY)} == {"module", "inventory", "lookup", "role"}
 
 
 def test_two_builds_of_a_commit_have_the_same_bytes() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tools.ci import process, tree, venvs
 from tools.ci.environments import LINT
 from tools.ci.result import GateResult, of_exit
+from tools.ci.venvs import REPOSITORY
 
 # The settings of Automation Hub, without ansible-test and flake8. ansible-test is a gate of its own. flake8's
 # W503 and E203 contradict the formatter, and ruff checks the rest.
@@ -28,6 +29,15 @@ RUN_ANSIBLE_LINT = True
 RUN_ANSIBLE_TEST = False
 RUN_FLAKE8 = False
 """
+
+
+# What has a page -> the paths in the collection
+_PAGES = {
+    "module": "plugins/modules/[a-z]*.py",
+    "inventory": "plugins/inventory/[a-z]*.py",
+    "lookup": "plugins/lookup/[a-z]*.py",
+    "role": "roles/*",
+}
 
 
 def ansible_lint(log: Path) -> GateResult:
@@ -80,16 +90,23 @@ def ansible_doc(log: Path) -> GateResult:
     place = built.parent
 
     def ask(*command: str | Path) -> int:
-        return _lint_tool(command, place, log, ANSIBLE_COLLECTIONS_PATH=str(place))
+        # The repository on PYTHONPATH is a collection too: ansible-galaxy would install nothing, and ansible-doc would read it.
+        return _lint_tool(command, place, log, ANSIBLE_COLLECTIONS_PATH=str(place), PYTHONPATH="")
 
     code = ask("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", place, built)
-    installed = place / "ansible_collections" / "certflow" / "kubernetes"
-    for kind, pattern in (
-        ("module", "plugins/modules/[a-z]*.py"),
-        ("inventory", "plugins/inventory/[a-z]*.py"),
-        ("lookup", "plugins/lookup/[a-z]*.py"),
-        ("role", "roles/*"),
-    ):
-        for path in sorted(installed.glob(pattern)):
-            code = ask("ansible-doc", "--type", kind, f"certflow.kubernetes.{path.stem}") or code
+    found = pages(place / "ansible_collections" / "certflow" / "kubernetes")
+    if found != pages(REPOSITORY):
+        with log.open("a") as output:
+            output.write(f"\ninstalled are other pages than those of the repository: {found}\n")
+        return of_exit(1)
+    for kind in _PAGES:
+        names = [f"certflow.kubernetes.{name}" for entry, name in found if entry == kind]
+        code = ask("ansible-doc", "--type", kind, *names) or code
     return of_exit(code)
+
+
+def pages(collection: Path) -> list[tuple[str, str]]:
+    """Return kind and name of each module, role and plugin in the directory of a collection that has a page."""
+    return [
+        (kind, path.stem) for kind, pattern in _PAGES.items() for path in sorted(collection.glob(pattern))
+    ]
