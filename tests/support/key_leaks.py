@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from cryptography.hazmat.primitives import serialization
+
+if TYPE_CHECKING:
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.private_keys import PrivateKey
+
+
+def unknown_pem(key: PrivateKey) -> str:
+    """Return the PEM of a key that this process does not know. ``private_keys.to_pem`` would remember the key."""
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, *form).decode()
 
 
 def secret_numbers(pem: str) -> list[bytes]:

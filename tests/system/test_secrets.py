@@ -26,11 +26,10 @@ import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
-from cryptography.hazmat.primitives import serialization
 
 from tests.support.clusters import AdminApiError
 from tests.support.csr_rig import CsrRig
-from tests.support.key_leaks import leaks
+from tests.support.key_leaks import leaks, unknown_pem
 from tests.system.test_execution_modes import (
     INFO,
     LINE,
@@ -584,11 +583,7 @@ def test_a_policy_that_quotes_a_new_key_shows_none_of_it(
 
     def noting(kind: str) -> Any:
         key = generate(kind)
-        # Not by to_pem, from which the mask knows a key.
-        form = serialization.PrivateFormat.PKCS8
-        keys.append(
-            key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
-        )
+        keys.append(unknown_pem(key))
         return key
 
     with (

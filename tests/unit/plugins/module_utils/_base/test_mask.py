@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography.hazmat.primitives import serialization
 
-from tests.support.key_leaks import leaks
+from tests.support.key_leaks import leaks, unknown_pem
 
 pytestmark = pytest.mark.quick
 
@@ -33,13 +33,6 @@ ROOT = Path(__file__).resolve().parents[5]
 @pytest.fixture(autouse=True)
 def _no_known_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "_PARTS_OF_KEYS", set())
-
-
-def unknown(key: private_keys.PrivateKey) -> str:
-    """Return the PEM of a key that this process does not know. ``to_pem`` would remember it."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
 
 
 KEYS = {kind: private_keys.generate(kind) for kind in ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "ed25519")}
@@ -107,7 +100,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KEYS)
 def test_no_form_of_a_key_is_shown(kind: str, form: str) -> None:
-    pem = unknown(KEYS[kind])
+    pem = unknown_pem(KEYS[kind])
     text = f"policy 'no-keys' denied: {FORMS[form](pem)} is not allowed"
     assert leaks(text, pem)
     for shown in (mask(text), shortened(text), mask(" ".join(text.split()))):
@@ -118,7 +111,7 @@ def test_no_form_of_a_key_is_shown(kind: str, form: str) -> None:
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_the_text_around_a_key_stays(kind: str) -> None:
-    data = encoded(unknown(KEYS[kind]))
+    data = encoded(unknown_pem(KEYS[kind]))
     assert mask(f"denied: {data} is not allowed") == "denied: *** is not allowed"
     assert mask(f'denied: {{"tls.key":"{data}"}} of shop') == 'denied: {"tls.key":"***"} of shop'
 
@@ -157,7 +150,7 @@ def test_each_part_of_24_characters_of_a_key_of_this_process_is_masked(kind: str
 
 
 def test_a_key_that_another_program_made_is_known_after_it_is_read() -> None:
-    pem = traditional(unknown(KEYS["rsa-2048"])).replace("\n", "\r\n")
+    pem = traditional(unknown_pem(KEYS["rsa-2048"])).replace("\n", "\r\n")
     private_keys.load(pem)
     parts = parts_of(encoded(pem), 24)
     assert [part for part in parts if mask(part) != MASK] == []
@@ -175,7 +168,7 @@ NAMES = "subject=/O=Example/CN=certificatesigningrequests\nfriendlyName: snapsho
 
 @pytest.mark.parametrize("before", ["", "a", "ab", NAMES, f"{NAMES}é" * 400])
 def test_what_stands_before_a_key_in_its_file_hides_no_words(before: str) -> None:
-    pem = unknown(KEYS["ecdsa-p256"])
+    pem = unknown_pem(KEYS["ecdsa-p256"])
     private_keys.load(f"{before}\n{pem}")
     words = "cannot list certificatesigningrequests for the Service snapshotvalidationwebhook"
     assert mask(words) == words

@@ -35,11 +35,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     ActionContext,
     ObjectOutcome,
 )
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support import failures
 from tests.support.accepted import accepting
+from tests.support.key_leaks import unknown_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,8 +216,7 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
 
 def test_no_message_shows_a_part_of_a_key_that_an_undo_may_write() -> None:
     """A policy that refuses the Secret may quote it."""
-    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    pem = Ed25519PrivateKey.generate().private_bytes(serialization.Encoding.PEM, *form).decode()
+    pem = unknown_pem(Ed25519PrivateKey.generate())
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
