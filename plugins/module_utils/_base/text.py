@@ -210,7 +210,7 @@ def mask(text: str) -> str:
     is masked. Digests, names and paths stay. The work grows linearly with the text.
     """
     masked = _HEXADECIMAL.sub(MASK, _WORD.sub(_without_encoded, _PRIVATE_KEY.sub(MASK, text)))
-    masked = _LETTERS.sub(_without_known, masked)
+    masked = _LETTERS.sub(_without_known, masked) if _PARTS_OF_KEYS else masked
     return _MASKS.sub(MASK, masked) if masked != text else text
 
 
