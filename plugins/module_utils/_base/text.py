@@ -56,9 +56,9 @@ _WORD = re.compile(
 _REST = re.compile(
     r"\s+(?:[\w+/]{1,40}(?:=|(?=\s*-----END))|(?=[\w+/]{0,40}[a-z])(?=[\w+/]{0,40}[A-Z])[\w+/]{0,40}[0-9])[\w+/]*={0,2}"
 )
-# Not a digest or a tag of an image, not a part of a name or of a path, and not a fingerprint in an own sentence.
+# Not a digest or a tag of an image, not a part of a name or of a path, and not a fingerprint or a serial number.
 _HEXADECIMAL = re.compile(
-    rf"(?<![\w./:@+-])(?<!SHA-256 )(?:[0-9a-f]{{{LONGEST_WORD},}}|[0-9A-F]{{{LONGEST_WORD},}})(?![\w.-])"
+    rf"(?<![\w./:@+-])(?<!SHA-256 )(?<!serial )(?:[0-9a-f]{{{LONGEST_WORD},}}|[0-9A-F]{{{LONGEST_WORD},}})(?![\w.-])"
 )
 # What comes before the name of an identity of AWS. The API server of Amazon EKS names the user so.
 _ARN, _LONGEST_ARN = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::\d{12}:\Z"), 50
@@ -74,6 +74,8 @@ _KINDS = str.maketrans(
 )
 # Of LONGEST_WORD characters: 3 of 1,000 parts of the base64 of random bytes have less, 13 of 1,000 if it is encoded twice.
 _FEWEST_CHANGES, _FEWEST_UPPER, _FEWEST_LOWER = 16, 6, 5
+# The algorithms Ed25519, Ed448, X25519 and X448 in base64 (RFC 8410). Their keys are too short to be found by counts alone.
+_SHORT_KEY = "wBQYDK2V"
 # Words that may show a part of a known key. Each part of 24 characters holds one of the stored parts.
 _SHOWN_PART, _STORED_PART = 24, 16
 _LETTERS = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHOWN_PART},}}")
@@ -226,16 +228,14 @@ def _without_encoded(match: re.Match[str]) -> str:
 
 def _without_known(match: re.Match[str]) -> str:
     word = match[0].replace("-", "+").replace("_", "/")
-    is_known = any(
-        word[start : start + _STORED_PART] in _PARTS_OF_KEYS for start in range(len(word) - _STORED_PART + 1)
-    )
-    return MASK if is_known else match[0]
+    parts = (word[start : start + _STORED_PART] for start in range(len(word) - _STORED_PART + 1))
+    return match[0] if _PARTS_OF_KEYS.isdisjoint(parts) else MASK
 
 
 def _is_encoded(part: str) -> bool:
-    """Return True if the characters of different kinds are mixed as in base64 of random bytes."""
+    """Return True for a part of a short key, and if characters of different kinds are mixed as in base64 of random bytes."""
     kinds = part.translate(_KINDS)
-    return (
+    return _SHORT_KEY in part or (
         kinds.count("A") >= _FEWEST_UPPER
         and kinds.count("a") >= _FEWEST_LOWER
         and "0" in kinds
@@ -282,13 +282,4 @@ def is_hidden(character: str) -> bool:
 
 
 def _shown(character: str) -> str:
-    if not is_hidden(character):
-        return character
-    number = ord(character)
-    return (
-        f"\\x{number:02x}"
-        if number < 0x100
-        else f"\\u{number:04x}"
-        if number < 0x10000
-        else f"\\U{number:08x}"
-    )
+    return character.encode("unicode_escape").decode() if is_hidden(character) else character

@@ -13,7 +13,7 @@ import random
 import re
 import textwrap
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 from urllib.parse import quote
 
 import pytest
@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text imp
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, x448, x25519
 
 from tests.support.key_leaks import leaks, unknown_pem
 
@@ -107,6 +108,16 @@ def test_no_form_of_a_key_is_shown(kind: str, form: str) -> None:
         assert leaks(shown, pem) == []
         assert shown.startswith("policy 'no-keys' denied: ")
         assert MASK in shown
+
+
+SHORT_KEYS = (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey, x25519.X25519PrivateKey, x448.X448PrivateKey)
+
+
+@pytest.mark.parametrize("kind", SHORT_KEYS)
+def test_a_short_key_is_masked_even_if_its_letters_look_like_a_name(kind: Any) -> None:
+    source, length = random.Random(1), len(kind.generate().private_bytes_raw())
+    bodies = [body(unknown_pem(kind.from_private_bytes(source.randbytes(length)))) for _key in range(5000)]
+    assert [text for text in bodies if mask(f"key '{text}'") != "key '***'"] == []
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -196,6 +207,7 @@ UNCHANGED = (
     "image registry.example.com/csi/snapshot-controller@sha256:" + "0a" * 32,
     "image registry.example.com/shop/hook:" + "0a" * 20,
     "certificate CN=hook until 2027, SHA-256 " + "3f" * 32,
+    "10.0.0.7:8443 serves serial " + "4c" * 20,
     "its digest is sha256:" + "3f" * 32 + ", not sha256:" + "a0" * 32,
     "secrets hook-" + "0a" * 20 + " is forbidden",
     "/apis/certificates.k8s.io/v1/certificatesigningrequests/k8s-csr-0a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b",
