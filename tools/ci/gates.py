@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,16 +175,28 @@ def _integration(name: str, choose: Callable[[], Environment], *targets: str) ->
     return Gate(name, functools.partial(integration.check, choose, targets))
 
 
+def _files(rows: Iterable[str]) -> list[str]:
+    return sorted(str(path) for row in rows for path in REPOSITORY.glob(f"tests/system/test_{row}.py"))
+
+
+def _other_files(rows: Iterable[str]) -> list[str]:
+    """Return the options of pytest that leave out the files of these rows."""
+    return [f"--ignore-glob=tests/system/test_{row}.py" for row in rows]
+
+
 def _part(name: str) -> Gate:
     """Return the gate of one of the PARTS, on the newest ansible-core."""
-    paths = [path for row in PARTS[name] for path in REPOSITORY.glob(f"tests/system/test_{row}.py")]
-    return _real(name, venvs.newest_core, *sorted(map(str, paths)))
+    return _real(name, venvs.newest_core, *_files(PARTS[name]))
 
 
 def _rest() -> Gate:
     """Return the gate of the tests on real clusters that are in none of the PARTS."""
-    globs = [f"--ignore-glob=tests/system/test_{row}.py" for rows in PARTS.values() for row in rows]
-    return _real("real-newest", venvs.newest_core, "tests/system", *globs)
+    rows = itertools.chain.from_iterable(PARTS.values())
+    return _real("real-newest", venvs.newest_core, "tests/system", *_other_files(rows))
+
+
+def _full(name: str, *paths: str) -> Gate:
+    return _real(name, venvs.newest_core, "-m", "full", *paths, timeout=6 * 3600)
 
 
 # The gates of `make test`: the newest ansible-core whole, and the unit tests also on the oldest core (with the oldest
@@ -207,10 +220,13 @@ ALL = (
     Gate("reuse", reuse),
     Gate("ansible-doc", package.ansible_doc),
 )
+# Of the tests with the marker full, about a half of the time.
+LONG_UPGRADES = ("cluster_ca*", "kubernetes_releases", "snapshot_*")
 # The gates that only `make test-all` and the workflow of certification run: the tests with the marker full, every other
 # ansible-core, and the newest Python.
 FULL = (
-    _real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),
+    _full("full", "tests", *_other_files(LONG_UPGRADES)),
+    _full("full-upgrades", *_files(LONG_UPGRADES)),
     _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
     _real("real-oldest-upgrades", venvs.oldest_core, *UPGRADES_THROUGH_ANSIBLE),
     _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
