@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tools.ci import process, tree
-from tools.ci.gates import ALL, FULL, QUICK, Gate
+from tools.ci.gates import ALL, FULL, OTHER_VERSIONS, QUICK, Gate
 from tools.ci.result import FAILED, GateResult
 from tools.ci.venvs import REPOSITORY, BuildFailed, PythonUnavailable
 
@@ -31,11 +31,15 @@ def _arguments() -> tuple[Gate, ...]:
     parser = argparse.ArgumentParser(prog="python3 -m tools.ci", description=__doc__)
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="only what takes under 3 minutes together")
-    extent.add_argument("--all", action="store_true", help="also the tests with the marker full")
+    extent.add_argument(
+        "--all",
+        action="store_true",
+        help="also the tests with the marker full, and the other versions of ansible-core and Python",
+    )
     parser.add_argument("--list", action="store_true", help="print the names of all gates and end")
     parser.add_argument("gates", nargs="*", metavar="GATE", help="run only these gates")
     given = parser.parse_args()
-    known = {gate.name: gate for gate in (*ALL, *FULL, *QUICK)}
+    known = {gate.name: gate for gate in (*ALL, *FULL, *OTHER_VERSIONS, *QUICK)}
     if given.list:
         print("\n".join(known))
         sys.exit()
@@ -45,7 +49,7 @@ def _arguments() -> tuple[Gate, ...]:
         return tuple(known[name] for name in given.gates)
     if given.quick:
         return QUICK
-    return (*FULL, *ALL) if given.all else ALL
+    return (*FULL, *OTHER_VERSIONS, *ALL) if given.all else ALL
 
 
 class GateRun:

@@ -220,13 +220,15 @@ ALL = (
     Gate("reuse", reuse),
     Gate("ansible-doc", package.ansible_doc),
 )
-# Of the tests with the marker full, about a half of the time.
-LONG_UPGRADES = ("cluster_ca*", "kubernetes_releases", "snapshot_*")
-# The gates that only `make test-all` and the workflow of certification run: the tests with the marker full, every other
-# ansible-core, and the newest Python.
+# About a half of the time of the tests with the marker full.
+CA_AND_UPGRADES = ("cluster_ca*", "snapshot_*")
+# The gates that only `make test-all` runs: the tests with the marker full, which take hours.
 FULL = (
-    _full("full", "tests", *_other_files(LONG_UPGRADES)),
-    _full("full-upgrades", *_files(LONG_UPGRADES)),
+    _full("full", "tests", *_other_files(CA_AND_UPGRADES)),
+    _full("full-ca-and-upgrades", *_files(CA_AND_UPGRADES)),
+)
+# The gates that only `make test-all` and the workflow of certification run: every other ansible-core, and the newest Python.
+OTHER_VERSIONS = (
     _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
     _real("real-oldest-upgrades", venvs.oldest_core, *UPGRADES_THROUGH_ANSIBLE),
     _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
