@@ -50,15 +50,23 @@ _PRIVATE_KEY = re.compile(
 )
 # A word of base64 in both alphabets, with the escapes of JSON and of URLs, and the shorter words after it.
 _WORD = re.compile(
-    rf"([A-Za-z0-9+/=_%\\-]{{{LONGEST_WORD},}})((?:\s+[A-Za-z0-9+/]{{1,{LONGEST_WORD}}}={{0,2}}(?=[\s\"'\\.,;)]|\Z))*)"
+    rf"([A-Za-z0-9+/=_%\\-]{{{LONGEST_WORD},}})"
+    rf"((?:\s+(?![A-Za-z0-9+/=_%\\-]{{{LONGEST_WORD}}})[A-Za-z0-9+/]+={{0,2}}(?=[\s\"'\\.,;:)\]}}>`&<|]|\Z))*)"
 )
 # The last line of a PEM body.
 _REST = re.compile(
     r"\s+(?:[\w+/]{1,40}(?:=|(?=\s*-----END))|(?=[\w+/]{0,40}[a-z])(?=[\w+/]{0,40}[A-Z])[\w+/]{0,40}[0-9])[\w+/]*={0,2}"
 )
-# Not a digest or a tag of an image, not a part of a name or of a path, and not a fingerprint or a serial number.
+# Not a digest or a tag of an image, not a part of a name or of a path, and not a fingerprint or a serial number (RFC 5280
+# limits it to 20 bytes).
 _HEXADECIMAL = re.compile(
-    rf"(?<![\w./:@+-])(?<!SHA-256 )(?<!serial )(?:[0-9a-f]{{{LONGEST_WORD},}}|[0-9A-F]{{{LONGEST_WORD},}})(?![\w.-])"
+    r"(?:(?<![\w./:@+-])|(?<=\b0x))(?!(?:(?<=SHA-256 )[0-9a-f]{64}|(?<=serial )[0-9a-f]{40})\b)"
+    rf"(?:[0-9a-f]{{{LONGEST_WORD},}}|[0-9A-F]{{{LONGEST_WORD},}})(?![\w-]|\.\w)"
+)
+# As many numbers: bytes as Go and JSON write them, and hexadecimal pairs. A fingerprint has 32.
+_NUMBERS = re.compile(
+    r"(?<!\w)(?:0x|\\x)?[0-9a-fA-F]{1,3}"
+    rf"(?:(?:\s*[:,]\s*|\s+|(?=\\x))(?:0x|\\x)?[0-9a-fA-F]{{1,3}}\b){{{LONGEST_WORD - 1},}}"
 )
 # What comes before the name of an identity of AWS. The API server of Amazon EKS names the user so.
 _ARN, _LONGEST_ARN = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::\d{12}:\Z"), 50
@@ -130,10 +138,13 @@ def visible(text: str) -> str:
     return line if line.isprintable() and line.isascii() else "".join(map(_shown, line))
 
 
-def shortened(text: str) -> str:
-    """Return the text on one line, without keys, and at most LONGEST_TEXT characters of it."""
+def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return the text on one line, without keys, and at most ``longest`` characters of it.
+
+    It is masked before it is cut, because the half of a key may not look like one.
+    """
     line = visible(mask(text))
-    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}..."
+    return line if len(line) <= longest else f"{line[:longest]}..."
 
 
 def safe_name(name: str) -> str:
@@ -208,10 +219,13 @@ def remember_key(pem: str) -> None:
 def mask(text: str) -> str:
     """Return the text with *** for each private key in PEM, and each word of base64 or hexadecimal of 40 or more characters.
 
-    The last line of a PEM body may be shorter. Of a key that ``remember_key`` got, each part of 24 characters of a line
-    is masked. Digests, names and paths stay. The work grows linearly with the text.
+    The last line of a PEM body may be shorter. Bytes that are written as 40 or more numbers are masked too. Of a key that
+    ``remember_key`` got, each part of 24 characters of a line is masked. Digests, names and paths stay. The work grows
+    linearly with the text.
     """
-    masked = _HEXADECIMAL.sub(MASK, _WORD.sub(_without_encoded, _PRIVATE_KEY.sub(MASK, text)))
+    masked = _NUMBERS.sub(
+        MASK, _HEXADECIMAL.sub(MASK, _WORD.sub(_without_encoded, _PRIVATE_KEY.sub(MASK, text)))
+    )
     masked = _LETTERS.sub(_without_known, masked) if _PARTS_OF_KEYS else masked
     return _MASKS.sub(MASK, masked) if masked != text else text
 
@@ -246,15 +260,18 @@ def _is_encoded(part: str) -> bool:
 def mask_login(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the last LONGEST_MASKED characters of the text, with *** for ``secrets`` and for words that look secret.
 
-    It is for programs that know credentials of the run. They may repeat a header, an argument or a variable.
+    It is for programs that know credentials of the run. They may repeat a header, an argument or a variable. A word that
+    is cut off becomes *** too, because its beginning may be what shows that it is secret.
     """
-    text = text[-LONGEST_MASKED:]
     for secret in sorted(set(secrets), key=len, reverse=True):
         edge = r"\b" if len(secret) < LONG_SECRET else ""
         text = re.sub(f"{edge}{re.escape(secret)}{edge}", MASK, text)
+    text = mask(text)
+    if len(text) > LONGEST_MASKED:
+        text = re.sub(r"\A\S+", MASK, text[-LONGEST_MASKED:])
     for pattern, shown in PATTERNS:
         text = pattern.sub(shown, text)
-    return mask(text)
+    return text
 
 
 def matches(text: str, pattern: str) -> bool:

@@ -214,7 +214,7 @@ def _stale(
     refused = f". There was no restart: {refusal.cause}" if refusal else ""
     return StaleError(
         f"{restarted}the webhook still serves another certificate than the new one in {secret} at {', '.join(shown)}{more}{refused}",
-        evidence=(f"the serial of the new certificate is {wanted.serial}", *progress.evidence, *reasons),
+        evidence=(f"the new certificate has the serial {wanted.serial}", *progress.evidence, *reasons),
         remedy=refusal.remedy if refusal else _AFTER_RESTART if workload else _WITHOUT_RESTART,
     )
 

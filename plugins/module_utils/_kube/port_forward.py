@@ -17,6 +17,7 @@ import struct
 from types import TracebackType
 from typing import Any
 
+from .._base.text import shortened
 from .access_review import Permission
 from .client import Client
 from .errors import ConnectionFailed, TimedOut, error_from
@@ -134,7 +135,7 @@ def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLim
 
 def _port_error(text: str) -> ConnectionFailed:
     """Return the error for a text of the error channel. Its reason comes after long names."""
-    words = _one_line(_ID.sub(r"\1", text).encode())
+    words = shortened(_ID.sub(r"\1", text), 300)
     return (
         ConnectionFailed(f"the pod cannot be reached: {words}")
         if _POD_FAILED.search(text) and not _NODE_FAILED.search(text)
@@ -144,9 +145,5 @@ def _port_error(text: str) -> ConnectionFailed:
 
 def _broken(exc: Exception) -> StreamBroken:
     return StreamBroken(
-        f"the stream through the API server broke: {_one_line(str(getattr(exc, 'strerror', None) or exc).encode())}"
+        f"the stream through the API server broke: {shortened(str(getattr(exc, 'strerror', None) or exc), 300)}"
     )
-
-
-def _one_line(text: bytes) -> str:
-    return " ".join(text.decode("utf-8", "replace").split())[:300]

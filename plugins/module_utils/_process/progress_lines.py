@@ -72,7 +72,7 @@ class ProgressPrinter:
         if not interrupt.is_main_thread():
             raise RuntimeError("only the main thread may print")
         with interrupt.shield(), suppress(OSError, ValueError):  # the work continues if the reader has ended
-            self._write(_COLUMN.join(visible(mask(part)) for part in line.split(_COLUMN)))
+            self._write(_COLUMN.join(map(visible, mask(line).split(_COLUMN))))
         self._printed = time.monotonic()
 
     def detail(self, line: str) -> None:

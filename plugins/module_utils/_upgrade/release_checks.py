@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._base.text import shortened
 from .._snapshot.actions.verifications import EMPTY_CLASS, EMPTY_REFERENCE, SECOND_DEFAULT
 from .._snapshot.release.release_table import GROUP, SNAPSHOT
 
@@ -168,7 +169,7 @@ def judge_rules(answers: Iterable[tuple[str, str]]) -> CheckResult:
     answers: the message of each rule, and the answer to an object that violates it, "" if the object was accepted.
     """
     every = tuple(answers)
-    evidence = tuple(f"{message}: {_line(said) or 'accepted'}" for message, said in every)
+    evidence = tuple(f"{message}: {shortened(said, 300) or 'accepted'}" for message, said in every)
     accepted = [message for message, said in every if not said]
     others = [said for message, said in every if said and message not in said]
     if accepted:
@@ -177,7 +178,7 @@ def judge_rules(answers: Iterable[tuple[str, str]]) -> CheckResult:
         )
         return CheckResult(FAILED, summary, evidence, _RULES_REMEDY, is_lasting=True)
     if others:
-        summary = f"an object that violates a rule was refused, but not with the message of the rule: {_line(others[0])}"
+        summary = f"an object that violates a rule was refused, but not with the message of the rule: {shortened(others[0], 300)}"
         verdict = UNPROVEN if " is forbidden: " in others[0] else FAILED
         return CheckResult(verdict, summary, evidence, _RULES_REMEDY, is_lasting=True)
     return CheckResult(
@@ -238,7 +239,7 @@ def judge_status(test: ControllerTest, message: str) -> CheckResult:
     if message:
         return CheckResult(
             OK,
-            f"a controller processes a {test.kind}: it reports {_line(message)!r}",
+            f"a controller processes a {test.kind}: it reports {shortened(message, 300)!r}",
             (f"status.error: {message}",),
         )
     return CheckResult(
@@ -259,8 +260,3 @@ def history(verdict: str, before: Object) -> tuple[bool | None, str]:
         return True, f"It was already broken before this run{said}" if verdict != OK else ""
     worked = "It worked before this run" if verdict == FAILED else ""
     return (False, worked) if earlier == OK else (None, "")
-
-
-def _line(words: str) -> str:
-    line = " ".join(words.split())
-    return line if len(line) <= 300 else f"{line[:300]}..."

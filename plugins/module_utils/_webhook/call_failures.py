@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .._base.text import shortened
 from .call_faults import FAULTS, FailureRow
 
 # The subject of a failure: the call of the webhook, its own refusal, or something else that ended the request.
@@ -217,5 +218,4 @@ def _without_prefix(words: str) -> str:
 
 def quote(words: str) -> str:
     """Return the text on one line, cut at _LONGEST_QUOTE characters."""
-    line = " ".join(words.split())
-    return line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]}..."
+    return shortened(words, _LONGEST_QUOTE)

@@ -54,7 +54,7 @@ class ChainBreak:
     @property
     def name(self) -> str:
         """Return the certificate by its place and its subject."""
-        return self.place.format(self.certificate.subject or self.certificate.serial)
+        return self.place.format(self.certificate.subject or f"serial {self.certificate.serial}")
 
     def in_words(self, now: datetime) -> str:
         """Return a clause about the certificate and its date."""

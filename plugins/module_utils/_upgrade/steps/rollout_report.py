@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..._base.text import visible
+from ..._base.text import shortened
 from ..._kube import object_state
 
 Object = Mapping[str, Any]
@@ -308,4 +308,4 @@ def _revision(sets: Mapping[str, Object], pod: Object) -> str:
 
 
 def _line(text: Any) -> str:
-    return visible(str(text or ""))[:300]
+    return shortened(str(text or ""), 300)

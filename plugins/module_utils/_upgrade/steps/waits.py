@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..._base.text import shortened
 from ..._kube import object_state
 from ..._kube.errors import ApiError, KubeError
 from ..._snapshot.errors import RolloutError, StepError
@@ -242,7 +243,7 @@ def _log(client: Client, target: Reference, pod: str, container: str) -> list[st
             text = client.text(path, {**query, **previous})
         except KubeError:
             continue
-        return [f"its log: {line[:300]}" for line in text.splitlines() if line.strip()]
+        return [f"its log: {shortened(line, 300)}" for line in text.splitlines() if line.strip()]
     return []
 
 

@@ -18,13 +18,19 @@ from urllib.parse import quote
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import text as text_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import MASK, mask, shortened
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import (
+    LONGEST_MASKED,
+    MASK,
+    mask,
+    mask_login,
+    shortened,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, x448, x25519
 
-from tests.support.key_leaks import leaks, unknown_pem
+from tests.support.key_leaks import leaks, same_key, unknown_pem
 
 pytestmark = pytest.mark.quick
 
@@ -36,7 +42,7 @@ def _no_known_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "_PARTS_OF_KEYS", set())
 
 
-KEYS = {kind: private_keys.generate(kind) for kind in ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "ed25519")}
+KEYS = {kind: same_key(kind) for kind in ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "ed25519")}
 
 
 def encoded(text: str) -> str:
@@ -92,9 +98,19 @@ FORMS: dict[str, Callable[[str], str]] = {
     "an assignment": lambda pem: f"KEY={encoded(pem)}",
     "data in a URL": lambda pem: quote(encoded(pem), safe=""),
     "data in lines of 76": lambda pem: lines(encoded(pem), 76),
+    "a map of Go in lines": lambda pem: f"map[tls.key:{lines(encoded(pem), 64)}]",
     "hexadecimal": lambda pem: der(pem).hex(),
     "HEXADECIMAL": lambda pem: der(pem).hex().upper(),
     "hexadecimal in quotes": lambda pem: f'"{der(pem).hex()}"',
+    "hexadecimal with a prefix": lambda pem: f"0x{der(pem).hex()}",
+    "hexadecimal at the end of a sentence": lambda pem: f"{der(pem).hex()}. It",
+    "hexadecimal that is called a serial number": lambda pem: f"serial {der(pem).hex()}",
+    "hexadecimal in pairs": lambda pem: der(pem).hex(":"),
+    "hexadecimal in pairs, HEXADECIMAL": lambda pem: der(pem).hex(" ").upper(),
+    "escapes of bytes": lambda pem: "".join(f"\\x{byte:02x}" for byte in der(pem)),
+    "bytes as Go prints them": lambda pem: f"map[tls.key:{list(pem.encode())}]".replace(",", ""),
+    "bytes in JSON": lambda pem: json.dumps(list(der(pem))),
+    "bytes in lines": lambda pem: json.dumps(list(der(pem)), indent=1),
 }  # fmt: skip
 
 
@@ -115,9 +131,45 @@ SHORT_KEYS = (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey, x25519.X25519Pri
 
 @pytest.mark.parametrize("kind", SHORT_KEYS)
 def test_a_short_key_is_masked_even_if_its_letters_look_like_a_name(kind: Any) -> None:
-    source, length = random.Random(1), len(kind.generate().private_bytes_raw())
-    bodies = [body(unknown_pem(kind.from_private_bytes(source.randbytes(length)))) for _key in range(5000)]
-    assert [text for text in bodies if mask(f"key '{text}'") != "key '***'"] == []
+    """The base64 of each of these bytes has letters of one kind."""
+    length = len(kind.generate().private_bytes_raw())
+    keys = [kind.from_private_bytes(bytes([byte]) * length) for byte in (0x00, 0x04, 0x69)]
+    assert [text for text in map(body, map(unknown_pem, keys)) if mask(f"key '{text}'") != "key '***'"] == []
+
+
+def test_each_of_many_keys_of_ed25519_is_masked() -> None:
+    source = random.Random(1)
+    keys = [ed25519.Ed25519PrivateKey.from_private_bytes(source.randbytes(32)) for _key in range(5000)]
+    assert [text for text in map(body, map(unknown_pem, keys)) if mask(f"key '{text}'") != "key '***'"] == []
+
+
+def test_a_word_after_a_long_name_is_judged_by_itself() -> None:
+    source = random.Random(1)
+    for name in (
+        "ValidatingWebhookConfiguration/snapshot-validation-webhook",
+        "certificatesigningrequests" * 2,
+    ):
+        word = base64.b64encode(source.randbytes(30)).decode()
+        assert mask(f"denied for {name} {word} of shop") == f"denied for {name} *** of shop"
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_text_is_masked_before_it_is_cut(kind: str) -> None:
+    pem = unknown_pem(KEYS[kind])
+    for text in (pem, encoded(pem), der(pem).hex()):
+        for longest in range(20, 120):
+            assert leaks(shortened(f"denied: {text}", longest), pem) == []
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_text_of_which_only_the_end_is_shown_begins_with_a_whole_word(kind: str) -> None:
+    """The beginning of the first word may be what shows that it is secret."""
+    pem = unknown_pem(KEYS[kind])
+    for after in range(LONGEST_MASKED - 200, LONGEST_MASKED):
+        assert leaks(mask_login(f"{pem}{'x ' * (after // 2)}"), pem) == []
+    token = "t0ken-" * 20
+    assert "t0ken" not in mask_login(f"said {token} {'x ' * (LONGEST_MASKED // 2 - 30)}", [token])
+    assert mask_login("word" * LONGEST_MASKED) == MASK
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -131,6 +183,8 @@ def test_nearly_every_word_of_40_characters_is_masked() -> None:
     source = random.Random(1)
     words = [base64.b64encode(source.randbytes(30)).decode() for _word in range(2000)]
     assert sum(mask(word) == word for word in words) <= 10
+    lines_of = "\n".join(words)
+    assert len(re.findall(r"[\w+/]{20}", mask(lines_of))) <= 10 * 2
     longer = [base64.b64encode(source.randbytes(48)).decode() for _word in range(2000)]
     assert sum(mask(word) == word for word in longer) <= 1
     assert all(mask(source.randbytes(20).hex()) == MASK for _word in range(100))
@@ -207,7 +261,11 @@ UNCHANGED = (
     "image registry.example.com/csi/snapshot-controller@sha256:" + "0a" * 32,
     "image registry.example.com/shop/hook:" + "0a" * 20,
     "certificate CN=hook until 2027, SHA-256 " + "3f" * 32,
-    "10.0.0.7:8443 serves serial " + "4c" * 20,
+    "10.0.0.7:8443 serves serial " + "4c" * 20 + ", valid until 2027",
+    "the new certificate has the serial " + "4c" * 20,
+    "SHA-256 " + ":".join(["3F"] * 32) + " and [" + " ".join(["171"] * 32) + "]",
+    "hook-" + "0a" * 20 + ".shop.svc and " + "0a" * 20 + ".gr7.eu-west-1.eks.amazonaws.com",
+    "batches of " + ", ".join(map(str, range(1, 31))),
     "its digest is sha256:" + "3f" * 32 + ", not sha256:" + "a0" * 32,
     "secrets hook-" + "0a" * 20 + " is forbidden",
     "/apis/certificates.k8s.io/v1/certificatesigningrequests/k8s-csr-0a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b",
