@@ -174,7 +174,9 @@ def next_steps(version: str, commit: str, gates: str, *, is_merged: bool) -> lis
     """Return the lines that say what to do with a commit that passed these gates, "" for all. Only a whole run leads to a tag."""
     if gates:
         return [f"Only these gates ran: {gates}. Run all of them before you tag this commit."]
-    unmerged = ["  It is not in origin/main yet. Merge this commit before you tag it:"]
+    unmerged = [
+        "  It is not in origin/main yet. Push it there first. After a squash or a rebase, run this command on the commit that main has."
+    ]
     return [
         f"The commit {commit} is ready. RELEASING.md has the next steps:",
         *([] if is_merged else unmerged),
