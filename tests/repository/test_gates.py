@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.ci import __main__ as gate_run
 from tools.ci import interpreters, lock, process, run_path, tree, venvs
 from tools.ci.__main__ import AT_ONCE, GateRun
 from tools.ci.compiled import sitecustomize
@@ -184,8 +185,12 @@ def test_every_gate_runs_once(count: int, tmp_path: Path, monkeypatch: pytest.Mo
     assert whole.total.passed == count
 
 
-def test_the_end_of_a_failed_gate_is_printed_last(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_end_of_a_failed_gate_is_printed_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The logs of the gates that end later would hide the names of the failed tests."""
+    monkeypatch.setattr(tree, "link", lambda: tmp_path)
+    monkeypatch.setattr(gate_run, "REPOSITORY", tmp_path)
 
     def fail(log: Path) -> GateResult:
         log.write_text("".join(f"line {number}\n" for number in range(100)))
