@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..._base.text import shortened
+from ..._base.text import mask, shortened
 from ..._kube import object_state
 from ..._kube.errors import ApiError, KubeError
 from ..._snapshot.errors import RolloutError, StepError
@@ -38,6 +38,8 @@ PAUSE_SECONDS = 1.0
 # images and crashed containers again after 10 s and 20 s (pkg/kubelet/images, MaxContainerBackOff).
 PATIENCE_SECONDS = 45.0
 LOG_LINES = 3
+#: Enough for a whole key before them, so that its last line is masked too.
+_READ_LINES = 100
 REMEDY = "Correct the cause that the pods report, and run the task again"
 EVENTS = "/api/v1/namespaces/{namespace}/events"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
@@ -237,13 +239,13 @@ def _event_lines(client: Client, target: Reference, seen: DeploymentPods) -> lis
 def _log(client: Client, target: Reference, pod: str, container: str) -> list[str]:
     """Return the last lines of a container's log, from before its restart if it was restarted."""
     path = f"{KINDS['Pod'].collection(target.namespace)}/{pod}/log"
-    query = {"container": container, "tailLines": str(LOG_LINES)}
+    query = {"container": container, "tailLines": str(_READ_LINES)}
     for previous in ({"previous": "true"}, {}):
         try:
-            text = client.text(path, {**query, **previous})
+            text = mask(client.text(path, {**query, **previous}))
         except KubeError:
             continue
-        return [f"its log: {shortened(line, 300)}" for line in text.splitlines() if line.strip()]
+        return [f"its log: {shortened(line, 300)}" for line in text.splitlines()[-LOG_LINES:] if line.strip()]
     return []
 
 
