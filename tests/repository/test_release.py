@@ -42,6 +42,29 @@ def test_the_change_log_has_each_release_and_no_other_one() -> None:
     assert {version.replace("\\", "") for version in shown} == set(releases)
 
 
+def _objects(kind: str) -> tuple[set[str], dict[str, str]]:
+    """Return the names of roles or playbooks in the releases of the change log, and name and description in the fragments."""
+    releases = release.load(REPOSITORY / "changelogs" / "changelog.yaml")["releases"].values()
+    fragments = [release.load(REPOSITORY / "changelogs" / "fragments" / name) for name in release.fragments()]
+    released = {row["name"] for entry in releases for row in entry.get("objects", {}).get(kind, [])}
+    rows = [row for fragment in fragments for row in fragment.get(f"add object.{kind}", [])]
+    return released, {row["name"]: row["description"] for row in rows}
+
+
+def test_the_change_log_names_each_role_and_playbook() -> None:
+    """The tool of the change log finds modules and plugins alone. A fragment names roles and playbooks, in their own words."""
+    specs = REPOSITORY.glob("roles/*/meta/argument_specs.yml")
+    entries = {path.parent.parent.name: release.load(path)["argument_specs"]["variables"] for path in specs}
+    files = [path for path in REPOSITORY.glob("playbooks/*.yml") if not path.name.startswith("_")]
+    texts = {
+        "role": {name: entry["short_description"] for name, entry in entries.items()},
+        "playbook": {path.stem: release.load(path)[0]["name"] for path in files},
+    }
+    for kind, wanted in texts.items():
+        released, new = _objects(kind)
+        assert new == {name: text for name, text in wanted.items() if name not in released}
+
+
 def test_nothing_names_a_fragment_that_the_release_moves() -> None:
     """The gates run on the commit of the release, which has no fragment."""
     command = ["git", "grep", "-lE", r"changelogs/fragments/[a-z0-9._-]+[.]yml"]
