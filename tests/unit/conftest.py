@@ -22,6 +22,14 @@ collect_ignore = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_own_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the mask know nothing that another test named."""
+    monkeypatch.setattr(
+        "ansible_collections.certflow.kubernetes.plugins.module_utils._base.text._OWN_TEXTS", set()
+    )
+
+
 @pytest.fixture
 def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this process run without a home directory, as in a container with a random user ID."""

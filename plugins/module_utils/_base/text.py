@@ -68,6 +68,13 @@ _NUMBERS = re.compile(
     r"(?<!\w)(?:0x|\\x)?[0-9a-fA-F]{1,3}"
     rf"(?:(?:\s*[:,]\s*|\s+|(?=\\x))(?:0x|\\x)?[0-9a-fA-F]{{1,3}}\b){{{LONGEST_WORD - 1},}}"
 )
+# A dump of bytes as lines: the offset, pairs of digits, and the same bytes as text.
+_DUMP = re.compile(
+    r"(?:\b|(?<=\\n))[0-9a-f]{7,8}:?(?:\s+[0-9a-f]{2,4}\b){8,16}(?:[ \t]+(?:\|[^\n]{0,16}\||[^\s|\\][^\s\\]{0,15}))?",
+    re.IGNORECASE,
+)
+# The CertificateSigningRequest of a kubelet's first certificate is named by the base64 of a digest (pkg/kubelet/certificate/bootstrap).
+_NODE_REQUEST = re.compile(r"node-csr-[\w-]{43}(?![\w-])")
 # What comes before the name of an identity of AWS. The API server of Amazon EKS names the user so.
 _ARN, _LONGEST_ARN = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::\d{12}:\Z"), 50
 _MASKS = re.compile(r"\*\*\*(?:\s+\*\*\*)+")
@@ -89,16 +96,19 @@ _SHOWN_PART, _STORED_PART = 24, 16
 _LETTERS = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHOWN_PART},}}")
 # The parts of the keys that this process made or read. They are compared, because some parts of a key look like a name.
 _PARTS_OF_KEYS: set[str] = set()
+# What the task itself names: the path of its kubeconfig, contexts and clusters. Parts of names are shorter than this.
+_LONG_RUN = re.compile(r"[A-Za-z0-9+=]{20}")
+_OWN_TEXTS: set[str] = set()
 # Longer than a key of RSA with 16384 bits. The value in a Secret may have a megabyte.
 _LONGEST_KEY = 20_000
 # A shorter value is masked only as a whole word, because a value such as "prod" is a part of other words.
 LONG_SECRET = 8
-# Of a longer text only the end is masked and returned, which also limits the work of the patterns.
-LONGEST_MASKED = 2000
+# Of a longer text only the end is returned. More is read, because the name before a value may be what shows that it is secret.
+LONGEST_MASKED, LONGEST_READ = 2000, 20_000
 
 SENSITIVE_NAME = (
-    r"[\w.-]*(?:secret|token|passw|passphrase|pwd|credential|(?:api|access|private)[_-]?key|assertion|signature|session-?id)"
-    r"[\w.-]*"
+    r"[\w.-]{0,100}(?:secret|token|passw|passphrase|pwd|credential|(?:api|access|private)[_-]?key|assertion|signature|session-?id)"
+    r"[\w.-]{0,100}"
 )
 _HEADER = r"(?:proxy-)?authorization|cookie|set-cookie|x-[\w-]*(?:auth|token|key|secret)[\w-]*"
 # Pattern -> replacement. The name of the masked value stays.
@@ -216,6 +226,13 @@ def remember_key(pem: str) -> None:
         _PARTS_OF_KEYS.update(form[start : start + _STORED_PART] for start in starts)
 
 
+def spare(texts: Iterable[str]) -> None:
+    """Let ``mask`` leave the words of these names and paths until the process ends. A text that may be encoded bytes stays unknown."""
+    _OWN_TEXTS.update(
+        text for text in texts if LONGEST_WORD <= len(text) <= LONGEST_MASKED and not _LONG_RUN.search(text)
+    )
+
+
 def mask(text: str) -> str:
     """Return the text with *** for each private key in PEM, and each word of base64 or hexadecimal of 40 or more characters.
 
@@ -223,18 +240,21 @@ def mask(text: str) -> str:
     ``remember_key`` got, each part of 24 characters of a line is masked. Digests, names and paths stay. The work grows
     linearly with the text.
     """
-    masked = _NUMBERS.sub(
-        MASK, _HEXADECIMAL.sub(MASK, _WORD.sub(_without_encoded, _PRIVATE_KEY.sub(MASK, text)))
-    )
+    masked = _DUMP.sub(MASK, _WORD.sub(_without_encoded, _PRIVATE_KEY.sub(MASK, text)))
+    masked = _NUMBERS.sub(MASK, _HEXADECIMAL.sub(MASK, masked))
     masked = _LETTERS.sub(_without_known, masked) if _PARTS_OF_KEYS else masked
     return _MASKS.sub(MASK, masked) if masked != text else text
 
 
 def _without_encoded(match: re.Match[str]) -> str:
-    word, last = match[1], len(match[1]) - LONGEST_WORD
+    word = _NODE_REQUEST.sub("", match[1])
+    last = max(0, len(word) - LONGEST_WORD)
     parts = (word[start : start + LONGEST_WORD] for start in (*range(0, last, _STEP), last))
-    is_identity = _ARN.search(match.string, max(0, match.start() - _LONGEST_ARN), match.start())
-    if is_identity or not any(map(_is_encoded, parts)):
+    if (
+        _ARN.search(match.string, max(0, match.start() - _LONGEST_ARN), match.start())
+        or not any(map(_is_encoded, parts))
+        or any(match[1] in text for text in _OWN_TEXTS)
+    ):
         return match[0]
     rest = _REST.match(match.string, match.end(1))
     return MASK + (match.string[rest.end() : match.end()] if rest else match[2])
@@ -260,18 +280,18 @@ def _is_encoded(part: str) -> bool:
 def mask_login(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the last LONGEST_MASKED characters of the text, with *** for ``secrets`` and for words that look secret.
 
-    It is for programs that know credentials of the run. They may repeat a header, an argument or a variable. A word that
-    is cut off becomes *** too, because its beginning may be what shows that it is secret.
+    It is for programs that know credentials of the run. They may repeat a header, an argument or a variable. The first words
+    after a cut become *** too, because what was before them may be what shows that they are secret.
     """
     for secret in sorted(set(secrets), key=len, reverse=True):
         edge = r"\b" if len(secret) < LONG_SECRET else ""
         text = re.sub(f"{edge}{re.escape(secret)}{edge}", MASK, text)
     text = mask(text)
-    if len(text) > LONGEST_MASKED:
-        text = re.sub(r"\A\S+", MASK, text[-LONGEST_MASKED:])
+    is_cut, text = len(text) > LONGEST_MASKED, text[-LONGEST_READ:]
     for pattern, shown in PATTERNS:
         text = pattern.sub(shown, text)
-    return text
+    # A header has a name, a scheme and a value.
+    return re.sub(r"\A\s*\S+(?:\s+\S+){0,2}", MASK, text[-LONGEST_MASKED:]) if is_cut else text
 
 
 def matches(text: str, pattern: str) -> bool:

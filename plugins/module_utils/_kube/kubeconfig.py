@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from .._base.paths import existing, expand
 from .._base.paths import read as read_file
-from .._base.text import nearest, quoted, some, visible
+from .._base.text import nearest, quoted, some, spare, visible
 from .connection import CREDENTIAL, Connection, ConnectionSources, ExecPlugin, choose, is_content
 from .errors import AuthenticationError, ConfigurationError, KubeconfigError
 from .kubeconfig_parsing import MOST_BYTES, REPAIR, check_fields, load_yaml, too_large
@@ -176,6 +176,7 @@ def _resolved(sources: ConnectionSources, environ: Mapping[str, str]) -> Connect
     A context is an entry of a kubeconfig, so a named context excludes the pod's service account.
     """
     context = sources.values.get("context")
+    spare([context or ""])
     if sources.kind == "direct":
         return _direct(sources)
     source = _kubeconfig_of(sources, environ)
@@ -285,6 +286,7 @@ def _load(source: Any, origin: str) -> Kubeconfig:
             f"{origin} is the text of a kubeconfig, but a path or a dictionary is expected",
             remedy="Set a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
         )
+    spare([str(source)])
     where = OF_CREDENTIAL if origin == CREDENTIAL else f"{source} ({origin})"
     paths = [expand(path) for path in str(source).split(os.pathsep) if path]
     existing = [path for path in paths if os.path.exists(path)]
@@ -339,6 +341,7 @@ def parse(contents: Sequence[tuple[Mapping[str, Any], str]], where: str) -> Kube
     names = [content.get("current-context") for content, _directory in contents]
     if not all(name is None or isinstance(name, str) for name in names):
         raise KubeconfigError(f"kubeconfig {where}: current-context is not a string", remedy=REPAIR)
+    spare(name for section in entries.values() for name in section)
     return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))), frozenset(differing))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...module_utils._audit.facts.finding import UNKNOWN
-from ...module_utils._base.text import harmless, plural
+from ...module_utils._base.text import harmless, plural, spare
 from ...module_utils._repair import kinds
 from . import groups, report_model, report_schema
 from .groups import Group
@@ -173,6 +173,7 @@ def outcomes(report: Report, failed: Iterable[str]) -> dict[str, str]:
 
 def artifact(report: Report, failed: Iterable[str]) -> dict[str, Any]:
     """Return counts and outcomes with at most about ARTIFACT_BYTES as JSON. Clusters with a success are left out first."""
+    spare(cluster["name"] for cluster in report["clusters"])
     faults = groups.group(report_model.failures(report))
     counts: dict[str, Any] = {
         "format_version": report["format_version"],

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ...module_utils._base.text import visible
+from ...module_utils._base.text import spare, visible
 from .._variables.specs import REPORT
 from .._variables.values import is_blank, listed
 
@@ -35,6 +35,7 @@ def make(role: str, is_check: bool, statuses: Mapping[str, str]) -> dict[str, An
     is_check: True if the job wrote nothing.
     statuses: the status of each cluster.
     """
+    spare(statuses)
     bad = [host for host, status in statuses.items() if status not in SUCCESSES]
     return {
         "role": role,

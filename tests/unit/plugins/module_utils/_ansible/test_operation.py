@@ -236,6 +236,36 @@ def test_a_failure_before_the_connection() -> None:
     assert "seconds" not in result
 
 
+PATH = "/runner/project/Inventory/PROD-EU1/KubeConfig-Prod-EU1.yml"
+
+
+def test_a_failure_shows_what_the_task_names(tmp_path: Path) -> None:
+    """Paths and contexts of people often look like base64."""
+    operation = Operation(
+        "k8s_test", argument_specs.AUTH, lambda *_arguments: Result(changed=False, values={})
+    )
+    result = execute(operation, {"kubeconfig": PATH, **DEFAULTS}, check_mode=False)
+    assert PATH in result["msg"]
+    context = "clusterAdmin_RG-K8S-PROD-Weu-01_AKS-K8S-Prod-Weu-01"
+    (tmp_path / "config").write_text(
+        json.dumps({"contexts": [{"name": context, "context": {"cluster": "c", "user": "u"}}]})
+    )
+    given = {"kubeconfig": str(tmp_path / "config"), "context": f"{context}x", **DEFAULTS}
+    result = execute(operation, given, check_mode=False)
+    assert f"no context named '{context}x'" in result["msg"]
+    assert result["evidence"] == [f"contexts: {context}"]
+
+
+def test_a_secret_of_the_task_is_not_left_to_the_mask() -> None:
+    secret = base64.b64encode(bytes(range(100, 160))).decode()
+
+    def work(*_arguments: Any) -> Result:
+        raise CertflowError(f"seen {secret}")
+
+    with serving() as server:
+        assert secret not in json.dumps(run(work, server, word=secret))
+
+
 def test_the_duration_is_in_the_result_also_after_a_failure() -> None:
     def work(*_arguments: Any) -> Result:
         time.sleep(0.2)

@@ -74,6 +74,26 @@ def traditional(pem: str) -> str:
         return pem
 
 
+def dump(content: bytes, line_of: Callable[[int, bytes, str], str]) -> str:
+    """Return lines of 16 bytes. line_of: the offset, the bytes, and the bytes as text -> a line."""
+    rows = [(start, content[start : start + 16]) for start in range(0, len(content), 16)]
+    return "\n".join(
+        line_of(start, row, re.sub(r"[^ -~]", ".", row.decode("latin-1"))) for start, row in rows
+    )
+
+
+def dumped(content: bytes) -> str:
+    """Return what hex.Dump of Go and hexdump -C print."""
+    return dump(
+        content,
+        lambda start, row, text: f"{start:08x}  {row[:8].hex(' '):23}  {row[8:].hex(' '):23}  |{text}|",
+    )
+
+
+def xxd(content: bytes) -> str:
+    return dump(content, lambda start, row, text: f"{start:08x}: {row.hex(' ', -2):39}  {text}")
+
+
 # Each form of a key, made from its PEM.
 FORMS: dict[str, Callable[[str], str]] = {
     "PEM": lambda pem: pem,
@@ -110,6 +130,14 @@ FORMS: dict[str, Callable[[str], str]] = {
     "escapes of bytes": lambda pem: "".join(f"\\x{byte:02x}" for byte in der(pem)),
     "bytes as Go prints them": lambda pem: f"map[tls.key:{list(pem.encode())}]".replace(",", ""),
     "bytes in JSON": lambda pem: json.dumps(list(der(pem))),
+    "a dump of its text": lambda pem: dumped(pem.encode()),
+    "a dump of its text on one line": lambda pem: " ".join(dumped(pem.encode()).split()),
+    "a dump of its body": lambda pem: dumped(body(pem).encode()),
+    "a dump of its bytes": lambda pem: dumped(der(pem)),
+    "a dump of xxd": lambda pem: xxd(pem.encode()),
+    "A DUMP of xxd": lambda pem: xxd(der(pem)).upper(),
+    "a dump in JSON": lambda pem: json.dumps(dumped(pem.encode())),
+    "a dump of xxd in JSON": lambda pem: json.dumps(xxd(pem.encode())),
     "bytes in lines": lambda pem: json.dumps(list(der(pem)), indent=1),
 }  # fmt: skip
 
@@ -279,12 +307,63 @@ UNCHANGED = (
     "User \"arn:aws-us-gov:sts::111122223333:assumed-role/KarpenterNodeRole-EuWest1-Prod2/i-0abc123def4567890\"",
     "https://0A1B2C3D4E5F6A7B8C9D0E1F2A3B4C5D.gr7.eu-west-1.eks.amazonaws.com",
     "-----BEGIN PUBLIC KEY----- is not a certificate",
+    "Request node-csr-c69HXe7aYcqkS1bKmH4faEnHAWxn6i2bHZ2mD04jZyQ is not approved yet",
+    "GET /apis/certificates.k8s.io/v1/certificatesigningrequests/node-csr-c69HXe7aYcqkS1bKmH4faEnHAWxn6i2bHZ2mD04jZyQ",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", UNCHANGED)
 def test_names_paths_and_digests_stay(text: str) -> None:
     assert mask(text) == text
+
+
+def test_each_name_of_a_request_of_a_kubelet_stays() -> None:
+    """It has the base64 of a digest for URLs."""
+    source = random.Random(1)
+    for _request in range(1000):
+        name = f"node-csr-{base64.urlsafe_b64encode(source.randbytes(32)).decode().rstrip('=')}"
+        assert mask(f"kubectl certificate approve {name}.") == f"kubectl certificate approve {name}."
+
+
+# What tasks name: paths of AWX, GitLab, Jenkins and WSL, contexts of clouds, and clusters of an inventory.
+OWN_TEXTS = (
+    "/runner/project/Inventory/PROD-EU1/KubeConfig-Prod-EU1.yml",
+    "/builds/Zx1yQ2wE/0/Group/Infra-K8s/kubeconfig",
+    "/mnt/c/Users/Me/Documents/GitHub/K8s-Infra-2026/Clusters/PROD/kubeconfig",
+    "clusterAdmin_RG-K8S-PROD-Weu-01_AKS-K8S-Prod-Weu-01",
+    "arn:aws:eks:eu-west-1:111122223333:cluster/DataPlatform-Prod-EUW1-Blue-K8s-v2",
+)
+
+
+@pytest.mark.parametrize("text", OWN_TEXTS)
+def test_what_a_task_names_stays(text: str) -> None:
+    assert mask(text) != text
+    text_module.spare([text])
+    for words in (
+        text,
+        f"kubeconfig {text} does not exist",
+        f"no context named '{text}'.",
+        f"{text}, {text}",
+    ):
+        assert mask(words) == words
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_what_a_task_names_hides_no_key(kind: str) -> None:
+    text_module.spare(OWN_TEXTS)
+    pem = unknown_pem(KEYS[kind])
+    for own in OWN_TEXTS:
+        assert leaks(mask(f"{own} {encoded(pem)} {own}{body(pem)}"), pem) == []
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_in_the_place_of_a_path_is_not_taken_for_a_name(kind: str) -> None:
+    """People put the base64 of a kubeconfig or of a key into an option that wants a path."""
+    pem = unknown_pem(KEYS[kind])
+    for text in (encoded(pem), body(pem), encoded(f"users: [{{client-key-data: {encoded(pem)}}}]")):
+        text_module.spare([text, f"/{text}", f"https://host/?sig={text}"])
+        for shown in (mask(f"kubeconfig {text} does not exist"), mask(f"/{text}"), mask(f"?sig={text}")):
+            assert leaks(shown, pem) == []
 
 
 # The tables and the tests of what can go wrong: own sentences, words of API servers and of Go, faults and false answers.

@@ -9,7 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import LONGEST_MASKED, mask_login
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import (
+    LONGEST_MASKED,
+    LONGEST_READ,
+    SENSITIVE_NAME,
+    mask_login,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.credentials import find_secrets
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
@@ -74,6 +79,24 @@ def test_variables_of_a_plugin() -> None:
     env = [{"name": "AWS_PROFILE", "value": "prod"}, {"name": "AAD_X", "value": "hunter"}]
     environ = {"HOME": "/home/me", "AWS_SECRET_ACCESS_KEY": "from-task", "LANG": "en_US", "GH_TOKEN": "abc"}
     assert find_secrets({"env": env}, environ) == ["hunter", "from-task"]
+
+
+@pytest.mark.parametrize(
+    "text", ["--password hunter2-Prod!x", "Authorization: Basic hunter2-Prod!x", "password: hunter2-Prod!x"]
+)
+def test_a_value_is_masked_wherever_the_text_is_cut(text: str) -> None:
+    """The name before it may be what shows that it is secret."""
+    for after in range(LONGEST_MASKED - 50, LONGEST_MASKED + 10):
+        assert "hunter2" not in mask_login(f"failed {text} {'y ' * (after // 2)}{'y' * (after % 2)}")
+    for after in range(LONGEST_READ - 80, LONGEST_READ + 10):  # the patterns shorten the end
+        assert "hunter2" not in mask_login(
+            f"failed {text} password={'z' * (after - 100)} {'y ' * 40} the end"
+        )
+
+
+def test_no_part_of_a_sensitive_name_repeats_without_end() -> None:
+    """Each part of a long word would be tried with each other part, which took seconds."""
+    assert not set("*+") & set(SENSITIVE_NAME)
 
 
 def test_a_secret_that_is_part_of_another_leaves_nothing() -> None:

@@ -28,6 +28,12 @@ def test_the_summary_has_ten_faults_and_ten_clusters() -> None:
     assert lines[-3:-1] == ["written: x.json", "it failed"]
 
 
+def test_the_artifact_names_the_clusters_as_the_inventory_does() -> None:
+    name = "arn:aws:eks:eu-west-1:111122223333:cluster/DataPlatform-Prod-EUW1-Blue-K8s-v2"
+    artifact = audit_summary.artifact(reports.report({name: result(finding())}), [name])
+    assert artifact["faults"][0]["first_cluster"] == name
+
+
 def test_clusters_with_the_same_reason_have_one_line() -> None:
     results = {
         **{f"lost-{number:02}": failed("unreachable") for number in range(60)},

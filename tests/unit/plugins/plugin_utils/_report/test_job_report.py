@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import harmless
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import job_report
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.check_variables import (
     misspelt,
@@ -47,6 +48,12 @@ MUST_NOT_START: tuple[tuple[Any, Any, dict[str, Any], tuple[str, ...]], ...] = (
         ("certflow_report_canary",),
     ),
 )
+
+
+def test_a_report_names_the_clusters_as_the_inventory_does() -> None:
+    name = "arn:aws:eks:eu-west-1:111122223333:cluster/DataPlatform-Prod-EUW1-Blue-K8s-v2"
+    report = harmless(job_report.make("snapshot_controller", False, {name: "failed"}))
+    assert report["clusters_without_success"] == [name]
 
 
 @pytest.mark.parametrize(("name", "required", "variables"), MAY_START)
