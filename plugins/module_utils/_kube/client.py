@@ -37,6 +37,7 @@ from .errors import (
     ListExpired,
     NotFound,
     TimedOut,
+    as_list,
     check_memory,
     delay,
     error_from,
@@ -226,7 +227,7 @@ class Client:
         try:
             pages = list(self.kept_pages(path, query))
         except ListExpired:  # read all items at once, as client-go's pager does
-            pages = [self.get(path, query)]
+            pages = [as_list(path, self.get(path, query))]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
 
     def kept_pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
@@ -252,7 +253,7 @@ class Client:
         more = {"limit": PAGE, **(query or {})}
         while True:
             try:
-                page = self.get(path, more, accept)
+                page = as_list(path, self.get(path, more, accept))
             except AnswerTooLarge:
                 size = int(more["limit"])
                 if size == 1:
@@ -260,7 +261,7 @@ class Client:
                 more["limit"] = str(-(-size // PAGE_PARTS))
                 continue
             yield page
-            token = (page.get("metadata") or {}).get("continue")
+            token = str((page.get("metadata") or {}).get("continue") or "")
             if not token:
                 return
             if token in tokens:
@@ -495,7 +496,8 @@ class Client:
             error = self._unreachable(exc)
             error.__cause__ = exc
             self._broken_at = time.monotonic()
-            is_final, is_sent = _distrusted(exc), not _never_sent(exc)
+            never_sent = (NewConnectionError, ConnectTimeoutError)
+            is_final, is_sent = _distrusted(exc), not isinstance(_root(exc), never_sent)
             return _FailedAttempt(
                 error, is_final=is_final, is_sent=is_sent, is_uncertain=is_sent and not is_final
             )
@@ -578,7 +580,7 @@ class Client:
         way than was asked for, is not decompressed: a few kilobytes could be gigabytes before their size is known.
         """
         length = response.headers.get("Content-Length", "")
-        self._bounds.check_size(int(length) if length.isdecimal() else 0)
+        self._bounds.check_size(int(length[:20]) if length.isdecimal() else 0)
         self._content_size, kept, rest = 0, [], b""
         is_gzip = response.headers.get("Content-Encoding", "").lower() == "gzip"
         chunks = response.stream(transport.READ_BYTES, decode_content=False)
@@ -750,10 +752,6 @@ def _distrusted(exc: Exception) -> bool:
     root = _root(exc)
     reason = root.args[0] if isinstance(root, SSLError) and root.args else root
     return isinstance(reason, (ssl.SSLCertVerificationError, CertificateError))
-
-
-def _never_sent(exc: Exception) -> bool:
-    return isinstance(_root(exc), (NewConnectionError, ConnectTimeoutError))
 
 
 def _tls_words(words: str) -> str:

@@ -265,6 +265,18 @@ def _cut_short(method: str, path: str, status: int) -> TruncatedAnswer:
     )
 
 
+def as_list(path: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a GET if it is a list. Raise ApiError for other JSON, which must not count as an empty list.
+
+    Go writes the items of an empty list as null.
+    """
+    if isinstance(answer.get("items", ""), (list, type(None))) and isinstance(
+        answer.get("metadata") or {}, dict
+    ):
+        return answer
+    raise ApiError(f"GET {path} was answered with other JSON than a list", remedy=FOREIGN_REMEDY)
+
+
 def _foreign_words(body: bytes) -> str:
     """Return a page of a load balancer or proxy, shortened to one line. It may echo the headers of the request."""
     text = mask_login(" ".join(body[:2000].decode("utf-8", "replace").split()))[:200]

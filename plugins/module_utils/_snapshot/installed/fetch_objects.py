@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..._kube.errors import ApiError, NotFound
+from ..._kube.errors import ApiError, NotFound, as_list
 from ..kinds import CONVERSION, KINDS, VALIDATION, Reference
 from ..release import crd_sets
 from ..release.crd_sets import SERVED
@@ -60,8 +60,8 @@ class _Reader:
     def list(self, what: str, path: str, *, once: bool = False) -> None:
         """List objects. once: without retries, because the refusal of a webhook does not change soon."""
         try:
-            answer = self._client.try_get(path) if once else self._client.list_all(path)
-            items = answer["items"]
+            answer = as_list(path, self._client.try_get(path)) if once else self._client.list_all(path)
+            items = answer["items"] or ()
         except NotFound:
             items = []
         except ApiError as error:

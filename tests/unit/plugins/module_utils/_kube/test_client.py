@@ -340,15 +340,46 @@ def test_the_page_of_a_load_balancer_says_nothing_of_an_object(status: int) -> N
     assert not isinstance(caught.value, (NotFound, Forbidden))
 
 
+EXPIRED = ScriptedAnswer(
+    410, {"kind": "Status", "reason": "Expired", "message": "The provided continue parameter is too old"}
+)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"error": "login required"},
+        {"items": 5},
+        {"items": [], "metadata": "x"},
+    ],
+)
+def test_other_json_is_not_an_empty_list(page: dict[str, Any]) -> None:
+    with (
+        serving(ScriptedAnswer(body=page)) as server,
+        fails("api-error", "/p"),
+    ):
+        client(server).list_all("/p")
+
+
+def test_other_json_after_pages_that_are_not_kept_is_not_an_empty_list() -> None:
+    first = ScriptedAnswer(body={"metadata": {"continue": "c1"}, "items": [1]})
+    with (
+        serving(first, EXPIRED, ScriptedAnswer(body={"error": "login required"})) as server,
+        fails("api-error", "/p") as caught,
+    ):
+        client(server).list_all("/p")
+    assert isinstance(caught.value, ApiError)  # a program that goes on without a list goes on
+
+
+def test_a_list_of_go_without_items_is_empty() -> None:
+    with serving(ScriptedAnswer(body={"items": None, "metadata": None})) as server:
+        assert client(server).list_all("/p")["items"] == []
+
+
 def test_a_path_that_the_server_does_not_know() -> None:
     """Older servers lack whole groups; the answer is Go's own, and no object."""
     with serving(ScriptedAnswer(404, b"404 page not found\n")) as server:
         assert client(server).find("/apis/networking.k8s.io/v1/servicecidrs") is None
-
-
-EXPIRED = ScriptedAnswer(
-    410, {"kind": "Status", "reason": "Expired", "message": "The provided continue parameter is too old"}
-)
 
 
 def test_pages_that_are_not_kept_any_more() -> None:
