@@ -217,3 +217,34 @@ def test_the_fact_of_the_role_has_what_the_module_returns() -> None:
     assert page.keys() - {*keys} == UNPUBLISHED
     readme = (REPOSITORY / "roles" / "snapshot_controller" / "README.md").read_text()
     assert [key for key in keys if f"`{key}`" not in readme] == []
+
+
+#: Words of Ansible and of examples in remedies.
+OTHER_WORDS = {
+    "delegate_to",
+    "ansible_python_interpreter",
+    "ansible_playbook_python",
+    "the_text",
+    "from_yaml",
+}
+DOCUMENTS = ("plugins/modules/*.py", "plugins/doc_fragments/*.py", "roles/*/meta/argument_specs.yml")
+
+
+def remedies() -> Iterator[str]:
+    """Yield each text in the remedy of an error."""
+    for path in (REPOSITORY / "plugins").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "remedy":
+                parts = (getattr(part, "value", None) for part in ast.walk(node.value))
+                yield from (part for part in parts if isinstance(part, str))
+
+
+def test_every_option_that_a_remedy_names_exists() -> None:
+    documents = [path.read_text() for pattern in DOCUMENTS for path in REPOSITORY.glob(pattern)]
+    known = {name for text in documents for name in re.findall(r"^\s+([a-z0-9_]+):", text, re.MULTILINE)}
+    named = [
+        name for text in remedies() for name in re.findall(r"(?<![\w./-])[a-z]+(?:_[a-z]+)+(?![\w/.])", text)
+    ]
+    assert len(named) > 40
+    variables = {name for name in named if name.startswith("certflow_")}
+    assert {*named} - known - variables - OTHER_WORDS - {*MODULES} == set()

@@ -107,7 +107,7 @@ def _parse_exception(entry: Mapping[str, Any], number: int) -> AuditException:
             remedy="Set a date, such as '2027-01-31'",
         )
     if len(until) == _DATE_LENGTH:
-        end += timedelta(days=1)  # the whole day
+        end += min(timedelta(days=1), datetime.max.replace(tzinfo=end.tzinfo) - end)  # the whole day
     patterns = {
         key: tuple(str(text).strip() for text in entry[key])
         for key in ("clusters", "objects")

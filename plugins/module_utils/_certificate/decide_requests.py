@@ -126,9 +126,10 @@ def _with_cluster(expected: Expectation, cluster: GuardedNames) -> Expectation:
     return replace(expected, allow_names=(*expected.allow_names, *harmless), cluster=cluster)
 
 
-def _refuse_mismatches(csrs: Iterable[Mapping[str, Any]], task: RequestDecision) -> None:
-    """Raise RequestError if a request does not match."""
-    csrs = list(csrs)
+def _refuse_mismatches(
+    csrs: Sequence[Mapping[str, Any]], task: RequestDecision, what: str = "nothing was"
+) -> None:
+    """Raise RequestError if a request does not match. what: the beginning of the sentence."""
     faults, requesters = [], []
     for csr in csrs:
         differences = _faults(csr, task.expected, task.rules)
@@ -139,7 +140,7 @@ def _refuse_mismatches(csrs: Iterable[Mapping[str, Any]], task: RequestDecision)
     more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
     unreadable = any(content_of(csr).fault for csr in csrs)
     raise RequestError(
-        f"nothing was {task.kind.lower()}: {faults[0]}{more}",
+        f"{what} {task.kind.lower()}: {faults[0]}{more}",
         evidence=[*faults, *requesters],
         code=RequestNotCanonical.code if unreadable else "",
         remedy="Correct expect and allow_names, or select fewer CSRs. Find out who created a CSR that cannot be compared. Deny it by "
@@ -200,7 +201,8 @@ def _decide(client: Client, csr: Mapping[str, Any], task: RequestDecision) -> di
                 code="request-replaced",
                 remedy="Look at the new object, and run the task again",
             )
-        _refuse_mismatches([current], task)
+        name = current["metadata"]["name"]
+        _refuse_mismatches([current], task, f"CSR {name} was changed while this task ran, and was not")
 
     result = csr_api.decide(client, csr, task.decision, judge)
     if decision_of(result) != task.kind:

@@ -211,7 +211,7 @@ def _check_called_names(intent: Intent, changes: Sequence[TargetChange]) -> None
                 called = config.server_name
                 raise RequestError(
                     f"{change.target} is called under the name {called}, which the certificate would not hold",
-                    remedy=f"Add it to dns_names (an address to ip_addresses) and to allow_names: [{called!r}]",
+                    remedy=f"Add {called!r} to names and to allow_names",
                 )
 
 

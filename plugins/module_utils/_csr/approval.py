@@ -130,7 +130,7 @@ def _inner_usages(content: RequestContent, _expected: Expectation) -> Iterator[s
 def _public_key(content: RequestContent, expected: Expectation) -> Iterator[str]:
     wanted, actual = expected.public_key_sha256, content.request.public_key_sha256
     if wanted is not None and actual != wanted:
-        yield f"it has another public key (sha256 {actual}, expected {wanted})"
+        yield f"it has another public key (SHA-256 {actual}, expected SHA-256 {wanted})"
 
 
 def _client_identity(content: RequestContent, expected: Expectation) -> Iterator[str]:

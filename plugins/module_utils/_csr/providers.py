@@ -327,8 +327,19 @@ _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "
 _NAME_A_SIGNER = (
     "Set provider, or set signer_name. Set provider to probe to find the signer by throw-away requests"
 )
-# The keys that a row of the user may have.
-_OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidden_prefixes", "source")
+# The keys that a row of the user may have -> the test of a value, its words, and the conversion. A template may make a text of a number.
+_OPTIONS: dict[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(
+        ("rule", "serving_signer", "ca", "source"),
+        (lambda value: isinstance(value, str), "a string", str),
+    ),
+    "longest_lifetime_seconds": (lambda value: str(value).isdecimal(), "a number of seconds", int),
+    "forbidden_prefixes": (
+        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+        "a list of strings",
+        tuple,
+    ),
+}
 
 
 def detect_by_kubeconfig(fields: Mapping[str, Iterable[str]]) -> str:
@@ -495,15 +506,15 @@ def _check_row(name: str, row: Any) -> None:
             f"the row of provider {name!r} has unknown keys: {', '.join(unknown)}",
             remedy=f"Use only these keys: {', '.join(_OPTIONS)}.",
         )
-    for key in ("rule", "serving_signer"):
-        if not isinstance(row.get(key) or "", str):
-            raise ProviderError(f"the key {key} of provider {name!r} is not a string: {row[key]!r}")
+    for key, (is_right, wanted, _convert) in _OPTIONS.items():
+        if row.get(key) is not None and not is_right(row[key]):
+            raise ProviderError(f"the key {key} of provider {name!r} is not {wanted}: {row[key]!r}")
 
 
 def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:
-    changes = {key: value for key, value in override.items() if key != "rule" and value is not None}
-    if "forbidden_prefixes" in changes:
-        changes["forbidden_prefixes"] = tuple(changes["forbidden_prefixes"])
+    changes = {
+        key: _OPTIONS[key][2](value) for key, value in override.items() if key != "rule" and value is not None
+    }
     if override.get("rule"):
         changes["rule"] = override["rule"]
     return replace(row, **changes)

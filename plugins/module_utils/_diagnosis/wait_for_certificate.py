@@ -66,7 +66,12 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
         if is_last or (due and elapsed >= due[0]):
             evidence.forget()
             diagnosis = evidence.explain(current)
-            if diagnosis and (is_last or elapsed >= _seconds_until(diagnosis)):
+            # Several possible causes end no wait.
+            if diagnosis and (
+                is_last
+                or elapsed
+                >= SECONDS_OF.get(diagnosis.code, EXPLAINED_SECONDS if diagnosis.is_settled else float("inf"))
+            ):
                 # The diagnosis takes a moment, in which the signer may have answered.
                 latest = csr_api.find(client, current["metadata"]["name"])
                 if latest is None or not _is_newer(latest, current):
@@ -78,11 +83,6 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
         seconds = min(until, next_look, now + LOOK_SECONDS) - now
         current, version = _watch_or_list(client, subject, current, version, seconds)
     return current
-
-
-def _seconds_until(diagnosis: Diagnosis) -> float:
-    """Return how many seconds after the approval the diagnosis ends the wait, without an end for several possible causes."""
-    return SECONDS_OF.get(diagnosis.code, EXPLAINED_SECONDS if diagnosis.is_settled else float("inf"))
 
 
 def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
         value = parameters[option]
         if value < least or (most and value >= most):
             raise CertflowError(
-                f"the option {option} has the value {value}", remedy=f"Set {option} to {least} or more"
+                f"the option {option} has the value {value}",
+                remedy=f"Set {option} to {least} or more{f', and less than {most}' if most else ''}",
             )
     counters = parameters["previous_counters"]
     wrong = [name for name, value in (counters or {}).items() if not _is_number(value)]

@@ -98,6 +98,8 @@ def parse_options(parameters: Mapping[str, Any], check_mode: bool) -> RepairOpti
             f"the option proof_after has the value {proof_after}",
             remedy="Set proof_after to 0 or more seconds",
         )
+    if not parameters["kinds"]:
+        raise CertflowError("the option kinds is an empty list", remedy="Set it to one kind or more")
     if kinds.REMOVE_OUTGOING in parameters["kinds"] and len(parameters["kinds"]) > 1:
         raise CertflowError(
             f"the option kinds has {kinds.REMOVE_OUTGOING} and another kind",

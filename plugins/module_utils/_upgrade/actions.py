@@ -226,10 +226,12 @@ def diff(outcomes: Iterable[ObjectOutcome]) -> dict[str, Any]:
             if change.path not in after[name] and change.before is not None:
                 before[name][change.path] = change.before
             after[name][change.path] = change.after
-    return {"before": before, "after": {name: _without_none(value) for name, value in after.items()}}
-
-
-def _without_none(value: Any) -> Any:
-    return (
-        {path: last for path, last in value.items() if last is not None} if isinstance(value, dict) else value
-    )
+    return {
+        "before": before,
+        "after": {
+            name: fields
+            if isinstance(fields, str)
+            else {path: last for path, last in fields.items() if last is not None}
+            for name, fields in after.items()
+        },
+    }

@@ -67,7 +67,7 @@ def sign_once(
     start = now.replace(microsecond=0)
     validity = start - BACKDATED, start + lifetime
     with convert_errors("the certificate cannot be made"):
-        ca_key = _new_like(key)
+        ca_key = private_keys.generate(private_keys.type_of(key) or "ecdsa-p256")
         ca = _ca(ca_key, validity)
         builder = (
             _builder(certificate_facts.subject_name(common_name, organizations), ca.subject, key, validity)
@@ -117,11 +117,6 @@ def _builder(
         not_valid_before=validity[0],
         not_valid_after=validity[1],
     )
-
-
-def _new_like(key: PrivateKey) -> PrivateKey:
-    """Make a key of the same type. Use the leaf's key type for the CA too."""
-    return private_keys.generate(private_keys.type_of(key) or "ecdsa-p256")
 
 
 def _digest(key: PrivateKey) -> hashes.SHA256 | None:

@@ -72,7 +72,9 @@ def _unbracketed(name: str) -> str:
 
 def _matches(pattern: str, name: str) -> bool:
     """Return True if the name matches. Only valid host names may have a wildcard or a trailing dot."""
-    if _is_pattern(pattern) and _HOST.fullmatch(_lower(name.removesuffix("."))):
+    if _HOST.fullmatch(_lower(pattern).removeprefix("*.")) and _HOST.fullmatch(
+        _lower(name.removesuffix("."))
+    ):
         return _matches_labels(pattern, name)
     return _lower(pattern) == _lower(name) and name not in ("", ".")
 
@@ -81,10 +83,6 @@ def _matches_labels(pattern: str, name: str) -> bool:
     wanted: list[str] = _lower(pattern).split(".")
     labels = _lower(name.removesuffix(".")).split(".")
     return bool(pattern) and wanted[1:] == labels[1:] and wanted[0] in ("*", labels[0])
-
-
-def _is_pattern(pattern: str) -> bool:
-    return _HOST.fullmatch(_lower(pattern).removeprefix("*.")) is not None
 
 
 def _lower(text: str) -> str:
@@ -222,13 +220,9 @@ def _email_within(name: str, subtree: str, is_excluded: bool) -> bool:
     return local == wanted_local and domain == wanted_domain.lower()
 
 
-def _address_within(address: Any, network: Any, _is_excluded: bool) -> bool:
-    return bool(address in network)
-
-
 RULES: dict[int, ConstraintRule] = {
     DNS_NAME: ConstraintRule("DNS name", _domain_within),
-    ADDRESS: ConstraintRule("IP address", _address_within),
+    ADDRESS: ConstraintRule("IP address", lambda address, network, _is_excluded: address in network),
     EMAIL: ConstraintRule("email address", _email_within),
     URI: ConstraintRule("URI", _domain_within),
 }

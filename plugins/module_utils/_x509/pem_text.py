@@ -41,7 +41,9 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     label: str | None = None
     lines: list[str] = []
     for line in _lines(text):
-        if label is not None and _is_end_as_header(line, lines):
+        # Go reads such an END line as a header of the block. Newer versions read no block after it.
+        is_header = line.startswith("-----END ") and ":" in line and all(":" in entry for entry in lines)
+        if label is not None and is_header:
             break
         marker = _MARKER.fullmatch(line) if line.startswith("-----") else None
         if marker is None:
@@ -92,11 +94,6 @@ def encode(label: str, data: bytes) -> str:
     body = base64.b64encode(data).decode("ascii")
     lines = [body[start : start + 64] for start in range(0, len(body), 64)]
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
-
-
-def _is_end_as_header(line: str, before: list[str]) -> bool:
-    """Return True for an END line that Go reads as a header of the block. Newer versions read no block after it."""
-    return line.startswith("-----END ") and ":" in line and all(":" in entry for entry in before)
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -121,16 +121,6 @@ def read_events(content: bytes, run: str = "") -> Iterator[Event]:
             yield event
 
 
-def to_event(line: bytes) -> Event | None:
-    """Return the event of a line, None for another line."""
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_event = isinstance(event, dict) and event.get("event") in EVENTS and isinstance(event.get("run"), str)
-    return event if is_event and _has_types(event) else None
-
-
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("at", "cluster", "digest", "stage", *Claim._fields), (str,)),
     **dict.fromkeys(("pid", "total"), (int,)),
@@ -139,8 +129,19 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _has_types(event: Event) -> bool:
-    return all(isinstance(event[key], kinds) for key, kinds in _TYPES.items() if key in event)
+def to_event(line: bytes) -> Event | None:
+    """Return the event of a line, None for another line."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_event = (
+        isinstance(event, dict)
+        and event.get("event") in EVENTS
+        and isinstance(event.get("run"), str)
+        and all(isinstance(event[key], kinds) for key, kinds in _TYPES.items() if key in event)
+    )
+    return event if is_event else None
 
 
 def fold(events: Iterable[Event], run: str, state: RunState | None = None) -> RunState:

@@ -168,15 +168,10 @@ def _prune(value: Any, gone: Mapping[str, Any], stay: Mapping[str, Any]) -> Any:
         return [
             _prune(item, gone.get(key, {}), stay.get(key, {}))
             for item in value
-            for key in [_find_key(item, gone)]
+            for key in [next((key for key in gone if _selects(key, item)), "")]
             if key not in gone or key in stay
         ]
     return value
-
-
-def _find_key(item: Any, fields: Mapping[str, Any]) -> str:
-    """Return the key of a list item in a set of fields, "" if it is not in the set."""
-    return next((key for key in fields if _selects(key, item)), "")
 
 
 def _selects(key: str, item: Any) -> bool:

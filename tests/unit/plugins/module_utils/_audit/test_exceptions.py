@@ -47,6 +47,8 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"until": "2026-06-15T12:00:01Z"}, "matched"),
     ({"until": "2026-06-15T12:00:00Z"}, "expired"),
     ({"until": "2026-06-14"}, "expired"),
+    ({"until": "9999-12-31"}, "matched"),
+    ({"until": "9999-12-31T23:59:59Z"}, "matched"),
     ({"objects": ["MutatingWebhookConfiguration/*"]}, "unused"),
     ({"check": "port-missing"}, "unused"),
     ({"clusters": ["dev-*"]}, "other-cluster"),

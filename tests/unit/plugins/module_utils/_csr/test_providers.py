@@ -209,11 +209,26 @@ def test_rule_that_cannot_be_used_names_its_row(rule: str) -> None:
         ({"signer": "x"}, ("'ours'", "signer", "serving_signer")),
         ({"rule": True}, ("'ours'", "True")),
         ({"serving_signer": ["x"]}, ("'ours'", "['x']")),
+        ({"forbidden_prefixes": "csr-"}, ("'ours'", "forbidden_prefixes", "'csr-'")),
+        ({"forbidden_prefixes": False}, ("'ours'", "forbidden_prefixes", "False")),
+        ({"forbidden_prefixes": [None]}, ("'ours'", "forbidden_prefixes", "[None]")),
+        ({"longest_lifetime_seconds": True}, ("'ours'", "longest_lifetime_seconds", "True")),
+        ({"longest_lifetime_seconds": -1}, ("'ours'", "longest_lifetime_seconds", "-1")),
+        ({"forbidden_prefixes": 5}, ("'ours'", "forbidden_prefixes", "5")),
+        ({"longest_lifetime_seconds": "1d"}, ("'ours'", "longest_lifetime_seconds", "'1d'")),
+        ({"ca": "here", "source": ["x"]}, ("'ours'", "source", "['x']")),
     ],
 )
 def test_malformed_row(row: Any, names: tuple[str, ...]) -> None:
     with fails("invalid-input", *names):
         providers.merge_rows({"ours": row})
+
+
+def test_a_number_may_be_a_text() -> None:
+    """Ansible without native Jinja makes texts of numbers."""
+    rows = providers.merge_rows({"eks": {"longest_lifetime_seconds": "3600", "forbidden_prefixes": ["x-"]}})
+    (row,) = (row for row in rows if row.name == "eks")
+    assert (row.longest_lifetime_seconds, row.forbidden_prefixes) == (3600, ("x-",))
 
 
 def test_given_by_name() -> None:

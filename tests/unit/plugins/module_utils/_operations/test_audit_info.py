@@ -45,6 +45,8 @@ def test_values_are_read() -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"endpoints_per_service": 0}, "invalid-input"),
+    ({"ca_break_days": -1}, "invalid-input"),
+    ({"ca_break_days": 36500}, "invalid-input"),
     ({"previous_counters": {"a": "many"}}, "invalid-input"),
     ({"previous_counters": {"a": -1}}, "invalid-input"),
     ({"previous_counters": {"a": None}}, "invalid-input"),
@@ -52,6 +54,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"without": ["portforward"]}, "invalid-input"),
     *(({"without": [source]}, "invalid-input") for source in (*ESSENTIAL, "snapshot-controller", "nodez")),
 ]
+
+
+def test_the_refusal_of_a_number_names_both_limits() -> None:
+    with pytest.raises(CertflowError) as caught:
+        parsed(ca_break_days=36500)
+    assert {"ca_break_days", "0", "36500"} <= set(caught.value.remedy.replace(",", "").split())
 
 
 @pytest.mark.parametrize(("options", "code"), WRONG)

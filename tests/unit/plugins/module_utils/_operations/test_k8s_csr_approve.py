@@ -13,7 +13,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result i
     Result,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict, Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_approve
 
 from tests.support.failures import fails
@@ -102,6 +102,28 @@ def test_an_approved_request_is_compared_too() -> None:
     with fails("approved-unexpectedly", "strange", "ForbiddenName") as caught:
         decide(api, name="strange")
     assert caught.value.remedy
+
+
+def test_a_request_that_is_changed_after_another_was_approved() -> None:
+    """Its refusal does not say that nothing was approved."""
+    other = csr(name="other")
+    other["metadata"]["uid"] = "other"
+    api = api_with(csr(), other)
+
+    def change(_method: str, path: str, body: Any) -> Any:
+        if "other" not in path:
+            return {**body, "status": {"conditions": [approved()]}}
+        changed = csr(name="other", pem=API_SERVER)
+        changed["metadata"]["uid"] = "other"
+        api.objects[csr_api.path("other")] = changed
+        return api_error(Conflict)
+
+    api.on_write = change
+    beginning = "CSR other was changed while this task ran, and was not approved: other: "
+    with fails("invalid-request", "other", "ForbiddenName") as caught:
+        decide(api, **BY_LABEL)
+    assert beginning in str(caught.value)
+    assert api.written == [f"PUT {CSRS}/{NAME}/approval"]
 
 
 @pytest.mark.parametrize("selectors", [[], [""], ["a=b", " "]])
