@@ -110,7 +110,7 @@ SENSITIVE_NAME = (
     r"[\w.-]{0,100}(?:secret|token|passw|passphrase|pwd|credential|(?:api|access|private)[_-]?key|assertion|signature|session-?id)"
     r"[\w.-]{0,100}"
 )
-_HEADER = r"(?:proxy-)?authorization|cookie|set-cookie|x-[\w-]*(?:auth|token|key|secret)[\w-]*"
+_HEADER = r"(?:proxy-)?authorization|cookie|set-cookie|x-[\w-]{0,100}(?:auth|token|key|secret)[\w-]{0,100}"
 # Pattern -> replacement. The name of the masked value stays.
 PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), shown)
