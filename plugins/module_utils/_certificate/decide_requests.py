@@ -195,13 +195,13 @@ def _require_permissions(
 
 def _decide(client: Client, csr: Mapping[str, Any], task: RequestDecision) -> dict[str, Any]:
     def judge(current: Mapping[str, Any]) -> None:
+        name = current["metadata"]["name"]
         if current["metadata"]["uid"] != csr["metadata"]["uid"]:
             raise RequestError(
-                f"CSR {current['metadata']['name']} was replaced by another object of its name while this task ran",
+                f"CSR {name} was replaced by another object of its name while this task ran",
                 code="request-replaced",
                 remedy="Look at the new object, and run the task again",
             )
-        name = current["metadata"]["name"]
         _refuse_mismatches([current], task, f"CSR {name} was changed while this task ran, and was not")
 
     result = csr_api.decide(client, csr, task.decision, judge)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The report that a job of a workflow leaves under its own name, and the check of an earlier job's report. Pure.
+"""The report that a job of a workflow leaves under its own name, and the check of an earlier job's report. It reads and writes nothing.
 
 AWX gives the artifacts of a job to the later jobs of a workflow as extra variables. A later job does not know the id of the
 earlier one, so the report has a fixed name. AWX may start a node although a node before it ended in an error
@@ -30,7 +30,7 @@ MOST_CLUSTERS = 20
 
 
 def make(role: str, is_check: bool, statuses: Mapping[str, str]) -> dict[str, Any]:
-    """Return the report of a job.
+    """Return the report of a job. The mask leaves the names of its clusters from then on.
 
     is_check: True if the job wrote nothing.
     statuses: the status of each cluster.
