@@ -97,6 +97,15 @@ def is_injected(rig: BundleRig, target: dict[str, Any], *names: str) -> None:
     wait_for(lambda: all(bundle == wanted for bundle in rig.bundles(target)))
 
 
+def is_settled(rig: BundleRig, secret: str, ca: str) -> None:
+    """Wait until cainjector has handled all changes before. It handles webhook configurations one after the other.
+
+    It applies the object of its cache by force (Reconcile in pkg/controller/cainjector/reconciler.go), so a change by
+    another client at that moment would be lost.
+    """
+    is_injected(rig, rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret}), ca)
+
+
 def test_each_request_for_an_injection_is_recognised(rig: BundleRig) -> None:
     secret = put_ca(
         rig,
@@ -136,6 +145,7 @@ def test_an_added_ca_stays_in_a_bundle_of_cainjector(rig: BundleRig) -> None:
     target = rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
     with cainjector(rig.cluster):
         is_injected(rig, target, "theirs")
+        is_settled(rig, secret, "theirs")
         assert rig.run(target, ca_bundle=pem("mine"), accept=["cert-manager"])["changed"]
         assert rig.bundles(target) == [pem("theirs") + pem("mine")]
         for mode in ("exactly", "absent"):
