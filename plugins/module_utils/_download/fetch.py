@@ -44,7 +44,11 @@ def read(where: str, until: float, auth: SourceAuth | None = None) -> bytes:
     auth: the credentials for the host of an https URL. Another host never gets them, also if that host redirects to it.
     Proxies and CAs come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE). Raises SourceError.
     """
-    parts = urlsplit(where)
+    try:
+        parts = urlsplit(where)
+    except ValueError as exc:
+        # Its words may repeat a password.
+        raise SourceError("the URL of the source has no valid host", remedy="Check its address") from exc
     if not parts.scheme:
         return _local(Path(expand(where)))
     if parts.scheme == "file":
@@ -71,10 +75,10 @@ def read(where: str, until: float, auth: SourceAuth | None = None) -> bytes:
 def _local(path: Path) -> bytes:
     try:
         return read_file(str(path), MOST_BYTES)
-    except OSError as exc:
-        if exc.errno == errno.EFBIG:
+    except (OSError, ValueError) as exc:
+        if isinstance(exc, OSError) and exc.errno == errno.EFBIG:
             raise _too_large(str(path)) from None
-        raise SourceError(f"the file {path} cannot be read: {exc.strerror}", remedy="Check the path") from exc
+        raise SourceError(f"the file {path} cannot be read: {_words(exc)}", remedy="Check the path") from exc
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -143,7 +147,11 @@ def _remote(url: str, until: float, auth: SourceAuth) -> bytes:
     except urllib.error.HTTPError as exc:
         exc.close()
         raise _refused(url, exc.code, exc.url, auth) from None
-    except (OSError, http.client.HTTPException) as exc:
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+    ) as exc:  # ValueError: a host or path without an encoding
         if time.monotonic() >= until:
             raise _too_slow(url) from exc
         raise SourceError(
@@ -201,7 +209,7 @@ def _too_large(where: str) -> SourceError:
 
 
 def _words(exc: BaseException) -> str:
-    reason = getattr(exc, "reason", None)
+    reason = exc if isinstance(exc, OSError) and exc.strerror else getattr(exc, "reason", None)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {reason.verify_message}"
     if isinstance(reason, OSError):

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from ..._base.paths import expand
 from ..._download import fetch
@@ -60,8 +59,7 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
     """
     sums = _sums(source, release)
     where = source.where.replace(VERSION, release) or UPSTREAM.replace(VERSION, release)
-    is_url = bool(urlsplit(where).scheme)
-    if not is_url and Path(expand(where)).is_dir():
+    if "://" not in where and Path(expand(where)).is_dir():
         found = release_archive.from_directory(Path(expand(where)), sums)
         return _verified(found, sums, release, where)
     cache = Path(expand(str(source.cache)))

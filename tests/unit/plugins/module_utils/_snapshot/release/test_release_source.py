@@ -160,6 +160,11 @@ FAULTS: dict[str, tuple[Callable[[Path], str], str]] = {
     "another scheme": (lambda _p: "oci://registry.invalid/x", "scheme oci is not file, http or https"),
     "a password in the URL": (lambda _p: "https://me:secret@mirror.invalid", "he URL of mirror.invalid has a user name"),
     "no server": (lambda _p: "http://127.0.0.1:9/x.zip", "cannot be fetched: Connection refused"),
+    "brackets without an address": (lambda _p: "https://me:secret@[mirror/x.zip", "no valid host"),
+    "an empty label, as of an unset variable": (lambda _p: "https://.mirror.invalid/x.zip", "cannot be fetched: "),
+    "a label that is too long": (lambda _p: f"http://{'a' * 64}.invalid/x.zip", "cannot be fetched: "),
+    "a letter that is not ASCII": (lambda _p: "http://127.0.0.1:9/ä.zip", "cannot be fetched: "),
+    "a path with NUL": (lambda _p: "release\0.zip", "cannot be read: "),
     "a directory as a file URL": (lambda p: p.as_uri(), "cannot be read: Is a directory"),
 }  # fmt: skip
 
