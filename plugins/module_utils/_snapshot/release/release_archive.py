@@ -222,8 +222,13 @@ def from_directory(root: Path, names: Mapping[str, str]) -> dict[str, bytes]:
             raise SourceError(
                 f"the file {path} leads out of the directory {root}", remedy="Replace the link by the file"
             )
-        if path.is_file() and path.stat().st_size <= MOST_BYTES_OF_A_FILE:
-            found[name] = path.read_bytes()
+        try:
+            if path.is_file() and path.stat().st_size <= MOST_BYTES_OF_A_FILE:
+                found[name] = path.read_bytes()
+        except OSError as exc:
+            raise SourceError(
+                f"the file {path} cannot be read: {exc.strerror}", remedy="Check who may read it"
+            ) from exc
     return found
 
 

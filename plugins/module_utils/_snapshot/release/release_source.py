@@ -59,17 +59,18 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
     """
     sums = _sums(source, release)
     where = source.where.replace(VERSION, release) or UPSTREAM.replace(VERSION, release)
-    if "://" not in where and Path(expand(where)).is_dir():
-        found = release_archive.from_directory(Path(expand(where)), sums)
-        return _verified(found, sums, release, where)
+    if "://" not in where and os.path.isdir(expand(where)):
+        return _verified(release_archive.from_directory(Path(expand(where)), sums), sums, release, where)
     cache = Path(expand(str(source.cache)))
     kept = cache / "external-snapshotter" / release
     with _lock(cache):
         try:
             return _verified(release_archive.from_directory(kept, sums), sums, release, str(kept))
         except SourceError:
-            data = fetch.read(where, time.monotonic() + FETCH_SECONDS, source.auth)
-            fetched = release_archive.below_tag(release_archive.contents(data, where, sums), where)
+            packed = release_archive.contents(
+                fetch.read(where, time.monotonic() + FETCH_SECONDS, source.auth), where, sums
+            )
+            fetched = release_archive.below_tag(packed, where)
         texts = _verified(fetched, sums, release, where)
         _keep(kept, {name: fetched[name] for name in sums})
     return texts
@@ -77,9 +78,15 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
 
 def _sums(source: ReleaseSource, release: str) -> Mapping[str, str]:
     sums = source.sums.get(release) or SUMS.get(release)
-    if not sums:
+    if (
+        not sums
+        or not isinstance(sums, Mapping)
+        or not all(isinstance(value, str) for value in sums.values())
+    ):
         raise SourceError(
-            f"the files of release {release} are not known to this collection, which knows {', '.join(SUMS)}",
+            f"the entry {release} of sums is not a dictionary from files to SHA-256 sums"
+            if sums
+            else f"the files of release {release} are not known to this collection, which knows {', '.join(SUMS)}",
             remedy="Set the SHA-256 sums of its files with sums, or set another release",
         )
     return sums

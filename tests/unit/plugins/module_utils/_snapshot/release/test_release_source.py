@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import http.server
@@ -164,6 +165,7 @@ FAULTS: dict[str, tuple[Callable[[Path], str], str]] = {
     "an empty label, as of an unset variable": (lambda _p: "https://.mirror.invalid/x.zip", "cannot be fetched: "),
     "a label that is too long": (lambda _p: f"http://{'a' * 64}.invalid/x.zip", "cannot be fetched: "),
     "a letter that is not ASCII": (lambda _p: "http://127.0.0.1:9/ä.zip", "cannot be fetched: "),
+    "a path that is too long": (lambda _p: "/" + "a" * 300, "cannot be read: File name too long"),
     "a path with NUL": (lambda _p: "release\0.zip", "cannot be read: "),
     "a directory as a file URL": (lambda p: p.as_uri(), "cannot be read: Is a directory"),
 }  # fmt: skip
@@ -205,6 +207,26 @@ def test_an_answer_that_ends_too_soon(tmp_path: Path) -> None:
 def test_a_release_without_a_row_needs_the_users_sums(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"release 9.1.2 are not known.*with sums"):
         get(tmp_path, tmp_path, sums={})
+
+
+@pytest.mark.parametrize("entry", [["x"], "x", {CRD: 1}, {CRD: {"a": "b"}}], ids=str)
+def test_sums_of_another_shape(tmp_path: Path, entry: Any) -> None:
+    with pytest.raises(SourceError, match=f"entry {RELEASE} of sums"):
+        get(tmp_path, tmp_path, sums={RELEASE: entry})
+
+
+def test_a_directory_with_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user who may not read it. Root may read every file."""
+    for name, data in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(SourceError, match="cannot be read: Permission denied"):
+        get(tmp_path, tmp_path)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
