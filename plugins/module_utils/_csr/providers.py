@@ -499,7 +499,10 @@ def merge_rows(overrides: Mapping[str, Any] = NO_ROWS) -> tuple[Provider, ...]:
 
 def _check_row(name: str, row: Any) -> None:
     if not isinstance(row, Mapping):
-        raise ProviderError(f"the entry of provider {name!r} is neither a signer nor a row: {row!r}")
+        raise ProviderError(
+            f"the entry of provider {name!r} is neither a signer nor a row: {row!r}",
+            remedy=f"Set it to a signer, such as example.com/serving, or to a dictionary with some of these keys: {', '.join(_OPTIONS)}",
+        )
     unknown = sorted(map(str, set(row) - set(_OPTIONS)))
     if unknown:
         raise ProviderError(
@@ -508,7 +511,10 @@ def _check_row(name: str, row: Any) -> None:
         )
     for key, (is_right, wanted, _convert) in _OPTIONS.items():
         if row.get(key) is not None and not is_right(row[key]):
-            raise ProviderError(f"the key {key} of provider {name!r} is not {wanted}: {row[key]!r}")
+            raise ProviderError(
+                f"the key {key} of provider {name!r} is not {wanted}: {row[key]!r}",
+                remedy=f"Set {key} to {wanted}, or remove it",
+            )
 
 
 def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:

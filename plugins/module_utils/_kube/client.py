@@ -630,7 +630,10 @@ class Client:
         # A mistyped name must not lead to another path. Names do not contain "..", "?" and so on.
         if {".", ".."} & set(path.split("/")):
             raise ConfigurationError(f"no object can have the path {path}", remedy="Check the names")
-        return f"{self.host}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
+        # What UTF-8 cannot encode becomes "?", which no name has.
+        return f"{self.host}{quote(path, errors='replace')}" + (
+            f"?{urlencode(query, errors='replace')}" if query else ""
+        )
 
     def _headers(self) -> Any:
         """Return urllib3's dictionary, which may have a name twice. Several groups need several Impersonate-Group headers."""

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..._base.paths import expand
 from ..._download import fetch
@@ -77,7 +77,7 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
 
 
 def _sums(source: ReleaseSource, release: str) -> Mapping[str, str]:
-    sums = source.sums.get(release) or SUMS.get(release)
+    sums: Any = source.sums.get(release) or SUMS.get(release)
     if (
         not sums
         or not isinstance(sums, Mapping)

@@ -237,13 +237,24 @@ def test_paging() -> None:
 
 @pytest.mark.parametrize(
     ("path", "sent"),
-    [("/p/a b", "/p/a%20b"), ("/p/a?b#c", "/p/a%3Fb%23c"), ("/p/system:node", "/p/system%3Anode")],
+    [
+        ("/p/a b", "/p/a%20b"),
+        ("/p/a?b#c", "/p/a%3Fb%23c"),
+        ("/p/system:node", "/p/system%3Anode"),
+        ("/p/\ud800", "/p/%3F"),
+    ],
 )
 def test_names_cannot_change_the_request(path: str, sent: str) -> None:
     with serving(DONE) as server:
         own = client(server)
         own.get(path)
     assert server.paths() in ([f"GET {sent}"], [f"GET {path}"] if sent.endswith("%3Anode") else [])
+
+
+def test_a_selector_that_has_no_encoding() -> None:
+    with serving(DONE) as server:
+        client(server).get("/p", {"labelSelector": "a=\ud800"})
+    assert server.paths() == ["GET /p?labelSelector=a%3D%3F"]
 
 
 @pytest.mark.parametrize("path", ["/p/..", "/p/../q", "/p/./q"])
