@@ -414,7 +414,10 @@ def default_signer(overrides: Mapping[str, Any]) -> str:
     """Return the signer of the user for a cluster of an unknown provider, or "". Raises ProviderError if it is not a string."""
     signer = overrides.get(DEFAULT) or ""
     if not isinstance(signer, str):
-        raise ProviderError(f"the entry {DEFAULT!r} of providers is not a signer: {signer!r}")
+        raise ProviderError(
+            f"the entry {DEFAULT!r} of providers is not a signer: {signer!r}",
+            remedy="Set it to a signer, such as example.com/serving",
+        )
     return signer
 
 

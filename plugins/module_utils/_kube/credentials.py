@@ -148,10 +148,14 @@ class Credentials:
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "strerror", None) or "it is not text"
             raise AuthenticationError(
-                f"{self._connection.auth_source}: token file {path} cannot be read: {reason}"
+                f"{self._connection.auth_source}: token file {path} cannot be read: {reason}",
+                remedy="Check the path, and who may read the file",
             ) from None
         if not token:
-            raise AuthenticationError(f"{self._connection.auth_source}: token file {path} is empty")
+            raise AuthenticationError(
+                f"{self._connection.auth_source}: token file {path} is empty",
+                remedy="Check what writes the file",
+            )
         return token
 
     def _take(self, status: Mapping[str, Any]) -> float:

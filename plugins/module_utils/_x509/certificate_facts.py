@@ -210,7 +210,9 @@ def _part(what: str, text: str) -> str:
     """Return the part if its length is valid (RFC 5280 appendix A.1). cryptography 42 does not check that."""
     size = len(text.encode())
     if not 1 <= size <= 64:
-        raise CertificateError(f"the {what} {text!r} has {size} bytes, a certificate takes 1 to 64")
+        raise CertificateError(
+            f"the {what} {text!r} has {size} bytes, a certificate takes 1 to 64", remedy=f"Set another {what}"
+        )
     return text
 
 
