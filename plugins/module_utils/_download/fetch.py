@@ -209,7 +209,11 @@ def _too_large(where: str) -> SourceError:
 
 
 def _words(exc: BaseException) -> str:
-    reason = exc if isinstance(exc, OSError) and exc.strerror else getattr(exc, "reason", None)
+    reason = (
+        exc
+        if isinstance(exc, UnicodeError) or getattr(exc, "strerror", None)
+        else getattr(exc, "reason", None)
+    )
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {reason.verify_message}"
     if isinstance(reason, OSError):
