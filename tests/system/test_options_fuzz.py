@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
 from hypothesis import strategies as st
 
+from tests.support import csr_by_hand
+from tests.support.authority import authority, issue
+from tests.support.damage import FEW, JSON, PIECES, damaged_object, fuzz
 from tests.support.rig import ClusterRig, changes, encoded
 from tests.support.snapshot_rig import release_server
-from tests.unit.fuzz.damage import JSON, PIECES, damaged_object
-from tests.unit.fuzz.test_fuzz import FEW, fuzz
-from tests.unit.plugins.module_utils._x509 import test_damage as x509
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 MORE = 200  # each is a run of a module
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 HOOK, SECRET = "fuzzed-hook", "fuzzed-tls"
-CA = x509.CA.pem
+ISSUER = authority("kubernetes")
+CA = ISSUER.pem
 TARGET = {"kind": "ValidatingWebhookConfiguration", "name": HOOK}
 # Module -> options that it takes.
 GOOD: dict[str, dict[str, Any]] = {
@@ -162,13 +164,13 @@ def rig(cluster: Cluster) -> Iterator[ClusterRig]:
         rig.make(
             f"{ADMISSION}/validatingwebhookconfigurations", {"metadata": {"name": HOOK}, "webhooks": [hook]}
         )
-        data = {"tls.crt": encoded(x509.LEAF.pem), "tls.key": encoded("x")}
+        data = {"tls.crt": encoded(issue("hook", ISSUER).pem), "tls.key": encoded("x")}
         rig.make(
             "/api/v1/namespaces/default/secrets",
             {"metadata": {"name": SECRET}, "type": "kubernetes.io/tls", "data": data},
         )
         spec = {
-            "request": encoded(x509.REQUEST),
+            "request": encoded(csr_by_hand.pem(CertificateRequest())),
             "signerName": "kubernetes.io/kubelet-serving",
             "usages": ["server auth"],
         }

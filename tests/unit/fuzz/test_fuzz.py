@@ -14,7 +14,6 @@ import functools
 import gc
 import json
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,11 +40,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admis
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text, private_keys
-from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support import damage
+from tests.support.damage import FEW, JSON, MANY, PIECES, damaged_object, damaged_text, pem
 from tests.support.failures import fails
-from tests.unit.fuzz.damage import JSON, PIECES, damaged_object, damaged_text, pem
 from tests.unit.plugins.module_utils._csr import objects as csr_objects
 from tests.unit.plugins.module_utils._webhook import objects
 from tests.unit.plugins.module_utils._x509 import test_damage as x509
@@ -55,10 +54,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 
-FEW, MANY = 30, 500
 NOW = csr_objects.NOW
 SPEC = SecretSpec("shop", "hook-tls", ca_key="ca.crt")
 CERTIFICATE, CA, KEY = x509.LEAF.pem, x509.CA.pem, x509.KEY
+fuzz = functools.partial(damage.fuzz, hidden=KEY.split("\n")[1])
 CREATION = AdmissionRequest("apps", "v1", "deployments", "Deployment", "shop", {"a": "b"}, {"c": "d"})
 
 
@@ -308,36 +307,6 @@ CASES: dict[str, FuzzCase] = {
     ),
     "watch": FuzzCase(read_events, st.lists(st.one_of(st.just(EVENT), st.binary(), damaged_text(EVENT.decode()).map(encoded))), [EVENT]),
 }  # fmt: skip
-
-
-def fuzz(
-    parse: Callable[[Any], object], values: st.SearchStrategy[Any], good: Any, examples: int
-) -> Counter[str]:
-    """Returns how often there was an answer and how often an error."""
-    outcomes: Counter[str] = Counter()
-
-    @settings(
-        max_examples=examples,
-        report_multiple_bugs=True,
-        derandomize=examples == FEW,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(values)
-    @example(good)
-    def check(value: Any) -> None:
-        try:
-            parse(value)
-            outcomes["answer"] += 1
-        except CertflowError as error:
-            outcomes["error"] += 1
-            assert "\n" not in str(error)
-            assert KEY.split("\n")[1] not in str(error)
-
-    parse(good)
-    check()
-    return outcomes
 
 
 @pytest.mark.parametrize("name", CASES)

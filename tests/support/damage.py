@@ -7,10 +7,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: How many examples `make test` draws, always the same, and `make test-all`, others each time.
+FEW, MANY = 30, 500
 
 # Characters that mean something to one of the parsers, or to none.
 PIECES = st.one_of(
@@ -81,3 +90,41 @@ def _places(value: Any) -> Any:
     for key, item in list(entries):
         yield value, key
         yield from _places(item)
+
+
+def fuzz(
+    parse: Callable[[Any], object],
+    values: st.SearchStrategy[Any],
+    good: Any,
+    examples: int,
+    *,
+    hidden: str = "",
+) -> Counter[str]:
+    """Give the values to a parser, and the good one first. Return how often there was an answer and how often an error.
+
+    hidden: what no error may quote.
+    """
+    outcomes: Counter[str] = Counter()
+
+    @settings(
+        max_examples=examples,
+        report_multiple_bugs=True,
+        derandomize=examples == FEW,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(values)
+    @example(good)
+    def check(value: Any) -> None:
+        try:
+            parse(value)
+            outcomes["answer"] += 1
+        except CertflowError as error:
+            outcomes["error"] += 1
+            assert "\n" not in str(error)
+            assert not hidden or hidden not in str(error)
+
+    parse(good)
+    check()
+    return outcomes
