@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator, ValidationResult
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 
 if TYPE_CHECKING:
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
 
 
-def validated(operation: Operation, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of an operation as Ansible passes them: checked, with defaults."""
-    checked = ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints).validate(
+def validate(operation: Operation, options: Mapping[str, Any]) -> ValidationResult:
+    """Return what Ansible says about the options."""
+    return ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints).validate(
         dict(options)
     )
+
+
+def validated(operation: Operation, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an operation as Ansible passes them: checked, with defaults."""
+    checked = validate(operation, options)
     assert not checked.error_messages, checked.error_messages
     parameters: dict[str, Any] = checked.validated_parameters
     return parameters

@@ -9,14 +9,12 @@ An exception of Python would have the code "defect". The audit log shows that no
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
 from hypothesis import strategies as st
@@ -24,6 +22,7 @@ from hypothesis import strategies as st
 from tests.support import csr_by_hand
 from tests.support.authority import authority, issue
 from tests.support.damage import FEW, JSON, PIECES, damaged_object, fuzz
+from tests.support.operations import validate
 from tests.support.rig import ClusterRig, changes, encoded
 from tests.support.snapshot_rig import release_server
 
@@ -74,7 +73,7 @@ ROW = {
 EKS_CA = {
     "id": "ca-1",
     "signingStatus": "IN_USE",
-    "data": base64.b64encode(CA.encode()).decode(),
+    "data": encoded(CA),
     "scheduledEvents": {},
 }
 FINDING = {"check": "webhook-down", "fingerprint": "a" * 64, "object": {**TARGET, "namespace": ""}}
@@ -181,8 +180,7 @@ def rig(cluster: Cluster) -> Iterator[ClusterRig]:
 
 def run(rig: ClusterRig, operation: Operation, options: dict[str, Any]) -> None:
     """Run the operation if Ansible would: it refuses other types itself."""
-    checked = ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints).validate(options)
-    if checked.error_messages:
+    if validate(operation, options).error_messages:
         return
     result = rig.operate(operation, check_mode=True, **options)
     assert not result.get("failed") or ("\n" not in result["msg"] and result["remedy"]), result

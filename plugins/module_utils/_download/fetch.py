@@ -147,11 +147,8 @@ def _remote(url: str, until: float, auth: SourceAuth) -> bytes:
     except urllib.error.HTTPError as exc:
         exc.close()
         raise _refused(url, exc.code, exc.url, auth) from None
-    except (
-        OSError,
-        http.client.HTTPException,
-        ValueError,
-    ) as exc:  # ValueError: a host or path without an encoding
+    # ValueError: a host or path without an encoding
+    except (OSError, http.client.HTTPException, ValueError) as exc:
         if time.monotonic() >= until:
             raise _too_slow(url) from exc
         raise SourceError(
@@ -209,11 +206,7 @@ def _too_large(where: str) -> SourceError:
 
 
 def _words(exc: BaseException) -> str:
-    reason = (
-        exc
-        if isinstance(exc, UnicodeError) or getattr(exc, "strerror", None)
-        else getattr(exc, "reason", None)
-    )
+    reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {reason.verify_message}"
     if isinstance(reason, OSError):
