@@ -23,7 +23,7 @@ from tests.support import csr_by_hand
 from tests.support.authority import authority, issue
 from tests.support.damage import FEW, JSON, PIECES, damaged_object, fuzz
 from tests.support.operations import validate
-from tests.support.rig import ClusterRig, changes, encoded
+from tests.support.rig import ADMINISTRATORS, ClusterRig, changes, encoded
 from tests.support.snapshot_rig import release_server
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ CA = ISSUER.pem
 TARGET = {"kind": "ValidatingWebhookConfiguration", "name": HOOK}
 # Module -> options that it takes.
 GOOD: dict[str, dict[str, Any]] = {
-    "audit_info": {"snapshot_version": "8.7.0", "endpoints_per_service": 1},
-    "k8s_csr": {"service": "hook", "namespace": "default", "secret": {"name": SECRET}, "wait": False},
+    "audit_info": {},
+    "k8s_csr": {"service": "hook", "namespace": "default", "secret": {"name": SECRET}},
     "k8s_csr_approve": {"label_selectors": ["fuzzed=yes"]},
-    "k8s_csr_info": {"gather": ["csrs", "provider", "signer"]},
+    "k8s_csr_info": {},
     "k8s_signer_probe": {"signers": ["kubernetes.io/kubelet-serving"], "probe_seconds": 1},
-    "snapshot_controller": {"version": "8.7.0", "step_timeout": 2},
+    "snapshot_controller": {"version": "8.7.0"},
     "snapshot_controller_info": {"version": "8.7.0"},
     "webhook_cabundle": {"targets": [TARGET], "ca_bundle": CA},
     "webhook_probe": {"target": TARGET},
-    "webhook_repair": {"kinds": ["add-ca", "secure-apiservice", "reload", "add-successor"]},
+    "webhook_repair": {},
 }
 DEPLOYMENT = {
     "spec": {
@@ -147,9 +147,10 @@ def source() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def rig(cluster: Cluster) -> Iterator[ClusterRig]:
+@pytest.fixture(params=[ADMINISTRATORS, []], ids=["administrator", "without permissions"])
+def rig(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[ClusterRig]:
     with contextlib.closing(ClusterRig(cluster, "fuzz")) as rig:
+        rig.kubeconfig = cluster.kubeconfig_for(rig.user, request.param)
         service = {"namespace": "default", "name": "hook"}
         hook = {
             "name": "a.fuzzed.example.com",
@@ -173,8 +174,8 @@ def rig(cluster: Cluster) -> Iterator[ClusterRig]:
             "signerName": "kubernetes.io/kubelet-serving",
             "usages": ["server auth"],
         }
-        request = {"metadata": {"name": f"fuzzed-{rig.id}", "labels": {"fuzzed": "yes"}}, "spec": spec}
-        rig.make("/apis/certificates.k8s.io/v1/certificatesigningrequests", request)
+        csr = {"metadata": {"name": f"fuzzed-{rig.id}", "labels": {"fuzzed": "yes"}}, "spec": spec}
+        rig.make("/apis/certificates.k8s.io/v1/certificatesigningrequests", csr)
         yield rig
 
 
