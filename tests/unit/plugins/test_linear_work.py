@@ -199,4 +199,5 @@ def test_the_expressions_are_found() -> None:
 
 
 def test_the_measure_finds_quadratic_work() -> None:
-    assert growth(lambda words: [words[place:].count("b") for place in range(len(words))], "a") > 2 * TIMES
+    # As above, a busy machine disturbs one measurement, not three.
+    assert max(growth(re.compile("a*b").search, "a") for _time in range(3)) > 2 * TIMES
