@@ -69,8 +69,10 @@ class RunInput:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The number of hosts in the inventory.
     inventory_size: int = 0
-    #: True in check mode.
+    #: True in check mode, and with a tag with which the run writes nothing.
     reads_only: bool = False
+    #: True with such a tag.
+    has_reading_tag: bool = False
     #: Names of the variables that are not from the inventory. An unknown one is an error.
     names: Collection[str] = ()
     #: Host -> the names of its variables. A misspelt one is an error, and another unknown one is a note.

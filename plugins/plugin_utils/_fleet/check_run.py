@@ -72,8 +72,8 @@ def is_true(value: Any) -> bool:
 
 
 def _unsuitable(run: RunInput) -> Iterator[str]:
-    if is_true(run.shared("certflow_fail_on_change")) and not run.reads_only:
-        yield "certflow_fail_on_change is for runs that write nothing. Add --check, or remove certflow_fail_on_change."
+    if is_true(run.shared("certflow_fail_on_change")) and (not run.reads_only or run.has_reading_tag):
+        yield "certflow_fail_on_change is for runs with --check and without --tags. Correct that, or remove certflow_fail_on_change."
 
 
 def _short_deadlines(run: RunInput) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _short_deadlines(run: RunInput) -> Iterator[str]:
 
     for host, values in run.hosts.items():
         step = values.get("snapshot_controller_step_timeout")
-        seconds = ARGUMENTS["step_timeout"]["default"] if is_blank(step) else int(str(step))
+        seconds = ARGUMENTS["step_timeout"]["default"] if is_blank(step) else duration_seconds(step)
         least = seconds + UNDO_SECONDS + DEADLINE_MARGIN
         if 0 < duration_seconds(values.get("certflow_deadline")) < least:
             yield (

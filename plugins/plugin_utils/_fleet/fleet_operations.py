@@ -43,8 +43,8 @@ class FleetOperation:
     reading_tags: frozenset[str] = frozenset()
     #: True if the result in check mode has the expiry of a certificate, which a closed window may outlast.
     tells_expiry: bool = False
-    #: True if a run in check mode verifies the work after a soak: it must find nothing to do.
-    verifies_by_plan: bool = False
+    #: Return True if the result of a verification after a soak shows that the work is needed again.
+    is_undone: Callable[[Mapping[str, Any]], bool] = lambda _result: False
 
     @property
     def variables(self) -> Spec:
@@ -62,7 +62,11 @@ class FleetOperation:
 
     def is_selected(self, tags: Collection[str]) -> bool:
         """Return True if the tags of a run select a task that works on clusters. tags: the fact ansible_run_tags."""
-        return "all" in tags or not self.reading_tags.isdisjoint(tags)
+        return "all" in tags or self.is_reading(tags)
+
+    def is_reading(self, tags: Collection[str]) -> bool:
+        """Return True if the run writes nothing because of its tags."""
+        return "all" not in tags and not self.reading_tags.isdisjoint(tags)
 
 
 _REPAIR_OPTIONS = {
@@ -84,6 +88,10 @@ OPERATIONS = {
         outcome_of_result.describe_upgrade,
         role="snapshot_controller",
         reading_tags=frozenset(("plan", "verify")),
+        # It verifies the installed release, whichever it is.
+        is_undone=lambda result: any(
+            hop["start"] not in ("", hop["release"]) for hop in result.get("hops") or ()
+        ),
     ),
     "repair": FleetOperation(
         "webhook_repair",
@@ -91,7 +99,7 @@ OPERATIONS = {
         options={**_REPAIR_OPTIONS, "kinds": "certflow_repair_kinds"},
         more_options="certflow_repair_options",
         reading_tags=frozenset(("plan",)),
-        verifies_by_plan=True,
+        is_undone=lambda result: bool(result.get("changed")),
     ),
     "cluster_ca": FleetOperation(
         "cluster_ca",
@@ -100,7 +108,7 @@ OPERATIONS = {
         meanings={"kinds": {"prepare": [kinds.ADD_SUCCESSOR], "finish": [kinds.REMOVE_OUTGOING]}},
         more_options="certflow_repair_options",
         reading_tags=frozenset(("plan",)),
-        verifies_by_plan=True,
+        is_undone=lambda result: bool(result.get("changed")),
     ),
 }
 #: The name in reports -> the playbook.

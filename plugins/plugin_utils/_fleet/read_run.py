@@ -36,9 +36,11 @@ def read(
     *,
     reads_only: bool = False,
 ) -> RunInput:
-    """Return the input of a run. variables: of a task. pattern: the value of certflow_hosts."""
+    """Return the input of a run. variables: of a task. pattern: the value of certflow_hosts. reads_only: True in check mode."""
     inventory = _inventory(loader, variables)
     hosts = matching_hosts(loader, variables, pattern)
+    operation = fleet_operations.OPERATIONS.get(playbook)
+    has_reading_tag = operation is not None and operation.is_reading(variables.get("ansible_run_tags") or ())
     extra = {name: variables.get(name) for name in read_variables.extra_names(loader)}
     names = read_variables.names_of({**read_variables.of_play(variables), **extra}) if hosts else []
     run = RunInput(
@@ -49,7 +51,8 @@ def read(
         limit=limit(),
         groups=variables["groups"],
         inventory_size=len(variables["groups"].get("all", ())),
-        reads_only=reads_only,
+        reads_only=reads_only or has_reading_tag,
+        has_reading_tag=has_reading_tag,
         names=names,
         inventory_names={
             host: read_variables.names_of(variables["hostvars"].raw_get(host)) for host in hosts

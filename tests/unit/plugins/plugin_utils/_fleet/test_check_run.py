@@ -180,7 +180,15 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     ((X,), {"names": ["certflow_stagse"]}, "Did you mean certflow_stages?"),
     ((X,), {"names": ["webhook_certificate_wiat"]}, "Did you mean webhook_certificate_wait?"),
     ((X, {**Y, "webhook_certificate_wait": "x"}), {}, "h1: webhook_certificate_wait is not true or false: 'x'."),
-    ((X,), {"shared": {"certflow_fail_on_change": True}}, "certflow_fail_on_change is for runs that write nothing."),
+    ((X,), {"shared": {"certflow_fail_on_change": True}}, "certflow_fail_on_change is for runs with --check"),
+    # The tag plan tries no step of an upgrade, so it does not know what would change.
+    ((X,), {"playbook": "upgrade", "reads_only": True, "has_reading_tag": True, "shared": {**UPGRADE, "certflow_fail_on_change": True}},
+     "without --tags"),
+    ((X,), {"playbook": "upgrade", "shared": {**UPGRADE, "certflow_deadline": "20m", "snapshot_controller_step_timeout": "10m"}},
+     "snapshot_controller_step_timeout"),
+    # An empty report is no report. Without one, a run repairs all that it finds.
+    ((X,), {"playbook": "repair", "shared": {"certflow_findings": {}}}, "certflow_findings"),
+    ((X,), {"playbook": "repair", "shared": {"certflow_findings": []}}, "certflow_findings"),
 )  # fmt: skip
 
 
