@@ -382,6 +382,23 @@ def test_a_soak_verifies_the_clusters_again(wide: WideFleet) -> None:
     assert wide.held() == {"c001"}
 
 
+def test_a_playbook_that_is_imported_with_a_tag_has_its_soak(wide: WideFleet) -> None:
+    """With this tag the run writes, so it verifies the canary, and what has not started is no skipped cluster."""
+    wide.write(names(3))
+    stages = [{"name": "canary", "hosts": "c001", "soak": "1s"}, {"name": "all", "hosts": "rest"}]
+    plays: list[dict[str, Any]] = [{"import_playbook": str(CERTIFICATES), "tags": ["storage"]}]
+    run = playbook.play(wide.directory, plays, *wide.arguments("--tags", "storage", certflow_stages=stages))
+    assert wide.statuses() == {"c001": "failed", "c002": "not started", "c003": "not started"}, run.output
+    assert (run.status, wide.held()) == (2, {"c001"})
+
+
+def test_a_canary_that_waits_for_an_approval_is_not_verified(wide: WideFleet) -> None:
+    wide.write(names(2), {"c001": {**WAITING, "webhook_certificate_wait": False}})
+    stages = [{"name": "canary", "hosts": "c001", "soak": "1s"}, {"name": "all", "hosts": "rest"}]
+    run = wide.play(certflow_stages=stages)
+    assert wide.statuses() == {"c001": "left", "c002": "changed"}, run.output
+
+
 def test_a_soak_of_a_later_stage_verifies_each_of_its_clusters(wide: WideFleet) -> None:
     wide.write(names(3))
     stages = [{"name": "canary", "hosts": "c001"}, {"name": "all", "hosts": "rest", "soak": "1s"}]

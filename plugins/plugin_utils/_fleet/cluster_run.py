@@ -45,7 +45,7 @@ CHECK_NOT_ENDED = "certflow_after_cluster did not end on this cluster"
 UNPLANNED = {
     "code": report_schema.PLAN_DIFFERS,
     "cause": "the approved plan does not have this cluster",
-    "remedy": "Make a new plan with --check, and have it approved",
+    "remedy": "Make a new plan with --check, and have it approved. To plan, the identity must be able to get the namespace kube-system",
 }
 #: The failure of a verification after a soak, if the work is needed again.
 UNDONE = {
@@ -115,15 +115,15 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
     try:
         answer = actions.look() if is_closed else actions.work()
     except Exception as error:
-        _record(run, task, actions, _failure(task, {"msg": str(error)}, began), _since(began))
+        _record(run, task, actions, _failure(task, {"msg": str(error)}, began), time.monotonic() - began)
         raise
     except BaseException as error:
         # Ansible's error at the end of a task's timeout. After a signal the process ends, and the cluster stays started.
         if type(error).__name__ != "TaskTimeoutError":
             raise
         answer = {"failed": True, "changed": False, "msg": str(error)}
-    is_by_plan = fleet_operations.of_name(run.role).verifies_by_plan and task.phase == VERIFY
-    if is_by_plan and answer.get("changed"):
+    is_verified = task.phase == VERIFY and not answer.get("failed")
+    if is_verified and fleet_operations.of_name(run.role).is_undone(answer):
         answer = {**answer, **UNDONE}
     is_failed = bool(answer.get("failed") or answer.get("refusal"))
     details = _failure(task, answer, began) if is_failed else _success(run, task, answer)
@@ -134,7 +134,7 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
             "opens_at": shown,
             "reason": f"{details['reason']}. The maintenance window opens at {shown}",
         }
-    outcome = _record(run, task, actions, details, _since(began))
+    outcome = _record(run, task, actions, details, time.monotonic() - began)
     if is_failed and task.phase == WORK:
         # The host fails at the end of the run, which prints the reason. The result of the module would fill the log.
         return {"changed": bool(answer.get("changed")), "msg": answer.get("msg", ""), OUTCOME: outcome}
@@ -262,7 +262,7 @@ def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict
     )
     status = outcomes.status_of_failure(code, wrote=bool(answer.get("changed")))
     remedy = str(answer.get("remedy") or "")
-    is_late = task.deadline and _since(began) >= task.deadline - DEADLINE_MARGIN
+    is_late = task.deadline and time.monotonic() - began >= task.deadline - DEADLINE_MARGIN
     if is_late and status != report_schema.UNREACHABLE:
         error = CertflowError(
             f"the work took longer than certflow_deadline, {task.deadline} s: {text}",
@@ -278,10 +278,6 @@ def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict
         "remedy": remedy,
         **outcome_of_result.details(answer),
     }
-
-
-def _since(began: float) -> float:
-    return time.monotonic() - began
 
 
 def _record(

@@ -180,7 +180,7 @@ def describe_upgrade(run: OperationRun) -> dict[str, Any]:
     return {
         "reason": _upgrade_reason(run, old, new),
         "before": old,
-        "after": new,
+        "after": old if "verified" in result else new,
         **details({**due, **result}),
     }
 
@@ -272,7 +272,11 @@ def _upgrade_reason(run: OperationRun, old: str, new: str) -> str:
     result, plan_steps = run.result, run.result.get("plan") or ()
     if not run.is_changed and ("due" in result or not run.is_planned):
         shown = old or new
-        return f"nothing to change at {shown}" if run.is_planned else f"verified {shown}, and changed nothing"
+        return (
+            f"nothing to change at {shown}"
+            if run.is_planned and "verified" not in result
+            else f"verified {shown}, and changed nothing"
+        )
     changed = [step for step in result.get("steps") or () if step.get("changed")]
     # The tag plan tries no step.
     effect = "changed" if not run.is_planned else "would change" if "due" in result else "may change"

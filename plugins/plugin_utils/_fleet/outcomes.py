@@ -182,4 +182,4 @@ def unfinished_line(hosts: Sequence[str], at: str) -> str:
     """Return the line about the clusters that a killed run had started, "" without one. at: when that run began."""
     if not hosts:
         return ""
-    return f"the run of {at} ended while it worked on {', '.join(map(visible, hosts))}. This run completes the work."
+    return f"the run of {at} has not ended its work on {', '.join(map(visible, hosts))}. If it was killed, a run on them completes it."

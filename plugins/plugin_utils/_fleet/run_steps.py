@@ -295,12 +295,11 @@ def outcomes_of(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     except CertflowError as error:
         lost = {"status": report_schema.NOT_STARTED, "code": error.code, "reason": error.cause}
         rows = {host: known.get(host, lost) for host in run.hosts}
-    is_skipped = not fleet_operations.of_name(run.role).is_selected(variables["ansible_run_tags"])
+    # A playbook that a user's playbook imports with a tag runs with that tag.
+    is_begun = any(row["status"] != report_schema.NOT_STARTED or row["code"] for row in rows.values())
+    is_selected = is_begun or fleet_operations.of_name(run.role).is_selected(variables["ansible_run_tags"])
     skipped = {"status": report_schema.SKIPPED, "code": "", "reason": SKIPPED}
-    return {
-        host: skipped if is_skipped and row["status"] == report_schema.NOT_STARTED else row
-        for host, row in rows.items()
-    }
+    return rows if is_selected else dict.fromkeys(rows, skipped)
 
 
 def run_file_path(path: str, role: str) -> str:

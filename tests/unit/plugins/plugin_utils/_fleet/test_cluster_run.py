@@ -213,6 +213,26 @@ def test_a_verification_is_recorded_only_if_it_fails(rig: Rig) -> None:
     assert rig.status("c2") == "failed"
 
 
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [("8.7.0", "changed"), ("8.4.0", "failed"), ("8.8.0", "failed"), ("", "changed")],
+)
+def test_a_release_that_another_program_replaced_during_the_soak(rig: Rig, start: str, status: str) -> None:
+    """The verification judges the installed release. "" is a release that no image shows."""
+    rig.run = replace(rig.run, role="snapshot_controller")
+    hops = [{"start": start, "release": "8.7.0"}]
+    rig.work("c2", {"changed": True, "hops": [{"start": "8.4.0", "release": "8.7.0"}]})
+    rig.work("c2", {"changed": False, "verified": [], "hops": hops}, phase=cluster_run.VERIFY)
+    assert rig.status("c2") == status
+
+
+def test_a_failed_verification_keeps_its_cause(rig: Rig) -> None:
+    rig.run = replace(rig.run, role="webhook_repair")
+    failure = {"failed": True, "changed": True, "code": "unreachable", "cause": "no answer"}
+    outcome = rig.work("c2", failure, phase=cluster_run.VERIFY)[cluster_run.OUTCOME]
+    assert outcome["code"] == "unreachable"
+
+
 def test_a_run_file_that_cannot_be_used_starts_no_cluster(rig: Rig, tmp_path: Path) -> None:
     (tmp_path / "run").unlink()
     outcome = rig.work("c2", KEPT)[cluster_run.OUTCOME]

@@ -70,6 +70,7 @@ UPGRADES: dict[str, tuple[OperationRun, str, str]] = {
     "downgraded": (OperationRun(upgrade("8.10.0", "8.7.0", changed=1), True, False), "changed", "downgraded from 8.10.0 to 8.7.0, 1 step changed something"),
     "updated": (OperationRun(upgrade("8.7.0", "8.7.0", changed=1), True, False), "changed", "updated the objects of 8.7.0, 1 step changed something"),
     "verified": (OperationRun(upgrade("8.7.0", "8.7.0"), False, False), "ok", "verified 8.7.0, and changed nothing"),
+    "the tag verify": (OperationRun(upgrade("8.7.0", due=[], verified=[]), False, True), "planned", "verified 8.7.0, and changed nothing"),
     "plan": (OperationRun(upgrade("8.1.0", plan=[{}, {}, {}]), False, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 3 steps may change something"),
     "preflight": (OperationRun(upgrade("8.1.0", due=["crds", "controller"]), True, True), "planned", "would upgrade from 8.1.0 to 8.7.0, 2 steps would change something"),
     "no drift": (OperationRun(upgrade("8.7.0", due=[]), False, True, True), "planned", "nothing to change at 8.7.0"),
@@ -102,6 +103,14 @@ def test_the_outcome_of_an_upgrade(name: str) -> None:
     found = outcome_of_result.outcome(fleet_operations.of_name("snapshot_controller").describe, run)
     assert (found["status"], found["reason"]) == (status, reason)
     assert (found["before"], found["after"]) == (run.result["installed"]["version"] or "", "8.7.0")
+
+
+def test_the_tag_verify_judges_the_installed_release() -> None:
+    """The task asks for another one."""
+    run = OperationRun(upgrade("8.4.0", due=[], verified=[]), False, True)
+    found = outcome_of_result.outcome(fleet_operations.of_name("snapshot_controller").describe, run)
+    assert (found["before"], found["after"]) == ("8.4.0", "8.4.0")
+    assert found["reason"].startswith("verified 8.4.0")
 
 
 @pytest.mark.parametrize("target", ["8.7.0", "8.1.0"])
