@@ -32,7 +32,7 @@ from .._kube.access_review import grant, require
 from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
-from .._process import progress_lines
+from .._process import interrupt, progress_lines
 from .._webhook.bundle_targets import ADMISSION_KINDS
 from . import kinds, named_findings, proof_calls, rotation_repairs
 from .proof_calls import CallAnswer
@@ -87,22 +87,28 @@ def repair(
     repairs = _merged(_planned(client, data, findings, options))
     if options.check_mode or guard.approved is not None:
         # A plan promises only what the API server accepts in a dry run.
-        _tried, repairs = _carried_out(client, repairs, replace(options, check_mode=True))
+        repairs = _carried_out(client, repairs, replace(options, check_mode=True), {})
         due = [(entry.kind, entry.action) for entry in repairs if entry.action and entry.state == PLANNED]
         guard.allow(part for kind, action in due for write in action.writes for part in write.promises(kind))
     if not options.check_mode:
-        written, repairs = _carried_out(client, repairs, options)
-        if written:
-            repairs = _Proof(client, options, written, _faults(findings)).prove(repairs)
+        proof, proven = _Proof(client, options, {}, _faults(findings)), set[tuple[str, ...]]()
+        ends: list[Repair] = []
+        # A signal or the task's timeout ends the run without a proof, and the next audit may have no finding that shows the removal.
+        with interrupt.clean_up_with(lambda: ends.extend(proof.ended(repairs, proven))):
+            repairs = _carried_out(client, repairs, options, proof.written)
+            proven |= proof.find_proven(repairs)
+        repairs = tuple(ends)
     return repairs, data
 
 
 def _carried_out(
-    client: Client, repairs: tuple[Repair, ...], options: RepairOptions
-) -> tuple[dict[tuple[str, ...], Written], tuple[Repair, ...]]:
-    """Carry out the planned actions, in check mode by dry runs. Return the writes, and the repairs with the errors."""
+    client: Client,
+    repairs: tuple[Repair, ...],
+    options: RepairOptions,
+    written: dict[tuple[str, ...], Written],
+) -> tuple[Repair, ...]:
+    """Carry out the planned actions, in check mode by dry runs. Note each write at once. Return the repairs with the errors."""
     actions = {entry.action.key: entry.action for entry in repairs if entry.action and entry.state == PLANNED}
-    written: dict[tuple[str, ...], Written] = {}
     failures: dict[tuple[str, ...], tuple[Refusal, str]] = {}
     client.deadline = time.monotonic() + options.wait_timeout  # of all writes together
     # No webhook blocks writes of these kinds, and they may unblock other writes.
@@ -111,7 +117,8 @@ def _carried_out(
     for key, action in order:
         before = len(client.written)
         try:
-            written[key] = _carry_out(client, action, options, until)
+            with interrupt.shield():
+                written[key] = _carry_out(client, action, options, until)
             until = (
                 time.monotonic() + _NOTICED_WITHIN
                 if action.writes[0].kind in ADMISSION_KINDS and not options.check_mode
@@ -127,7 +134,7 @@ def _carried_out(
         else entry
         for entry in repairs
     )
-    return written, tuple(ended)
+    return tuple(ended)
 
 
 def _audit(client: Client, options: RepairOptions) -> ClusterData:
@@ -277,7 +284,7 @@ def _carry_out(client: Client, action: Action, options: RepairOptions, until: fl
         try:
             return action.carry_out(client, options)
         except ApiError as error:
-            if error.status != 500 or time.monotonic() >= until:
+            if error.status != 500 or time.monotonic() >= until or interrupt.is_waiting():
                 raise
         time.sleep(_AGAIN_AFTER)
 
@@ -312,11 +319,11 @@ class _Proof:
     #: Why no audit showed the cluster after the writes.
     lost: KubeError | None = None
 
-    def prove(self, repairs: tuple[Repair, ...]) -> tuple[Repair, ...]:
+    def find_proven(self, repairs: tuple[Repair, ...]) -> set[tuple[str, ...]]:
+        """Return the keys of the repairs that are proven, if their fields still have the written values at the end."""
         due = [entry for entry in repairs if self._written(entry)]
         by_field = {_key(entry) for entry in due if kinds.KINDS[entry.kind].is_proven_by_field}
-        proven = self._seen([entry for entry in due if _key(entry) not in by_field])
-        return self.ended(repairs, by_field | proven)
+        return by_field | self._seen([entry for entry in due if _key(entry) not in by_field])
 
     def _seen(self, due: Sequence[Repair]) -> set[tuple[str, ...]]:
         """Return the keys of the repairs that an audit proves. Audit until it proves all of them, or cannot show more.

@@ -66,7 +66,9 @@ def judge(
     if not check or not subject["kind"]:
         return repair.with_refusal(_NAMELESS)
     place = subject["kind"], subject["namespace"], subject["name"]
-    own = [entry for entry in findings if _place(entry.object) == place]
+    own = [
+        entry for entry in findings if (entry.object.kind, entry.object.namespace, entry.object.name) == place
+    ]
     is_listed = subject["kind"] in bundle_targets.KINDS and not audit_result.find_incomplete(findings)
     if not own and is_listed:
         return replace(repair, state=GONE)
@@ -97,10 +99,6 @@ def _is_passed(finding: AuditFinding) -> bool:
     """Return True if the check passed, or does not apply to the cluster. A check that was left out has the source as its detail."""
     is_over = finding.status == SKIP and finding.object == CLUSTER and not finding.detail
     return finding.status == PASS or is_over
-
-
-def _place(subject: AuditedObject) -> tuple[str, ...]:
-    return (subject.kind, subject.namespace, subject.name)
 
 
 def unread(findings: Sequence[AuditFinding], data: ClusterData, wanted: Sequence[str]) -> Repair | None:

@@ -142,7 +142,15 @@ def _judge(chains: Sequence[Chain], usage: str) -> Verdict:
     good = [chain for chain, problem in zip(usable, problems) if not problem]
     if not good:
         return _refused(
-            _refusal("name-constraint", problems[0], culprit=_constrainer(usable[0]))
+            _refusal(
+                "name-constraint",
+                problems[0],
+                culprit=next(
+                    member
+                    for size, member in enumerate(usable[0], 1)
+                    if name_constraints.refusal(usable[0][:size])
+                ),
+            )
             if problems
             else _refusal("wrong-usage")
         )
@@ -294,8 +302,3 @@ def _allows(chain: Chain, usage: str) -> bool:
     return all(
         not member.extended_usages or {usage, "any"}.intersection(member.extended_usages) for member in chain
     )
-
-
-def _constrainer(chain: Chain) -> CertificateFacts:
-    """Return the member of a refused chain whose name constraints refuse a name below it."""
-    return next(member for size, member in enumerate(chain, 1) if name_constraints.refusal(chain[:size]))

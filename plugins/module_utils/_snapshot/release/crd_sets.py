@@ -107,7 +107,10 @@ def names(group: str) -> tuple[str, ...]:
 def parse(obj: Mapping[str, Any]) -> Crd:
     """Parse a CustomResourceDefinition as the API server returns it."""
     spec, status, metadata = obj["spec"], obj.get("status") or {}, obj["metadata"]
-    versions = {entry["name"]: _state(entry) for entry in spec["versions"]}
+    versions = {
+        entry["name"]: STORED if entry["storage"] else SERVED if entry["served"] else LISTED
+        for entry in spec["versions"]
+    }
     return Crd(
         name=metadata["name"],
         versions=versions,
@@ -122,10 +125,6 @@ def parse(obj: Mapping[str, Any]) -> Crd:
         conversion=_conversion(spec.get("conversion") or {}),
         terminating=bool(metadata.get("deletionTimestamp")),
     )
-
-
-def _state(entry: Mapping[str, Any]) -> str:
-    return STORED if entry["storage"] else SERVED if entry["served"] else LISTED
 
 
 def _fingerprint(

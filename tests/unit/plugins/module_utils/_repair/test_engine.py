@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -88,6 +89,10 @@ class Once(Written):
 def repair(finding: str, webhook: str, kind: str = kinds.SECURE) -> Repair:
     subject = AuditedObject(KIND, "example", webhook=webhook).as_result()
     return Repair(finding, "ca-mismatch", subject, kind=kind, action=ACTION)
+
+
+def prove(proof: engine._Proof, *repairs: Repair) -> tuple[Repair, ...]:
+    return proof.ended(repairs, proof.find_proven(repairs))
 
 
 # The kind, who overwrote it, the proven findings, and what is expected: the states of a1, a2 and b1, and the webhooks that are put back.
@@ -214,7 +219,7 @@ def test_a_removal_whose_proof_cannot_be_read_is_put_back(monkeypatch: pytest.Mo
     for kind, state in ((kinds.SECURE, "put-back"), (kinds.ADD_CA, "written"), (kinds.RELOAD, "failed")):
         options = RepairOptions((kind,), wait_timeout=0)
         proof = engine._Proof(client, options, {ACTION.key: Once()}, frozenset())
-        (ended,) = proof.prove((repair("a1", "a", kind),))
+        (ended,) = prove(proof, repair("a1", "a", kind))
         assert (ended.state, "no answer" in ended.reason) == (state, True)
 
 
@@ -240,7 +245,7 @@ def test_a_repair_that_was_proven_stays_if_the_next_audit_fails(monkeypatch: pyt
     proof = engine._Proof(
         client, RepairOptions((kinds.SECURE,), wait_timeout=5), {ACTION.key: written}, frozenset()
     )
-    assert [entry.state for entry in proof.prove((proven, other))] == ["repaired", "put-back"]
+    assert [entry.state for entry in prove(proof, proven, other)] == ["repaired", "put-back"]
     assert written.restored == [{"b"}]
 
 
@@ -251,7 +256,7 @@ def test_the_field_proves_a_successor(by: str, state: str, monkeypatch: pytest.M
     monkeypatch.setattr(time, "sleep", None)
     client: Any = SimpleNamespace(deadline=0.0)
     proof = engine._Proof(client, RepairOptions((kinds.ADD_SUCCESSOR,)), {ACTION.key: Once(by)}, frozenset())
-    (ended,) = proof.prove((repair("a1", "a", kinds.ADD_SUCCESSOR),))
+    (ended,) = prove(proof, repair("a1", "a", kinds.ADD_SUCCESSOR))
     assert (ended.state, ended.proof) == (state, "" if by else "field")
 
 
@@ -287,7 +292,7 @@ def test_an_addition_waits_only_for_what_can_be_seen(
     )
     client: Any = SimpleNamespace(deadline=0.0)
     options = RepairOptions((kinds.ADD_CA,), wait_timeout=20)
-    (ended,) = engine._Proof(client, options, {ACTION.key: Once()}, frozenset()).prove((entry,))
+    (ended,) = prove(engine._Proof(client, options, {ACTION.key: Once()}, frozenset()), entry)
     assert (ended.state, len(seen)) == (state, audits)
 
 
@@ -444,6 +449,42 @@ def run_engine(
     client: Any = SimpleNamespace(written=[], deadline=0.0)
     ended, _data = engine.repair(client, RepairOptions(tuple(kinds.KINDS), check_mode=check_mode), guard)
     return [entry.state for entry in ended], log, guard
+
+
+#: When a signal comes, the kind, and the number of objects whose fields are restored.
+SIGNALS = [
+    ("sleep", kinds.SECURE, 2),
+    ("sleep", kinds.ADD_CA, 0),
+    # The answer to the first write is read, and the second one is not sent.
+    ("write", kinds.SECURE, 1),
+]
+
+
+@pytest.mark.parametrize(("moment", "kind", "restored"), SIGNALS)
+def test_a_signal_restores_a_removal_without_a_proof(
+    moment: str, kind: str, restored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the end of certflow_deadline. No later audit has the finding, so no later run would restore it."""
+    written: list[Once] = []
+
+    class Removal(Change):
+        def carry_out(self, _client: Client, options: RepairOptions) -> Written:
+            written.append(Once())
+            if moment == "write":
+                signal.raise_signal(signal.SIGINT)
+            return written[-1]
+
+    repairs = [
+        replace(repair(name, name, kind), action=cast("Any", Removal(name, []))) for name in ("a", "b")
+    ]
+    monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW))
+    monkeypatch.setattr(engine, "_check_sources", lambda *_: None)
+    monkeypatch.setattr(engine, "_planned", lambda *_: iter(repairs))
+    monkeypatch.setattr(time, "sleep", lambda _seconds: signal.raise_signal(signal.SIGINT))
+    client: Any = SimpleNamespace(written=[], deadline=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        engine.repair(client, RepairOptions((kind,)), PlanGuard(None, []))
+    assert [len(write.restored) for write in written] == [int(restored > 0)] * (restored or 2)
 
 
 def test_an_audit_without_time_for_its_comparisons_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
