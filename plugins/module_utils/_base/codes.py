@@ -73,6 +73,6 @@ CODES = {
     "upgrade-reverted": "A hop of an upgrade was complete, and then another program put the earlier release back.",
     "verification-failed": "A verification of the upgrade or of the certificate failed, or could not be completed.",
     "webhook-unproven": "The webhook failed its probe, or the task requires a proof that could not be made.",
-    "window-closed": "The maintenance window of the cluster is closed. Nothing was read or written.",
+    "window-closed": "The maintenance window of the cluster is closed. Nothing was written.",
     "wrong-cluster": "The cluster's UID is not the one that the task names.",
 }

@@ -284,7 +284,11 @@ CLUSTER = (
 )  # fmt: skip
 FLEET_RUN = (
     Field("id", TEXT, "The id of the run."),
-    Field("role", TEXT, "The role that ran, or the module `webhook_repair`."),
+    Field(
+        "role",
+        TEXT,
+        "What ran: `webhook_certificate`, `snapshot_controller`, `webhook_repair` or `cluster_ca`.",
+    ),
     Field("check_mode", FLAG, "Whether the run had `--check`."),
     Field("plan", TEXT, "The hash of the plan."),
 )
