@@ -17,8 +17,8 @@ description:
     the code C(request-not-canonical), because the signer could read other names in it. A request in canonical form is one
     PEM block C(CERTIFICATE REQUEST) without text around it, in strict DER. Its subject has at most one common name and
     otherwise only C(O), C(OU), C(C), C(ST) and C(L). Its extensions are only C(subjectAltName), C(keyUsage), C(extendedKeyUsage),
-    C(basicConstraints) and C(subjectKeyIdentifier). Its names are DNS names and IP addresses, and the e-mail addresses and URIs that
-    O(allow_names) lists. Requests of openssl, keytool, Go, kubelet and cert-manager have this form.
+    C(basicConstraints) and C(subjectKeyIdentifier). It has at most 1000 names. They are DNS names and IP addresses, and the e-mail
+    addresses and URIs that O(allow_names) lists. Requests of openssl, keytool, Go, kubelet and cert-manager have this form.
   - The usages inside the request must be among the C(usages) of the object, because a signer may copy them. The only
     exception is C(content commitment) (C(nonRepudiation) in OpenSSL), which many configurations ask for. The module
     refuses a request to become a certificate authority, also if it asks for that by cert-manager's annotation

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .._base.times import parse_time
+from .._base.times import find_time
 from .._csr import signers
 from .._csr.csr_content import condition_of
 from .._csr.signers import CertificateRequest, Signer
@@ -214,8 +214,9 @@ def _collection_time(observation: CsrObservation) -> datetime | None:
     after = next(row.after for row in COLLECTED if row.symptom == symptom)
     kind = {DENIED: "Denied", FAILED: "Failed"}.get(symptom)
     entry = condition_of(observation.csr, kind) if kind else None
-    stamp = entry.get("lastUpdateTime") if entry else None
-    return (parse_time(stamp) if stamp else approved_at(observation.csr)) + after
+    ended = find_time(entry.get("lastUpdateTime")) if entry else None
+    # A client writes the time of a condition, also one that has not come.
+    return min(ended or approved_at(observation.csr), observation.now) + after
 
 
 def lifetime_warnings(signer: Signer, request: CertificateRequest, granted: timedelta) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._base.times import parse_time
+from .._base.times import find_time, parse_time
 from .._csr.csr_content import certificate_of, condition_of, condition_text
 from .._csr.errors import RequestError
 from .._csr.providers import Provider, ProviderVerdict
@@ -174,7 +174,7 @@ def state_of(csr: Mapping[str, Any], now: datetime, diagnosis: Diagnosis | None 
 def approved_at(csr: Mapping[str, Any]) -> datetime:
     """Return the time of the approval. If that is not known, return the time of the creation."""
     approved = condition_of(csr, "Approved") or {}
-    return parse_time(approved.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"])
+    return find_time(approved.get("lastUpdateTime")) or parse_time(csr["metadata"]["creationTimestamp"])
 
 
 def is_from_node(csr: Mapping[str, Any]) -> bool:

@@ -271,10 +271,6 @@ def _object_selector(webhook: Object, request: AdmissionRequest) -> AdmissionMat
     return AdmissionMatch(False, "its objectSelector leaves out an object with these labels")
 
 
-def _conditions(webhook: Object, _request: AdmissionRequest) -> AdmissionMatch:
-    return _undecided(webhook) if webhook.get("matchConditions") else ASKED
-
-
 def _undecided(webhook: Object) -> AdmissionMatch:
     names = ", ".join(str(entry.get("name")) for entry in webhook["matchConditions"])
     return AdmissionMatch(None, f"its matchConditions ({names}) are not evaluated here", CONDITIONS)
@@ -285,7 +281,7 @@ PARTS: tuple[Callable[[Object, AdmissionRequest], AdmissionMatch], ...] = (
     _rules,
     _namespace_selector,
     _object_selector,
-    _conditions,
+    lambda webhook, _request: _undecided(webhook) if webhook.get("matchConditions") else ASKED,
 )
 
 

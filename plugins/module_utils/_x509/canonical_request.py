@@ -33,6 +33,8 @@ IGNORED_ATTRIBUTES = {
     "1.3.6.1.4.1.311.13.2.3": "Microsoft's version of the operating system",
     "1.3.6.1.4.1.311.21.20": "Microsoft's client information",
 }
+#: Each name of a request may cost a request to the API server.
+MOST_NAMES = 1000
 ACCEPTED_TYPES = ("CN", "C", "L", "ST", "O", "OU")
 # Go's encoding/asn1 returns no text for other types, and skips such a part of the subject.
 STRING_TYPES = {
@@ -229,7 +231,9 @@ def _read_extensions(extensions: DerElement, contents: RequestContents) -> None:
 
 
 def _alternative_names(value: DerElement, contents: RequestContents) -> None:
-    for name in _members(value, der.SEQUENCE, "its subjectAltName"):
+    for number, name in enumerate(_members(value, der.SEQUENCE, "its subjectAltName")):
+        if number == MOST_NAMES:
+            raise RequestNotCanonical(f"its subjectAltName has more than {MOST_NAMES} names")
         if name.tag == ADDRESS:
             contents.ip_addresses.append(_address(name.content))
         elif name.tag in _NAME_PATTERNS:

@@ -393,10 +393,6 @@ def _authority_key_id(value: bytes) -> bytes | None:
     return reader.content(0x80) if reader.has(0x80) else None
 
 
-def _subject_key_id(value: bytes) -> bytes:
-    return Reader(value, "invalid subject key identifier").content(OCTET_STRING)
-
-
 def _extended_usages(value: bytes) -> tuple[str, ...]:
     reader = Reader(value, "invalid extended key usages").inner(SEQUENCE)
     usages = list[str]()
@@ -428,10 +424,6 @@ def _explicit_policy(value: bytes) -> int | None:
     return {tag: reader.integer(tag=tag) for tag in (0x80, 0x81) if reader.has(tag)}.get(0x80)
 
 
-def _any_policy(value: bytes) -> int:
-    return Reader(value, "invalid inhibit any policy extension").integer()
-
-
 def _distribution_points(value: bytes) -> None:
     words = "invalid CRL distribution point"
     reader = Reader(value, words).inner(SEQUENCE, f"{words}s")
@@ -454,7 +446,7 @@ def _information_access(value: bytes) -> None:
 
 #: Dotted OID -> what reads the value, and raises CertificateError for one that Go does not parse.
 _EXTENSIONS: Mapping[str, Callable[[bytes], object]] = {
-    SUBJECT_KEY_ID: _subject_key_id,
+    SUBJECT_KEY_ID: lambda value: Reader(value, "invalid subject key identifier").content(OCTET_STRING),
     KEY_USAGE: lambda value: Reader(value, "invalid key usage").bits(),
     ALTERNATIVE_NAMES: _alternative_names,
     BASIC_CONSTRAINTS: _basic_constraints,
@@ -465,6 +457,6 @@ _EXTENSIONS: Mapping[str, Callable[[bytes], object]] = {
     AUTHORITY_KEY_ID: _authority_key_id,
     POLICY_CONSTRAINTS: _explicit_policy,
     EXTENDED_KEY_USAGE: _extended_usages,
-    INHIBIT_ANY_POLICY: _any_policy,
+    INHIBIT_ANY_POLICY: lambda value: Reader(value, "invalid inhibit any policy extension").integer(),
     "1.3.6.1.5.5.7.1.1": _information_access,
 }

@@ -15,6 +15,7 @@ import json
 import re
 import string
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Callable, NamedTuple
 from urllib.parse import urlsplit
 
@@ -107,6 +108,7 @@ class ConstraintRule(NamedTuple):
     is_within: Callable[[Any, Any, bool], bool]
 
 
+@lru_cache(maxsize=1000)  # The same chains are judged again for each moment.
 def refusal(chain: Sequence[CertificateFacts]) -> str:
     """Return Go's reason if a certificate of the chain does not allow a name of a certificate below it, else "". The leaf is the first one."""
     comparisons = 0

@@ -40,17 +40,19 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     result: list[PemBlock] = []
     label: str | None = None
     lines: list[str] = []
+    has_only_headers = True
     for line in _lines(text):
         # Go reads such an END line as a header of the block. Newer versions read no block after it.
-        is_header = line.startswith("-----END ") and ":" in line and all(":" in entry for entry in lines)
+        is_header = line.startswith("-----END ") and ":" in line and has_only_headers
         if label is not None and is_header:
             break
         marker = _MARKER.fullmatch(line) if line.startswith("-----") else None
         if marker is None:
             if label is not None:
                 lines.append(line)
+                has_only_headers &= ":" in line
         elif marker[1] == "BEGIN":
-            label, lines = marker[2], []
+            label, lines, has_only_headers = marker[2], [], True
         else:
             if label is not None and marker[2] == label:
                 body = "".join(f"{entry}\n" for entry in lines)

@@ -49,6 +49,10 @@ KEY_TYPES: dict[str, KeyType] = {
 }
 
 
+#: The longest key that is read, which is longer than RSA of 8192 bits. OpenSSL tests the primes of a longer one for minutes, and nothing interrupts it.
+MOST_LETTERS = 7000
+
+
 def generate(key_type: str) -> PrivateKey:
     """Make a key of a type in KEY_TYPES. Raises CertificateError for any other name."""
     row = KEY_TYPES.get(key_type)
@@ -75,10 +79,12 @@ def load(pem: str) -> PrivateKey:
             remedy="Store it without a passphrase.",
         )
     try:
-        key = serialization.load_pem_private_key(block.text.encode(), password=None)
+        key = serialization.load_pem_private_key(block.text[:MOST_LETTERS].encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # The library's message may quote a part of the key, so it is omitted.
-        raise CertificateError("the private key cannot be read: damaged, or of an unknown kind") from None
+        raise CertificateError(
+            "the private key cannot be read: damaged, too large, or of an unknown kind"
+        ) from None
     remember_key(pem)
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
         raise CertificateError(

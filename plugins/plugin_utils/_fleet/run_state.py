@@ -166,10 +166,6 @@ def fold(events: Iterable[Event], run: str, state: RunState | None = None) -> Ru
     return replace(state, clusters=clusters, claims=claims)
 
 
-def _started(event: Event) -> ClusterState:
-    return ClusterState(event.get("stage", ""), pid=event.get("pid", 0))
-
-
 def _ended(event: Event) -> ClusterState:
     outcome = event.get("outcome", {})
     return ClusterState(
@@ -182,7 +178,10 @@ def _ended(event: Event) -> ClusterState:
     )
 
 
-_OF_CLUSTERS = {CLUSTER_STARTED: _started, CLUSTER_ENDED: _ended}
+_OF_CLUSTERS = {
+    CLUSTER_STARTED: lambda event: ClusterState(event.get("stage", ""), pid=event.get("pid", 0)),
+    CLUSTER_ENDED: _ended,
+}
 
 
 def last_run(events: Iterable[Event], other_than: str = "") -> str:

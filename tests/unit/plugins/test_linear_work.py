@@ -82,6 +82,17 @@ def growth(read: Callable[[str], object], part: str) -> float:
     return many / max(few, 0.0005)
 
 
+def test_end_lines_after_header_lines_are_linear() -> None:
+    """Go takes an END line after lines with colons for a header. A line without a colon ends them."""
+    few, many = (
+        "-----BEGIN X-----\n" + "a:\n" * number + "b\n" + "-----END :\n" * number for number in (1000, 4000)
+    )
+    times = min(
+        seconds(pem_text.blocks, many) / max(seconds(pem_text.blocks, few), 0.0005) for _time in range(3)
+    )
+    assert times < 2 * TIMES
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_the_work_grows_linearly(reader: str) -> None:
     slow = {part: growth(READERS[reader], part) for part in (*PARTS, *FAILURE_PARTS)}

@@ -146,10 +146,6 @@ def _budget(obj: Object, _around: ClusterObjects) -> str:
     return "" if set(labels.values()) & _SELECTED else "it selects other pods"
 
 
-def _request(obj: Object, _around: ClusterObjects) -> str:
-    return "" if "server auth" in (obj.get("spec") or {}).get("usages", ()) else "it is not for a server"
-
-
 # Kinds whose only mark is the name. Users of a Secret or a ServiceAccount keep it, a CustomResourceDefinition with objects is never
 # deleted, and the others are never deleted.
 _BY_NAME = ("CustomResourceDefinition", "Namespace", "Pod", "Role", "Secret", "ServiceAccount")
@@ -164,6 +160,8 @@ MARKS: Mapping[str, Callable[[Object, ClusterObjects], str]] = {
     "ClusterRoleBinding": _binding,
     "RoleBinding": _binding,
     "PodDisruptionBudget": _budget,
-    "CertificateSigningRequest": _request,
+    "CertificateSigningRequest": lambda obj, _around: (
+        "" if "server auth" in (obj.get("spec") or {}).get("usages", ()) else "it is not for a server"
+    ),
     **dict.fromkeys(_BY_NAME, lambda _obj, _around: ""),
 }

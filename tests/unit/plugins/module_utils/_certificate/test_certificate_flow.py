@@ -30,6 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
+from tests.support.authority import authority
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
     HOOK,
@@ -92,6 +93,23 @@ def test_the_annotation_of_a_secret_never_chooses_who_issues(
     wanted = replace(intent(), keeps_signer=True)
     certificate_flow.ensure_certificate(CertificateRun(api, wanted))  # type: ignore[arg-type]
     assert used == [signer]
+
+
+def test_the_ca_of_a_kept_ephemeral_certificate_is_read() -> None:
+    """The task names no signer, and the one of the cluster has no key for a CA in the Secret."""
+    marks = copy.deepcopy({**MARKED, "labels": markers.labels_for(SPEC)})
+    marks["annotations"][markers.SIGNER] = "ephemeral-ca"
+    other = authority("of another client").pem
+    secret = secret_object(leaf(), data={"ca.crt": encoded(ca().pem + other)}, **marks)
+    api = ScriptedApi({PATH: secret, bundle_targets.path(HOOK): webhook("cluster")})
+    run = CertificateRun(
+        api,  # type: ignore[arg-type]
+        replace(intent(), keeps_signer=True),
+        (HOOK,),
+        intent_for=lambda name: replace(intent(signer_name=name), keeps_signer=True),
+    )
+    assert not certificate_flow._ensure(run).changed
+    assert api.writes() == []
 
 
 def keeping(secret: dict[str, Any], *, check_mode: bool = False) -> tuple[ScriptedApi, bool]:

@@ -373,6 +373,10 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     ("denied recently", csr(condition("Denied", at=stamp(ago(minutes=9)))), {"is_gone": True}, ("deleted", "likely")),
     ("failed long ago", csr(approved(), condition("Failed", at=stamp(ago(hours=2)))), {"is_gone": True}, ("collected", "likely")),
     ("approved recently", csr(approved(stamp(ago(hours=2)))), {"is_gone": True}, ("deleted", "likely")),
+    # A client writes the times of conditions, and the API server accepts these.
+    ("denied in the year 9999", csr(condition("Denied", at="9999-12-31T23:59:59Z")), {"is_gone": True}, ("deleted", "likely")),
+    ("denied in the year 0", csr(condition("Denied", at="0000-01-01T00:00:00Z")), {"is_gone": True}, ("collected", "likely")),
+    ("approved in the year 0", csr(approved("0000-01-01T00:00:00Z")), {"is_gone": True}, ("deleted", "likely")),
     ("issued long ago", issued(None, until=later(days=9), at=ago(hours=2)), {"is_gone": True}, ("collected", "likely")),
 ]  # fmt: skip
 

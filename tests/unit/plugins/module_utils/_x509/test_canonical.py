@@ -259,6 +259,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "an unsorted SET OF": (of(sequence(tlv(0x31, part(O, "b"), part(O, "a")))), "0x31"),
     "deep": (of(nested(40)), "deeper"),
     "another version": (pem(request(version=b"\x02\x01\x01")), "version"),
+    "more names than any webhook has": (
+        of(inner=attributes(requested(names(*(dns(f"n{number}.apps.svc") for number in range(1001)))))),
+        "more than 1000 names",
+    ),
     "a fourth part": (pem(fourth_part(request())), "SEQUENCE of 3"),
     "no attributes": (
         pem(signed(sequence(b"\x02\x01\x00", NO_NAMES, key().public), key())),

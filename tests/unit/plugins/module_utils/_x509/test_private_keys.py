@@ -37,6 +37,21 @@ def test_round_trip(key_type: str) -> None:
     )
 
 
+def test_a_key_that_would_be_tested_for_minutes_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any identity that may write the Secret chooses its size."""
+    read: list[int] = []
+
+    def load(data: bytes, password: object) -> None:
+        read.append(len(data))
+        raise ValueError
+
+    monkeypatch.setattr(serialization, "load_pem_private_key", load)
+    body = "A" * 63 + "\n"
+    with fails("invalid-certificate", "large"):
+        private_keys.load(f"-----BEGIN RSA PRIVATE KEY-----\n{body * 10_000}-----END RSA PRIVATE KEY-----\n")
+    assert read == [private_keys.MOST_LETTERS]
+
+
 def test_unknown_type() -> None:
     with fails("invalid-certificate", "'rsa-1024'", "ecdsa-p256"):
         private_keys.generate("rsa-1024")

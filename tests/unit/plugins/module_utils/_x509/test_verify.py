@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     certificate_facts,
+    go_parser,
+    name_constraints,
     signatures,
     verify,
 )
@@ -104,6 +107,29 @@ def test_a_key_that_only_go_uses(usage: str, code: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(signatures, "_check", refuse)
     assert judge(case).code == code
     signatures._answers.cache_clear()
+
+
+def test_a_serial_number_of_2000_octets() -> None:
+    """Go reads it, and Python writes no number with so many digits."""
+    nameless: Any = SimpleNamespace(common_name="", organizations=(), serial="7f" * 2000)
+    assert "serial:" in verify._hint("x509: x", nameless)
+
+
+def test_the_names_of_a_chain_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judgement for many moments asks again for the same chains."""
+    compared: list[object] = []
+    monkeypatch.setattr(name_constraints, "_refused", lambda *about: compared.append(about))
+
+    class Member:  # a SimpleNamespace has no hash
+        def __init__(self, **parts: Any) -> None:
+            vars(self).update(parts)
+
+    below = Member(alternative_names=((0x82, b"a.svc"),), extensions={})
+    above = Member(alternative_names=(), extensions={go_parser.NAME_CONSTRAINTS: (((0x82, b"svc"),), ())})
+    chain: Any = (below, above)
+    for _moment in range(50):
+        assert name_constraints.refusal(chain) == ""
+    assert len(compared) == 1
 
 
 def test_another_key_that_fits_the_signature_hides_no_ca(monkeypatch: pytest.MonkeyPatch) -> None:
