@@ -57,7 +57,10 @@ def _ensure(run: CertificateRun) -> Result:
 def _read(run: CertificateRun) -> tuple[CertificateRun, Discovery, CertificateState]:
     """Return the run with its targets and the signer of a certificate that stays, and what is there."""
     secret = gather.read_secret(run)
-    run, discovery = discover_targets.discover(gather.keep_signer(run, secret), secret)
+    kept = gather.keep_signer(run, secret)
+    # The signer decides which key of the Secret has the CA.
+    secret = secret if kept.intent.secret == run.intent.secret else gather.read_secret(kept)
+    run, discovery = discover_targets.discover(kept, secret)
     return run, discovery, gather.gather(run, secret, discovery.objects)
 
 
