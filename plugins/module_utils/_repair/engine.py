@@ -91,12 +91,12 @@ def repair(
         due = [(entry.kind, entry.action) for entry in repairs if entry.action and entry.state == PLANNED]
         guard.allow(part for kind, action in due for write in action.writes for part in write.promises(kind))
     if not options.check_mode:
-        proof, proven = _Proof(client, options, {}, _faults(findings)), set[tuple[str, ...]]()
+        proof = _Proof(client, options, {}, _faults(findings))
         ends: list[Repair] = []
         # A signal or the task's timeout ends the run without a proof, and the next audit may have no finding that shows the removal.
-        with interrupt.clean_up_with(lambda: ends.extend(proof.ended(repairs, proven))):
+        with interrupt.clean_up_with(lambda: ends.extend(proof.ended(repairs, proof.proven))):
             repairs = _carried_out(client, repairs, options, proof.written)
-            proven |= proof.find_proven(repairs)
+            proof.prove(repairs)
         repairs = tuple(ends)
     return repairs, data
 
@@ -117,8 +117,7 @@ def _carried_out(
     for key, action in order:
         before = len(client.written)
         try:
-            with interrupt.shield():
-                written[key] = _carry_out(client, action, options, until)
+            _carry_out(client, action, options, until, written)
             until = (
                 time.monotonic() + _NOTICED_WITHIN
                 if action.writes[0].kind in ADMISSION_KINDS and not options.check_mode
@@ -275,16 +274,24 @@ def _merged(repairs: Iterable[Repair]) -> tuple[Repair, ...]:
     )
 
 
-def _carry_out(client: Client, action: Action, options: RepairOptions, until: float) -> Written:
-    """Carry out an action. Repeat it until this time after an internal error, which is also that of a webhook that fails."""
+def _carry_out(
+    client: Client,
+    action: Action,
+    options: RepairOptions,
+    until: float,
+    written: dict[tuple[str, ...], Written],
+) -> None:
+    """Carry out an action, and note its write. Repeat it until this time after an internal error, which is also that of a webhook that fails."""
     # A webhook that does not answer may block the access review. The error of the write shows more.
     with contextlib.suppress(ApiError):
         require(client, action.permissions, "repair")
     while True:
         try:
-            return action.carry_out(client, options)
+            with interrupt.shield():
+                written[action.key] = action.carry_out(client, options)
+            return
         except ApiError as error:
-            if error.status != 500 or time.monotonic() >= until or interrupt.is_waiting():
+            if error.status != 500 or time.monotonic() >= until:
                 raise
         time.sleep(_AGAIN_AFTER)
 
@@ -316,23 +323,21 @@ class _Proof:
     faults: frozenset[tuple[str, str]]
     #: Kind, namespace, name and webhook of an object -> the answer to the last call.
     answers: dict[tuple[str, ...], CallAnswer] = field(default_factory=dict)
+    #: The keys of the repairs that are proven, if their fields still have the written values at the end.
+    proven: set[tuple[str, ...]] = field(default_factory=set)
     #: Why no audit showed the cluster after the writes.
     lost: KubeError | None = None
 
-    def find_proven(self, repairs: tuple[Repair, ...]) -> set[tuple[str, ...]]:
-        """Return the keys of the repairs that are proven, if their fields still have the written values at the end."""
+    def prove(self, repairs: tuple[Repair, ...]) -> None:
+        """Audit until the audit proves all of the repairs, or cannot show more.
+
+        What an audit proved stays proven if the next one fails, or if a signal ends the proof.
+        """
         due = [entry for entry in repairs if self._written(entry)]
         by_field = {_key(entry) for entry in due if kinds.KINDS[entry.kind].is_proven_by_field}
-        return by_field | self._seen([entry for entry in due if _key(entry) not in by_field])
-
-    def _seen(self, due: Sequence[Repair]) -> set[tuple[str, ...]]:
-        """Return the keys of the repairs that an audit proves. Audit until it proves all of them, or cannot show more.
-
-        What an audit proved stays proven if the next one fails.
-        """
-        proven: set[tuple[str, ...]] = set()
+        self.proven, due = by_field, [entry for entry in due if _key(entry) not in by_field]
         if not due:
-            return proven
+            return
         words = (
             f"Wait {self.options.proof_after} s, because another writer may change the repaired objects again"
         )
@@ -343,16 +348,16 @@ class _Proof:
             try:
                 data = _audit(self.client, self.options)
                 failed, passed = self._judged(data, due)
-                proven = self._answered(data, due, passed)
+                self.proven = by_field | self._answered(data, due, passed)
                 if time.monotonic() >= until or not any(
-                    self._may_pass(entry, failed, passed) for entry in due if _key(entry) not in proven
+                    self._may_pass(entry, failed, passed) for entry in due if _key(entry) not in self.proven
                 ):
-                    return proven
+                    return
             except KubeError as error:
                 # The API server may start again. Until then it may also refuse what this identity is permitted.
                 if time.monotonic() >= until:
                     self.lost = error
-                    return proven
+                    return
             time.sleep(_AGAIN_AFTER)
 
     def _may_pass(self, entry: Repair, failed: Set[tuple[str, ...]], passed: Set[tuple[str, ...]]) -> bool:

@@ -92,7 +92,8 @@ def repair(finding: str, webhook: str, kind: str = kinds.SECURE) -> Repair:
 
 
 def prove(proof: engine._Proof, *repairs: Repair) -> tuple[Repair, ...]:
-    return proof.ended(repairs, proof.find_proven(repairs))
+    proof.prove(repairs)
+    return proof.ended(repairs, proof.proven)
 
 
 # The kind, who overwrote it, the proven findings, and what is expected: the states of a1, a2 and b1, and the webhooks that are put back.
@@ -449,6 +450,49 @@ def run_engine(
     client: Any = SimpleNamespace(written=[], deadline=0.0)
     ended, _data = engine.repair(client, RepairOptions(tuple(kinds.KINDS), check_mode=check_mode), guard)
     return [entry.state for entry in ended], log, guard
+
+
+def test_a_signal_keeps_what_an_audit_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes while the proof of another repair is tried again."""
+    proven, other = repair("a1", "a"), repair("b1", "b")
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    written = Once()
+    monkeypatch.setattr(engine, "_audit", lambda *_: ClusterData(NOW))
+    monkeypatch.setattr(engine, "_check_sources", lambda *_: None)
+    monkeypatch.setattr(engine, "_planned", lambda *_: iter((proven, other)))
+    monkeypatch.setattr(engine, "require", lambda *_: None)
+    monkeypatch.setattr(engine._Proof, "_judged", lambda *_about: (set(), set()))
+    monkeypatch.setattr(engine._Proof, "_answered", lambda *_about: {engine._key(proven)})
+    monkeypatch.setattr(engine._Proof, "_may_pass", lambda *_about: True)
+    monkeypatch.setattr(BundleAction, "carry_out", lambda *_about: written)
+    monkeypatch.setattr(time, "sleep", pause)
+    client: Any = SimpleNamespace(written=[], deadline=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        engine.repair(client, RepairOptions((kinds.SECURE,)), PlanGuard(None, []))
+    assert written.restored == [{"b"}]
+
+
+def test_a_signal_between_two_tries_sends_no_further_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first write has failed, and the second one is tried again after an internal error."""
+    monkeypatch.setattr(time, "sleep", lambda _seconds: signal.raise_signal(signal.SIGINT))
+    log: list[str] = []
+
+    def refuse(_change: Change, _client: Client, _options: RepairOptions) -> Written:
+        log.append("write")
+        raise ApiError("failed calling webhook", status=500)
+
+    monkeypatch.setattr(Change, "carry_out", refuse)
+    change: Any = Change("webhook", [])
+    until, client = time.monotonic() + 60, cast("Any", SimpleNamespace())
+    with pytest.raises(KeyboardInterrupt):
+        engine._carry_out(client, change, RepairOptions((kinds.SECURE,)), until, {})
+    assert log == ["write"]
 
 
 #: When a signal comes, the kind, and the number of objects whose fields are restored.
