@@ -24,7 +24,7 @@ from ...module_utils._base.text import visible
 from ...module_utils._base.times import find_time
 from ...module_utils._repair import kinds
 from .._report import report_files, report_model, report_schema, report_text
-from .._variables.values import is_unset, parsed
+from .._variables.values import is_blank, parsed
 from . import plan
 from .fleet_run import Findings, FleetRun
 from .plan import RunPlan
@@ -122,7 +122,7 @@ def read_findings(value: Any) -> Findings | None:
 
     Raises CertflowError.
     """
-    if is_unset(value):
+    if is_blank(value):
         return None
     where, content = f"the value of {FINDINGS}", parsed(value)
     if isinstance(content, Mapping):

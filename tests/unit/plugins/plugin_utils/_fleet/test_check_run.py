@@ -186,9 +186,6 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
      "without --tags"),
     ((X,), {"playbook": "upgrade", "shared": {**UPGRADE, "certflow_deadline": "20m", "snapshot_controller_step_timeout": "10m"}},
      "snapshot_controller_step_timeout"),
-    # An empty report is no report. Without one, a run repairs all that it finds.
-    ((X,), {"playbook": "repair", "shared": {"certflow_findings": {}}}, "certflow_findings"),
-    ((X,), {"playbook": "repair", "shared": {"certflow_findings": []}}, "certflow_findings"),
 )  # fmt: skip
 
 
