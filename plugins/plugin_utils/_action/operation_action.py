@@ -155,7 +155,12 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             own = run.findings.get(variables["inventory_hostname"], {})
             self._task.args["findings"] = own.get("findings", [])
         reads_only = bool(self._task.check_mode) or self.operation.name.endswith("_info")
-        task = fleet_task.read_task(value, reads_only=reads_only, deadline=self._task.timeout or 0)
+        task = fleet_task.read_task(
+            value,
+            variables.get("__certflow_done") or {},
+            reads_only=reads_only,
+            deadline=self._task.timeout or 0,
+        )
         self._check_cluster = fleet_task.make_check(run, task, self._task.args)
         is_compared = task.phase == cluster_run.WORK and "approved_plan" in self.operation.argument_spec
         if run.plan and is_compared:

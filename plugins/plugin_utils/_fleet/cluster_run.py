@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -78,6 +78,8 @@ class ClusterTask:
     windows: tuple[Window, ...] = ()
     #: Seconds that the task may take, 0 without a limit.
     deadline: int = 0
+    #: The outcome of the work, in the phase VERIFY.
+    done: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def work_on(run: FleetRun, task: ClusterTask, actions: Actions) -> dict[str, Any
             raise
         answer = {"failed": True, "changed": False, "msg": str(error)}
     is_verified = task.phase == VERIFY and not answer.get("failed")
-    if is_verified and fleet_operations.of_name(run.role).is_undone(answer):
+    if is_verified and fleet_operations.of_name(run.role).is_undone(answer, task.done):
         answer = {**answer, **UNDONE}
     is_failed = bool(answer.get("failed") or answer.get("refusal"))
     details = _failure(task, answer, began) if is_failed else _success(run, task, answer)

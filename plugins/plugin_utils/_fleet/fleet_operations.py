@@ -43,8 +43,10 @@ class FleetOperation:
     reading_tags: frozenset[str] = frozenset()
     #: True if the result in check mode has the expiry of a certificate, which a closed window may outlast.
     tells_expiry: bool = False
-    #: Return True if the result of a verification after a soak shows that the work is needed again.
-    is_undone: Callable[[Mapping[str, Any]], bool] = lambda _result: False
+    #: Return True if the result of a verification after a soak shows that the work is needed again. The second argument is its outcome.
+    is_undone: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda result, _done: bool(
+        result.get("changed")
+    )
 
     @property
     def variables(self) -> Spec:
@@ -89,8 +91,8 @@ OPERATIONS = {
         role="snapshot_controller",
         reading_tags=frozenset(("plan", "verify")),
         # It verifies the installed release, whichever it is.
-        is_undone=lambda result: any(
-            hop["start"] not in ("", hop["release"]) for hop in result.get("hops") or ()
+        is_undone=lambda result, done: any(
+            hop["start"] not in ("", done.get("after")) for hop in (result.get("hops") or ())[:1]
         ),
     ),
     "repair": FleetOperation(
@@ -99,7 +101,6 @@ OPERATIONS = {
         options={**_REPAIR_OPTIONS, "kinds": "certflow_repair_kinds"},
         more_options="certflow_repair_options",
         reading_tags=frozenset(("plan",)),
-        is_undone=lambda result: bool(result.get("changed")),
     ),
     "cluster_ca": FleetOperation(
         "cluster_ca",
@@ -108,7 +109,6 @@ OPERATIONS = {
         meanings={"kinds": {"prepare": [kinds.ADD_SUCCESSOR], "finish": [kinds.REMOVE_OUTGOING]}},
         more_options="certflow_repair_options",
         reading_tags=frozenset(("plan",)),
-        is_undone=lambda result: bool(result.get("changed")),
     ),
 }
 #: The name in reports -> the playbook.

@@ -52,10 +52,10 @@ def is_controlled(variables: Mapping[str, Any]) -> bool:
     return cluster_run.VARIABLE in variables and fleet_run.VARIABLE in variables
 
 
-def read_task(value: Value, *, reads_only: bool, deadline: int) -> ClusterTask:
+def read_task(value: Value, done: Mapping[str, Any], *, reads_only: bool, deadline: int) -> ClusterTask:
     """Return the task of the current host. Its windows were checked before the run began.
 
-    value: returns the rendered value of a variable.
+    value: returns the rendered value of a variable. done: the result of the work, {} before it.
     """
     is_overridden = boolean(value("certflow_window_override") or False, strict=False)
     window = value("certflow_window")
@@ -65,6 +65,7 @@ def read_task(value: Value, *, reads_only: bool, deadline: int) -> ClusterTask:
         reads_only=reads_only,
         windows=() if is_overridden or not window else windows.parse(window),
         deadline=deadline,
+        done=done.get(cluster_run.OUTCOME, {}),
     )
 
 

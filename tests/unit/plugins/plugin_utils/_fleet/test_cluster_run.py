@@ -221,9 +221,25 @@ def test_a_release_that_another_program_replaced_during_the_soak(rig: Rig, start
     """The verification judges the installed release. "" is a release that no image shows."""
     rig.run = replace(rig.run, role="snapshot_controller")
     hops = [{"start": start, "release": "8.7.0"}]
-    rig.work("c2", {"changed": True, "hops": [{"start": "8.4.0", "release": "8.7.0"}]})
-    rig.work("c2", {"changed": False, "verified": [], "hops": hops}, phase=cluster_run.VERIFY)
+    worked = rig.work("c2", {"changed": True, "hops": [{"start": "8.4.0", "release": "8.7.0"}]})
+    done = worked[cluster_run.OUTCOME]
+    rig.work("c2", {"changed": False, "verified": [], "hops": hops}, phase=cluster_run.VERIFY, done=done)
     assert rig.status("c2") == status
+
+
+def test_a_run_that_only_verifies_is_verified_again_after_a_soak(rig: Rig) -> None:
+    """The installed release is another one than that of the variables."""
+    rig.run = replace(rig.run, role="snapshot_controller")
+    found = {
+        "changed": False,
+        "verified": [],
+        "due": [],
+        "installed": {"version": "8.4.0"},
+        "hops": [{"start": "8.4.0", "release": "8.6.0"}, {"start": "8.6.0", "release": "8.7.0"}],
+    }
+    done = rig.work("c2", found)[cluster_run.OUTCOME]
+    rig.work("c2", found, phase=cluster_run.VERIFY, done=done)
+    assert rig.status("c2") == "ok"
 
 
 def test_a_failed_verification_keeps_its_cause(rig: Rig) -> None:
