@@ -49,7 +49,8 @@ KEY_TYPES: dict[str, KeyType] = {
 }
 
 
-#: The longest key that is read, which is longer than RSA of 8192 bits. OpenSSL tests the primes of a longer one for minutes, and nothing interrupts it.
+#: The longest key that is read, which is longer than RSA of 8192 bits. OpenSSL tests the primes of a key, and nothing interrupts it. A shorter
+#: key with a prime that is too large for it still costs minutes.
 MOST_LETTERS = 7000
 
 

@@ -282,8 +282,8 @@ def _is_same_entity(first: CertificateFacts, other: CertificateFacts) -> bool:
 
 def _hint(problem: str, parent: CertificateFacts) -> str:
     organization = parent.organizations[0] if parent.organizations else ""
-    # RFC 5280 allows 20 octets. Go reads more, and Python writes no number of thousands of digits.
-    label = parent.common_name or organization or f"serial:{int(parent.serial[:40], 16)}"
+    # Python writes no number of more than 4300 digits. RFC 5280 allows 20 octets, and Go reads any number of them.
+    label = parent.common_name or organization or f"serial:{int(parent.serial[:3500], 16)}"
     authority, words = (json.dumps(text, ensure_ascii=False) for text in (label, problem))  # Go's %q
     return (
         f" (possibly because of {words} while trying to verify candidate authority certificate {authority})"

@@ -37,7 +37,7 @@ def test_round_trip(key_type: str) -> None:
     )
 
 
-def test_a_key_that_would_be_tested_for_minutes_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_longer_than_any_of_8192_bits_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any identity that may write the Secret chooses its size."""
     read: list[int] = []
 
