@@ -52,9 +52,9 @@ class GroupSnapshots:
 
     @property
     def alpha(self) -> list[Crd]:
-        """The group CRDs that list or once stored v1alpha1, which 8.2 dropped."""
+        """The group CRDs that store or once stored v1alpha1, which 8.2 dropped."""
         crds = (self.hop.installed.crds.get(name) for name in GROUP_CRDS)
-        return [crd for crd in crds if crd and "v1alpha1" in {*crd.stored_versions, *crd.versions}]
+        return [crd for crd in crds if crd and "v1alpha1" in {*crd.stored_versions, crd.storage}]
 
     @property
     def old_sidecars(self) -> list[InstalledWorkload]:

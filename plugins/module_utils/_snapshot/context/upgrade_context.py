@@ -101,8 +101,11 @@ class UpgradeContext(HopContext):
         return [workload for workload in self.installed.running(CONTROLLER) if self._goes(workload)]
 
     def _goes(self, workload: InstalledWorkload) -> bool:
-        return not workload.companions and (
-            self._is_named(workload) or (self.is_leftover(workload) and workload in self.others)
+        # The release writes the Deployment of this name.
+        return (
+            not workload.companions
+            and str(workload) != f"Deployment {self.namespace}/{CONTROLLER_NAME}"
+            and (self._is_named(workload) or (self.is_leftover(workload) and workload in self.others))
         )
 
     def keeps(self, group: str) -> bool:

@@ -181,12 +181,12 @@ def _alpha(context: UpgradeContext) -> Finding | None:
 
 
 def find_conversion_refused(context: UpgradeContext) -> Finding | None:
-    asked = context.options.conversion_webhook
-    if (
-        asked is not False
-        or not context.groups.has_hidden_handle_lists
-        or not context.release.has("conversion")
-    ):
+    groups = context.groups
+    needed = groups.has_hidden_handle_lists or (
+        context.installed.groups.lists
+        and (groups.controller_uses_v1beta1 or (groups.conversion_works and groups.stores_v1beta1))
+    )
+    if context.options.conversion_webhook is not False or not context.release.has("conversion") or not needed:
         return None
     return Finding(
         (

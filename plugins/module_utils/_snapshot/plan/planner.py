@@ -107,7 +107,15 @@ def plan(installed: InstalledState, target: Release, options: UpgradeOptions) ->
     while not hops or hops[-1].release != target:
         context = UpgradeContext(state, target, options)
         found = table.find(context)
-        between = next((detected for detected in found if detected.finding.via), None)
+        # A release that did not answer the hazard is no hop again.
+        between = next(
+            (
+                detected
+                for detected in found
+                if detected.finding.via not in ("", *(str(hop.release) for hop in hops))
+            ),
+            None,
+        )
         if between:
             context = UpgradeContext(state, get(between.finding.via), options)
             found = (between, *table.find(context))

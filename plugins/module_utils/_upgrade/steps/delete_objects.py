@@ -114,11 +114,14 @@ def _check_crd(client: Client, target: Reference) -> None:
     if live is None:
         return
     spec = live["spec"]
-    served = next(version["name"] for version in spec["versions"] if version["served"])
-    objects = client.get(f"/apis/{spec['group']}/{served}/{spec['names']['plural']}", {"limit": "1"})["items"]
-    if objects:
+    served = next((version["name"] for version in spec["versions"] if version["served"]), "")
+    if (
+        not served
+        or client.get(f"/apis/{spec['group']}/{served}/{spec['names']['plural']}", {"limit": "1"})["items"]
+    ):
         raise StepError(
-            f"{target} is not deleted, because it has objects, which would be deleted with it",
+            f"{target} is not deleted, because it {'has' if served else 'serves no version and may have'} objects, which would be "
+            "deleted with it",
             remedy="Migrate or delete these objects first, and run the task again",
         )
 

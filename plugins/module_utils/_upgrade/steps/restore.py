@@ -95,9 +95,9 @@ def merged(target: Reference, original: Object, left: Object, live: Object, now:
     if "conversion" in original.get("spec", {}):
         original = {**left, "spec": {**left["spec"], "conversion": original["spec"]["conversion"]}}
     if "rules" in original:
-        granted = {grant for rule in left["rules"] for grant in _grants(rule)}
-        lost = [rule for rule in original["rules"] if not granted.issuperset(_grants(rule))]
-        original = {**left, "rules": [*left["rules"], *lost]}
+        granted = {grant for rule in left["rules"] or () for grant in _grants(rule)}
+        lost = [rule for rule in original["rules"] or () if not granted.issuperset(_grants(rule))]
+        original = {**left, "rules": [*(left["rules"] or ()), *lost]}
     revision = (live["metadata"].get("annotations") or {}).get(REVISION)
     content = _merge(target, "", *(_content(obj, revision) for obj in (original, left, live)))
     bundles = [dict(_bundled(obj)) for obj in (live, original)]

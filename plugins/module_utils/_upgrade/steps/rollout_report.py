@@ -107,7 +107,8 @@ def rollout_progress(seen: DeploymentPods) -> RolloutProgress:
     deployment, sets = seen.deployment, seen.own_sets
     spec, status = deployment["spec"], deployment.get("status") or {}
     every = [pod for pod in seen.pods if any(object_state.is_owned_by(pod, owner) for owner in sets.values())]
-    own = [pod for pod in every if not object_state.is_ending(pod)]
+    # An evicted pod stays as Failed, often for days.
+    own = [pod for pod in every if not (object_state.is_ending(pod) or object_state.has_ended(pod))]
     newest = [pod for pod in own if _revision(sets, pod) == _annotated(deployment)]
     wanted = spec.get("replicas", 1)
     counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas", "replicas")]
@@ -117,7 +118,7 @@ def rollout_progress(seen: DeploymentPods) -> RolloutProgress:
         is_complete=observed and counts == [wanted] * 3 and len(own) == wanted,
         words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {len(own) - counts[0]} old ones left",
         troubles=tuple(troubles) if observed else (),
-        ending=frozenset(pod["metadata"]["uid"] for pod in every if pod not in own),
+        ending=frozenset(pod["metadata"]["uid"] for pod in every if object_state.is_ending(pod)),
     )
 
 

@@ -298,7 +298,10 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(V1ALPHA1, "8.2.1", NO), (V1BETA1, "8.4.0", NO)],
     ),
     "conversion-refused": (
-        [(V1BETA1, "8.4.0", {"conversion_webhook": False})],
+        [
+            (V1BETA1, "8.4.0", {"conversion_webhook": False}),
+            (V1BETA2, "8.5.0", {"conversion_webhook": False}),
+        ],
         [(with_groups(upstream("8.3.0", groups=True)), "8.4.0", {"conversion_webhook": False}), (V1BETA1, "8.4.0", NO)],
     ),
     "conversion-unsupported": (

@@ -37,6 +37,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     GROUP,
     GROUP_CONTENTS,
+    GROUP_CRDS,
     SNAPSHOT,
 )
 
@@ -184,6 +185,32 @@ def test_hidden_lists_are_rescued_first() -> None:
     assert [str(hop.release) for hop in plan.hops] == ["8.4.0", "8.7.0"]
     assert "conversion-webhook" in ids(plan, 0)
     assert "group-crds" not in ids(plan, 0)  # they do not go back
+
+
+def test_a_hop_that_does_not_answer_its_hazard_is_planned_once() -> None:
+    start = with_groups(
+        with_stored(ours("8.4.0", group_snapshots=True, conversion_webhook=False), "v1beta1", "v1beta2"),
+        hidden=1,
+        lists=1,
+    )
+    plan = planned(start, "8.7.0", conversion_webhook=False)
+    assert [str(hop.release) for hop in plan.hops] == ["8.4.0", "8.7.0"]
+    assert "conversion-refused" in {refusal.id for refusal in plan.refused}
+
+
+def test_the_controller_of_the_release_is_not_deleted_although_the_user_names_it() -> None:
+    plan = planned(ours("8.7.0"), "8.7.0", remove_controllers=("kube-system/snapshot-controller",))
+    assert plan.hops[0].context.removed == []
+
+
+def test_a_version_that_is_only_listed_is_not_migrated() -> None:
+    start = with_groups(ours("8.4.0", group_snapshots=True))
+    crds = {
+        name: replace(start.crds[name], versions={**start.crds[name].versions, "v1alpha1": ""})
+        for name in GROUP_CRDS
+    }
+    plan = planned(replace(start, crds={**start.crds, **crds}), "8.7.0")
+    assert "alpha-dropped" not in found(plan)
 
 
 def test_the_way_to_8_7_at_once() -> None:

@@ -331,6 +331,9 @@ def test_a_role_keeps_its_newer_rules_and_gets_the_rules_of_the_user() -> None:
     original, left = role(OLD_RULE, OWN_RULE), role(NEW_RULE)
     assert merged(target, original, left, left, NOW)["rules"] == [NEW_RULE, OWN_RULE]
     assert merged(target, role(OLD_RULE), left, left, NOW)["rules"] == [NEW_RULE]
+    empty = {**role(), "rules": None}  # as the API server returns a role without rules
+    assert merged(target, empty, left, left, NOW)["rules"] == [NEW_RULE]
+    assert merged(target, original, empty, empty, NOW)["rules"] == original["rules"]
 
 
 # The preflight.

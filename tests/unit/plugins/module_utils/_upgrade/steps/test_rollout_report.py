@@ -71,6 +71,11 @@ TWO = [pod("a"), pod("b")]
 DONE: dict[str, tuple[Object, list[Object], bool]] = {
     "all are new and available": (deployment(), TWO, True),
     "its controller has not seen the newest template yet": (deployment(observed=4), TWO, False),
+    "an evicted pod stays, as Failed": (
+        deployment(),
+        [*TWO, pod("c", "old", phase="Failed"), pod("d", phase="Failed")],
+        True,
+    ),
     "one is not available yet": (deployment(availableReplicas=1), TWO, False),
     "one is not of the new template yet": (deployment(updatedReplicas=1), TWO, False),
     "an old one is left": (deployment(), [*TWO, pod("c", "old")], False),
