@@ -425,7 +425,7 @@ def subject_for(
 ) -> tuple[str, tuple[str, ...]]:
     """Return common name and organizations: those of the task, else the defaults of the signer.
 
-    Raises RequestError for a part of more than 64 bytes, and if there is no common name.
+    Raises RequestError for a part of more than 64 bytes or with half a surrogate, and if there is no common name.
     """
     groups = row.organizations if organizations is None else tuple(organizations)
     _check_length("common_name", common_name, "clients verify the subjectAltName, not the common name")
@@ -448,11 +448,11 @@ def subject_for(
 
 
 def _check_length(what: str, text: str, remedy: str) -> None:
-    size = len(text.encode())
-    if size > LONGEST_IN_SUBJECT:
+    octets = text.encode("utf-8", "replace")
+    if len(octets) > LONGEST_IN_SUBJECT or octets.decode() != text:  # half a surrogate became "?"
         raise RequestError(
-            f"the {what} {text!r} has {size} bytes, and a certificate can hold {LONGEST_IN_SUBJECT}",
-            remedy=f"Shorten it: {remedy}.",
+            f"the {what} {text!r} has {len(octets)} bytes, and a certificate can hold {LONGEST_IN_SUBJECT} of valid Unicode",
+            remedy=f"Shorten or correct it: {remedy}.",
         )
 
 

@@ -129,6 +129,13 @@ def test_common_name_too_long() -> None:
         signers.subject_for(row, "hook", "apps", "a" * 65)
 
 
+def test_subject_with_half_a_surrogate() -> None:
+    with fails("invalid-request", "Unicode"):
+        signers.subject_for(signers.find_signer(APP_SERVING), "hook", "apps", "\ud800")
+    with fails("invalid-request", "Unicode"):
+        signers.subject_for(signers.find_signer(APP_SERVING), "hook", "apps", "", ["\udfff"])
+
+
 def test_client_signer_has_no_default_user() -> None:
     with fails("invalid-request", CLIENT, "common_name"):
         signers.subject_for(signers.find_signer(CLIENT), "hook", "apps")
