@@ -70,7 +70,12 @@ def served_resources(
     """
     found: dict[tuple[str, str], Mapping[str, ServedResource] | None] = {}
     for document in documents:
-        for group in document.get("items") or document.get("groups") or ():
+        # An older API server answers /api with the versions of the core group alone.
+        for group in (
+            document.get("items")
+            or document.get("groups")
+            or [{"name": "", "versions": [{"version": entry} for entry in document.get("versions") or ()]}]
+        ):
             name = str((group.get("metadata") or group).get("name") or "")
             for version in group["versions"]:
                 is_whole = "resources" in version and version.get("freshness", "Current") == "Current"
@@ -305,12 +310,11 @@ def find_failed_calls(events: Iterable[Mapping[str, Any]], oldest: datetime) -> 
         series = event.get("series") or {}
         times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
         seen = next((moment for moment in map(find_time, times) if moment), None)
-        message = str(event.get("message", ""))
-        match = _FAILED_CALL.search(message)
+        match = _FAILED_CALL.search(str(event.get("message", "")))
         if match and seen and seen >= oldest:
-            regarding = event.get("involvedObject") or {}
-            name = "/".join(str(regarding.get(key, "")) for key in ("namespace", "name"))
-            found.append(FailedCall(match[1], f"{regarding.get('kind', '')} {name}", message, seen))
+            about = event.get("involvedObject") or {}
+            regarding = f"{about.get('kind', '')} {about.get('namespace', '')}/{about.get('name', '')}"
+            found.append(FailedCall(match[1], regarding, match.string, seen))
     yield from sorted(found, key=lambda call: call.seen)
 
 

@@ -72,8 +72,10 @@ def judge(
     is_listed = subject["kind"] in bundle_targets.KINDS and not audit_result.find_incomplete(findings)
     if not own and is_listed:
         return replace(repair, state=GONE)
+    # The other webhooks answer for one that is no longer there, and for the object itself, never for one that is there.
+    is_there = bool(subject["webhook"]) and any(entry.object.webhook == subject["webhook"] for entry in own)
     own = [entry for entry in own if entry.check == check]
-    own = [entry for entry in own if entry.object.webhook == subject["webhook"]] or own
+    own = [entry for entry in own if entry.object.webhook == subject["webhook"]] or ([] if is_there else own)
     failed = [entry.fingerprint(data.cluster_uid) for entry in own if entry.status == FAIL]
     if any(entry not in named for entry in failed):
         return repair.with_refusal(_RECREATED)

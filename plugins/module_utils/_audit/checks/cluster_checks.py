@@ -165,7 +165,10 @@ def check_login(data: ClusterData) -> Iterator[AuditFinding]:
     if login.not_after is None:
         yield AuditFinding("login-expiring", SKIP, LOGIN, evidence=(login.reason,) if login.reason else ())
         return
-    severity = expiry_severity(login.not_before or data.now, login.not_after, data.now)
+    # A token without a begin is judged as one of a day.
+    severity = expiry_severity(
+        login.not_before or login.not_after - timedelta(days=1), login.not_after, data.now
+    )
     words = f"The {login.kind} of this run expires at {format_time(login.not_after)}"
     yield judged(
         "login-expiring", LOGIN, words if severity else "", severity=severity, breaks_at=login.not_after

@@ -319,8 +319,9 @@ def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
         check,
         FAIL,
         CLUSTER_CA_OBJECT,
-        "The successor signs, and the cluster still publishes the outgoing CA",
+        f"{'The successor signs' if ca.cas.signer else 'The API server uses the successor'}, and the cluster still publishes the outgoing CA",
         (*map(str, ca.cas.superseded), *(f"{name} trusts it" for name in having[:MOST_LINES])),
+        certainty=PROVEN if ca.cas.signer else LIKELY,
         objects=tuple(having),
     )
 

@@ -92,3 +92,4 @@ def test_a_version_whose_resources_are_not_known() -> None:
     assert served_resources([DOCUMENT])["stale.example.com", "v1"] is None
     legacy = {"groups": [{"name": "apps", "versions": [{"version": "v1"}]}]}
     assert served_resources([legacy])["apps", "v1"] is None
+    assert served_resources([{"kind": "APIVersions", "versions": ["v1"]}]) == {("", "v1"): None}

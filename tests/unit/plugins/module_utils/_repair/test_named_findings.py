@@ -64,6 +64,12 @@ OUTCOMES: dict[str, tuple[list[AuditFinding], list[AuditFinding], tuple[str, str
     "created again with other webhooks": ([found(FAIL, hook(webhook="b"))], [], RECREATED),
     "another webhook fails": ([found(PASS), found(FAIL, hook(webhook="b"))], [], GONE),
     "another webhook passes": ([found(UNKNOWN), found(PASS, hook(webhook="b"))], [], UNPROVEN),
+    "its check has no answer": (
+        [found(PASS, check="no-endpoints"), found(PASS, hook(webhook="b"))],
+        [],
+        UNPROVEN,
+    ),
+    "its webhook is gone": ([found(PASS, hook(webhook="b"))], [], GONE),
     "not read": ([found(UNKNOWN)], [], UNPROVEN),
     "another check passes": ([found(PASS, check="not-reloaded")], [], UNPROVEN),
     "left out": ([found(SKIP)], [], UNPROVEN),

@@ -271,6 +271,12 @@ def test_the_ends_of_login_and_api_server(left: int, wanted: list[str]) -> None:
         assert found[0].breaks_at == (end if wanted else None)
 
 
+@pytest.mark.parametrize(("left", "wanted"), [(timedelta(hours=12), []), (timedelta(minutes=5), ["error"])])
+def test_a_login_without_a_begin_ends_too(left: timedelta, wanted: list[str]) -> None:
+    found = cluster_checks.check_login(cluster(login=Login("token", None, NOW + left)))
+    assert [severity for _check, severity in failures(list(found))] == wanted
+
+
 DECADE = authority("a cluster", not_before=NOW - 1000 * DAY, not_after=NOW + 2650 * DAY)
 LAST_YEAR = authority("an old cluster", not_before=NOW - 3300 * DAY, not_after=NOW + 350 * DAY)
 YOUNG = authority("a short cluster", not_before=NOW - 10 * DAY, not_after=NOW + 355 * DAY)

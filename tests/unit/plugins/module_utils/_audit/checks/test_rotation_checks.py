@@ -334,6 +334,17 @@ def test_what_passes_after_a_rotation(
         assert own == ([status] if status else []), check
 
 
+@pytest.mark.parametrize(("is_seen", "certainty"), [(True, "proven"), (False, "likely")])
+def test_an_outgoing_ca_is_proven_only_with_the_signer(is_seen: bool, certainty: str) -> None:
+    data = rotating(served_by=NEW, api=NEW)
+    assert data.ca
+    signer = data.ca.cas.needed[-1] if is_seen else None
+    data = replace(data, ca=replace(data.ca, cas=replace(data.ca.cas, signer=signer)))
+    (finding,) = (entry for entry in check_rotation(data) if entry.check == "outgoing-ca-left")
+    assert finding.certainty == certainty
+    assert finding.cause.startswith("The successor signs" if is_seen else "The API server uses the successor")
+
+
 def test_three_cas() -> None:
     """The middle one signs. A caBundle needs it, and the one that has not signed yet."""
     third = authority("kubernetes", not_before=NOW - 2 * DAY)
