@@ -42,6 +42,7 @@ options:
     description:
       - Whether the releases 8.4 and 8.5 get their conversion webhook. By default they get it if group snapshots are stored or requested
         at v1beta1, or if a conversion webhook already works.
+      - C(false) is refused while contents have lists of handles that only the webhook keeps.
     type: bool
   group_snapshots:
     description:
@@ -71,7 +72,8 @@ options:
     description:
       - Controllers that the upgrade deletes, each as C(namespace/name). Name them if several controllers run, or if the controller does not
         have upstream's name.
-      - A controller that shares its pods with other containers, such as those of a CSI driver, is never deleted.
+      - A controller that shares its pods with other containers, such as those of a CSI driver, is never deleted, and neither is the
+        Deployment that the release writes.
     type: list
     elements: str
     default: []

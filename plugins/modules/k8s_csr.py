@@ -163,7 +163,7 @@ options:
     elements: str
   common_name:
     description:
-      - The common name of the subject, at most 64 characters. If unset, it has the form that the signer requires. Required for client
+      - The common name of the subject, at most 64 bytes of UTF-8. If unset, it has the form that the signer requires. Required for client
         certificates, where it is the name of the user.
     type: str
   organizations:

@@ -67,7 +67,7 @@ BETWEEN: dict[str, str] = {
     "alpha-lists": "7.0 to 8.2",
     "alpha-dropped-empty": "8.1 to 8.2",
     "alpha-dropped": "8.1 to 8.2",
-    "conversion-refused": "8.3 to 8.4",
+    "conversion-refused": "8.2 to 8.5",
     "conversion-unsupported": "before 8.4, since 8.6",
     "conversion-left": "8.5 to 8.6",
     "lists-at-v1beta1": "8.3 to 8.6",

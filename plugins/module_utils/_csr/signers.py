@@ -451,7 +451,8 @@ def _check_length(what: str, text: str, remedy: str) -> None:
     octets = text.encode("utf-8", "replace")
     if len(octets) > LONGEST_IN_SUBJECT or octets.decode() != text:  # half a surrogate became "?"
         raise RequestError(
-            f"the {what} {text!r} has {len(octets)} bytes, and a certificate can hold {LONGEST_IN_SUBJECT} of valid Unicode",
+            f"the {what} {text!r} has {len(octets)} bytes or half a surrogate, and a certificate can hold {LONGEST_IN_SUBJECT} bytes "
+            "of valid Unicode",
             remedy=f"Shorten or correct it: {remedy}.",
         )
 

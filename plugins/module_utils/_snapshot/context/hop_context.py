@@ -84,12 +84,14 @@ class HopContext:
     def controller(self) -> InstalledWorkload | None:
         """The installed controller, None if none runs.
 
-        If there are several, a controller that is not removed comes first, then a Deployment before a StatefulSet of 4.0.
+        If there are several, a controller that is not removed comes first, then the one in the namespace of the options, which an undo
+        sets, then a Deployment before a StatefulSet of 4.0.
         """
         controllers = sorted(
             self.installed.running(CONTROLLER),
             key=lambda workload: (
                 self._is_named(workload),
+                workload.namespace != self.options.namespace,
                 workload.kind != "Deployment",
                 workload.name != CONTROLLER_NAME,
             ),

@@ -58,7 +58,16 @@ def find_stored_versions(context: UpgradeContext) -> Finding | None:
     blocked = _blocked(context, SNAPSHOT, SNAPSHOT_CRDS, set(crd_sets.row(key, SNAPSHOT).versions))
     if context.release.group_crds:
         listed_there = set(crd_sets.row(context.release.group_crds, GROUP).versions)
-        blocked += _blocked(context, GROUP, GROUP_CRDS, listed_there | {"v1alpha1"})
+        # The bridge migrates v1alpha1 to v1beta1. With a newer storage version that would drop the lists of handles.
+        blocked += _blocked(
+            context,
+            GROUP,
+            GROUP_CRDS,
+            listed_there
+            if context.installed.groups.total
+            and any(crd.storage not in OLD_LISTS for crd in context.groups.alpha)
+            else listed_there | {"v1alpha1"},
+        )
     return finding_of(
         blocked,
         "Write the objects back at a version that the release lists. Then remove the other version from status.storedVersions.",
@@ -182,15 +191,21 @@ def _alpha(context: UpgradeContext) -> Finding | None:
 
 def find_conversion_refused(context: UpgradeContext) -> Finding | None:
     groups = context.groups
-    needed = groups.has_hidden_handle_lists or (
-        context.installed.groups.lists
-        and (groups.controller_uses_v1beta1 or (groups.conversion_works and groups.stores_v1beta1))
+    needed = (
+        groups.has_hidden_handle_lists
+        or (context.installed.groups.contents and groups.old_sidecars)
+        or (
+            context.installed.groups.lists
+            and groups.stores_v1beta1
+            and groups.contents
+            and groups.contents.conversion.strategy == "Webhook"
+        )
     )
     if context.options.conversion_webhook is not False or not context.release.has("conversion") or not needed:
         return None
     return Finding(
         (
-            f"{max(context.installed.groups.lists, context.installed.groups.hidden)} contents list handles at v1beta1",
+            f"{max(context.installed.groups.lists, context.installed.groups.hidden)} contents have lists of handles, and v1beta1 is stored or used",
         ),
         "Do not set conversion_webhook to false. Without the webhook, the next write drops these lists.",
     )

@@ -122,7 +122,7 @@ def _check_crd(client: Client, target: Reference) -> None:
         raise StepError(
             f"{target} is not deleted, because it {'has' if served else 'serves no version and may have'} objects, which would be "
             "deleted with it",
-            remedy="Migrate or delete these objects first, and run the task again",
+            remedy="Migrate or delete these objects first, at a version that is served, and run the task again",
         )
 
 

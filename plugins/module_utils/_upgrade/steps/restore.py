@@ -97,7 +97,7 @@ def merged(target: Reference, original: Object, left: Object, live: Object, now:
     if "rules" in original:
         granted = {grant for rule in left["rules"] or () for grant in _grants(rule)}
         lost = [rule for rule in original["rules"] or () if not granted.issuperset(_grants(rule))]
-        original = {**left, "rules": [*(left["rules"] or ()), *lost]}
+        original = {**left, "rules": [*(left["rules"] or ()), *lost] or left["rules"]}
     revision = (live["metadata"].get("annotations") or {}).get(REVISION)
     content = _merge(target, "", *(_content(obj, revision) for obj in (original, left, live)))
     bundles = [dict(_bundled(obj)) for obj in (live, original)]

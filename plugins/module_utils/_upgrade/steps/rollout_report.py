@@ -90,7 +90,7 @@ class RolloutTrouble:
 class RolloutProgress:
     """The state of a rollout.
 
-    is_complete: every replica is of the newest template and available, and all other pods are being deleted.
+    is_complete: every replica is of the newest template and available, and all other pods are being deleted or have ended.
     words: a clause for a reader.
     troubles: of the Deployment and of pods of the newest template.
     ending: UIDs of pods that are being deleted.
@@ -116,7 +116,7 @@ def rollout_progress(seen: DeploymentPods) -> RolloutProgress:
     troubles = [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))]
     return RolloutProgress(
         is_complete=observed and counts == [wanted] * 3 and len(own) == wanted,
-        words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {len(own) - counts[0]} old ones left",
+        words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {max(len(own) - counts[0], 0)} old ones left",
         troubles=tuple(troubles) if observed else (),
         ending=frozenset(pod["metadata"]["uid"] for pod in every if object_state.is_ending(pod)),
     )
@@ -166,7 +166,16 @@ def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> 
     metadata, status = pod["metadata"], pod.get("status") or {}
     if object_state.has_ended(pod):
         said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
-        return RolloutTrouble(f"pod {metadata['name']} ended: {said}", is_lasting=True)
+        return (
+            RolloutTrouble(f"pod {metadata['name']} ended: {said}", is_lasting=True)
+            if str(
+                object_state.condition(pod, "Ready").get("lastTransitionTime")
+                or metadata.get("creationTimestamp")
+                or complete
+            )
+            >= complete  # not before the rollout was complete
+            else None
+        )
     for container in object_state.container_statuses(pod):
         if ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0:
             continue  # an init container that is done
@@ -217,12 +226,13 @@ def _staying(seen: DeploymentPods) -> list[Object]:
 
 
 def select_worst_pods(seen: DeploymentPods) -> list[Object]:
-    """Return at most MOST_PODS pods of the newest template: those that are not ready first, then by restarts."""
+    """Return at most MOST_PODS pods of the newest template: those that are not ready first, by restarts, ended ones last."""
     if not object_state.is_observed(seen.deployment):
         return []
     ranked = sorted(
         _staying(seen),
         key=lambda pod: (
+            object_state.has_ended(pod),
             object_state.is_true(pod, "Ready"),
             -object_state.restarts(pod),
             str(pod["metadata"]["name"]),

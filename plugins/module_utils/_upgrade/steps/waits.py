@@ -48,7 +48,7 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 def until_available(
     client: Client, target: Reference, *, on_ending: Callable[[], None] = lambda: None
 ) -> None:
-    """Wait until every replica of the newest template is available and every older pod has begun to end.
+    """Wait until every replica of the newest template is available and every older pod has begun to end or has ended.
 
     Args:
         on_ending: called each time that more pods have begun to end.

@@ -27,6 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import (
     CONTROLLER,
+    CONVERSION,
     VALIDATION,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.crd_sets import Crd
@@ -260,7 +261,10 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(kubernetes(V622, 24), "7.0.2", NO), (kubernetes(V702, 25), "8.1.1", NO)],
     ),
     "stored-versions": (
-        [(crd(V622, SNAPSHOT_CRDS[0], stored_versions=("v2", "v1")), "7.0.2", NO)],
+        [
+            (crd(V622, SNAPSHOT_CRDS[0], stored_versions=("v2", "v1")), "7.0.2", NO),
+            (with_stored(V1BETA2, "v1alpha1", "v1beta2"), "8.7.0", NO),
+        ],
         [(V421, "8.7.0", NO), (with_groups(V1ALPHA1), "8.4.0", NO)],
     ),
     "v1beta1-unserved": ([(V421, "6.2.2", NO), (V421, "8.7.0", NO)], [(V421, "5.0.1", NO), (V622, "7.0.2", NO)]),
@@ -301,8 +305,15 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [
             (V1BETA1, "8.4.0", {"conversion_webhook": False}),
             (V1BETA2, "8.5.0", {"conversion_webhook": False}),
+            (changed(V1BETA2, CONVERSION, available=0), "8.5.0", {"conversion_webhook": False}),
+            (
+                with_workload(with_groups(upstream("8.3.0", groups=True)), OLD_SIDECAR),
+                "8.4.0",
+                {"conversion_webhook": False},
+            ),
         ],
-        [(with_groups(upstream("8.3.0", groups=True)), "8.4.0", {"conversion_webhook": False}), (V1BETA1, "8.4.0", NO)],
+        [(with_groups(upstream("8.3.0", groups=True)), "8.4.0", {"conversion_webhook": False}), (V1BETA1, "8.4.0", NO),
+         (replace(V1, workloads=V1BETA1.workloads), "8.4.0", {"conversion_webhook": False})],
     ),
     "conversion-unsupported": (
         [(V702, "8.1.1", {"conversion_webhook": True}), (V1BETA2, "8.7.0", {"conversion_webhook": True})],

@@ -203,10 +203,22 @@ def test_the_controller_of_the_release_is_not_deleted_although_the_user_names_it
     assert plan.hops[0].context.removed == []
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_undo_restores_the_controller_that_the_user_named(order: int) -> None:
+    here = ours("8.3.0").running(CONTROLLER)[0]
+    start = replace(ours("8.3.0"), workloads=(here, replace(here, namespace="snapshots"))[::order])
+    context = planned(start, "8.4.0", remove_controllers=("kube-system/snapshot-controller",)).hops[0].context
+    assert [str(workload) for workload in context.removed] == ["Deployment kube-system/snapshot-controller"]
+    undone = UpgradeContext(start, context.release, options(namespace=context.namespace))
+    assert undone.controller == context.controller
+
+
 def test_a_version_that_is_only_listed_is_not_migrated() -> None:
     start = with_groups(ours("8.4.0", group_snapshots=True))
     crds = {
-        name: replace(start.crds[name], versions={**start.crds[name].versions, "v1alpha1": ""})
+        name: replace(
+            start.crds[name], versions={**start.crds[name].versions, "v1alpha1": "listed"}, set=None
+        )
         for name in GROUP_CRDS
     }
     plan = planned(replace(start, crds={**start.crds, **crds}), "8.7.0")

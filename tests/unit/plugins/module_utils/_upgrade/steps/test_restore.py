@@ -334,6 +334,7 @@ def test_a_role_keeps_its_newer_rules_and_gets_the_rules_of_the_user() -> None:
     empty = {**role(), "rules": None}  # as the API server returns a role without rules
     assert merged(target, empty, left, left, NOW)["rules"] == [NEW_RULE]
     assert merged(target, original, empty, empty, NOW)["rules"] == original["rules"]
+    assert merged(target, empty, empty, empty, NOW) == empty
 
 
 # The preflight.

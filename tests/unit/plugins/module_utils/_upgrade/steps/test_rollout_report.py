@@ -374,6 +374,8 @@ SETBACKS: dict[str, tuple[list[Object], dict[tuple[str, str], int], list[str]]] 
     "one is being restarted": ([pod("a", **box({"terminated": {**OOM, "finishedAt": TIME.format(7)}}))], {}, ["a"]),
     "one is no longer ready": ([created(pod("a", **UP), 1)], {}, ["a"]),
     "one was evicted": ([pod("a", phase="Failed", reason="Evicted", message="low on memory")], {}, ["a"]),
+    "one was evicted before": ([created(pod("a", phase="Failed", reason="Evicted"), 1)], {}, []),
+    "one was evicted afterwards": ([created(pod("a", phase="Failed", reason="Evicted", conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": TIME.format(8)}]), 1)], {}, ["a"]),
     "a replacement is not ready yet": ([created(pod("a", **box({"waiting": {}})), 6)], {}, []),
     "a replacement restarted": ([created(pod("a", **ended_at(8)), 6)], {}, ["a"]),
     "one is being deleted": ([pod("a", ending=True, **ended_at(8))], {}, []),
