@@ -72,8 +72,8 @@ options:
     description:
       - Controllers that the upgrade deletes, each as C(namespace/name). Name them if several controllers run, or if the controller does not
         have upstream's name.
-      - A controller that shares its pods with other containers, such as those of a CSI driver, is never deleted, and neither is the
-        Deployment that the release writes.
+      - A controller that shares its pods with other containers, such as those of a CSI driver, is never deleted.
+      - The Deployment that the release writes is never deleted.
     type: list
     elements: str
     default: []

@@ -342,7 +342,7 @@ def test_an_outgoing_ca_is_proven_only_with_the_signer(is_seen: bool, certainty:
     data = replace(data, ca=replace(data.ca, cas=replace(data.ca.cas, signer=signer)))
     (finding,) = (entry for entry in check_rotation(data) if entry.check == "outgoing-ca-left")
     assert finding.certainty == certainty
-    assert finding.cause.startswith("The successor signs" if is_seen else "The API server uses the successor")
+    assert ("signs" in finding.cause) is is_seen
 
 
 def test_three_cas() -> None:
