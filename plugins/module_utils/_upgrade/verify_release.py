@@ -136,9 +136,11 @@ def _refused(error: ApiError | MissingPermissions) -> CheckResult:
         webhook = re.search(r'webhook "([^"]*)"', words)
         named = f"webhook {webhook[1]} makes every such write fail: " if webhook else ""
         return CheckResult(FAILED, f"the check cannot run: {named}{failure.cause}", (words,), failure.remedy)
-    evidence = (words, *error.evidence)
     return CheckResult(
-        UNPROVEN, f"the check cannot run: {failure.cause}", evidence, error.remedy or failure.remedy
+        UNPROVEN,
+        f"the check cannot run: {failure.cause}",
+        (words, *error.evidence),
+        error.remedy or failure.remedy,
     )
 
 

@@ -18,6 +18,7 @@ from ..release import crd_sets, flags
 from ..release.release_table import (
     GATES_FLAG,
     GROUP_FLAG,
+    GROUP_GATE,
     OLD_LABEL,
     SNAPSHOT,
 )
@@ -76,12 +77,12 @@ class UpgradeContext(HopContext):
             return []
         known = {"", "v", "leader-election", GATES_FLAG, GROUP_FLAG}
         known.update(map(flags.name, self.controller_arguments))
-        gone = set(flags.unknown(CONTROLLER, live.arguments, self.release))
-        return [
-            argument
-            for argument in live.arguments
-            if flags.name(argument) not in known and argument not in gone
-        ]
+        gone = set(flags.unknown(CONTROLLER, flags.joined(live.arguments), self.release))
+        arguments = [argument for argument in flags.joined(live.arguments) if argument not in gone]
+        kept = {GROUP_GATE, *flags.gates(self.controller_arguments)}
+        gates = {gate: on for gate, on in flags.gates(arguments).items() if gate not in kept}
+        found = [argument for argument in arguments if flags.name(argument) not in known]
+        return [*found, flags.gates_argument(gates)] if gates else found
 
     @property
     def others(self) -> list[InstalledWorkload]:

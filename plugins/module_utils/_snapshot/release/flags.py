@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..kinds import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
@@ -76,17 +76,19 @@ def name(argument: str) -> str:
     return argument.lstrip("-").partition("=")[0] if argument.startswith("-") else ""
 
 
-def value(arguments: Sequence[str], flag: str) -> str | None:
-    """Return the last value of a flag, "true" for a flag without a value, None if it is not given."""
-    found = None
-    for index, argument in enumerate(arguments):
-        if name(argument) == flag:
-            _name, equals, given = argument.partition("=")
-            following = arguments[index + 1 : index + 2]
-            found = (
-                given if equals else "true" if not following or following[0].startswith("-") else following[0]
-            )
+def joined(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments, each value in the argument of its flag."""
+    found: list[str] = []
+    for argument in arguments:
+        is_value = found and not name(argument) and name(found[-1]) and "=" not in found[-1]
+        found.append(f"{found.pop()}={argument}" if is_value else argument)
     return found
+
+
+def value(arguments: Iterable[str], flag: str) -> str | None:
+    """Return the last value of a flag, "true" for a flag without a value, None if it is not given."""
+    given = [argument.partition("=") for argument in joined(arguments) if name(argument) == flag]
+    return (given[-1][2] if given[-1][1] else "true") if given else None
 
 
 def unknown(program: str, arguments: Iterable[str], release: Release) -> list[str]:
@@ -113,11 +115,11 @@ def lost(program: str, arguments: Iterable[str]) -> list[tuple[str, Flag]]:
     return [(argument, ended[name(argument)]) for argument in arguments if name(argument) in ended]
 
 
-def gates(arguments: Sequence[str]) -> dict[str, bool]:
+def gates(arguments: Iterable[str]) -> dict[str, bool]:
     """Return the feature gates that the arguments set."""
     words = [
         part
-        for argument in arguments
+        for argument in joined(arguments)
         if name(argument) == GATES_FLAG
         for part in argument.partition("=")[2].split(",")
     ]
@@ -147,6 +149,10 @@ def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:
     The plan's value of a gate takes precedence.
     """
     all_gates = {**gates(given), **gates(own)}
-    rest = [argument for argument in (*own, *given) if name(argument) != GATES_FLAG]
-    joined = ",".join(f"{key}={str(on).lower()}" for key, on in all_gates.items())
-    return [*rest, f"--{GATES_FLAG}={joined}"] if all_gates else rest
+    rest = [argument for argument in (*own, *joined(given)) if name(argument) != GATES_FLAG]
+    return [*rest, gates_argument(all_gates)] if all_gates else rest
+
+
+def gates_argument(all_gates: Mapping[str, bool]) -> str:
+    """Return the argument that sets feature gates."""
+    return f"--{GATES_FLAG}={','.join(f'{key}={str(on).lower()}' for key, on in all_gates.items())}"

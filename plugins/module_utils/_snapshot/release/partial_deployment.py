@@ -162,8 +162,7 @@ def merged(option: str, base: Object, partial: Object) -> dict[str, Any]:
     if containers:
         template = {**template, "spec": {**pods, "containers": containers}}
         partial = {**partial, "spec": {**partial["spec"], "template": template}}
-    result: dict[str, Any] = _merge(base, partial)
-    return result
+    return {**_merge(base, partial)}
 
 
 def _refuse_volumes(option: str, base: Object, pods: Object) -> None:

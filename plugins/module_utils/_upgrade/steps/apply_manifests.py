@@ -255,8 +255,7 @@ def _preview_untried(client: Client, manifest: Object, consent: Consent, note: s
 
 def _overlay(below: Any, above: Any) -> Any:
     if isinstance(below, Mapping) and isinstance(above, Mapping):
-        merged = {key: _overlay(below.get(key), value) for key, value in above.items()}
-        return {**below, **merged}
+        return {**below, **{key: _overlay(below.get(key), value) for key, value in above.items()}}
     return above
 
 

@@ -86,14 +86,11 @@ def _why_kept(
 def _users(client: Client, what: str, path: str) -> list[dict[str, Any]]:
     """Return the objects of a list. A list that is not needed may be denied, as in the plan."""
     try:
-        items: list[dict[str, Any]] = client.list_all(path)["items"]
-    except NotFound:
-        return []
-    except ApiError:
-        if what in NEEDED_USERS:
+        return [*client.list_all(path)["items"]]
+    except ApiError as error:
+        if what in NEEDED_USERS and not isinstance(error, NotFound):
             raise
         return []
-    return items
 
 
 def _select(client: Client, entry: DeletedObject) -> list[Reference]:

@@ -13,7 +13,7 @@ In this order every pod gets the label, also a pod that a ReplicaSet makes meanw
 3. The ReplicaSet's controller reports the template that it has read in status.observedGeneration. After it has read the new
    one, it makes no more pods from the old one. Its earlier pods exist by then, so the list of step 4 has them.
 4. Every pod without the label gets it.
-5. The ReplicaSet loses the labels by which a new Deployment would adopt it (kubernetes
+5. The ReplicaSet loses its labels, by which a new Deployment would adopt it (kubernetes
    pkg/controller/controller_ref_manager.go), and gets the label itself. That is the mark that all of this is done.
 
 So a Service that selects by the label selects as many pods as before. If a run is killed before step 5, the next run finds an
@@ -94,8 +94,7 @@ def _belongs_to(replica_set: Object, deployment: Object | None, name: str) -> bo
 
 
 def _list_objects(client: Client, kind: str, target: Reference) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = client.list_all(KINDS[kind].collection(target.namespace))["items"]
-    return items
+    return [*client.list_all(KINDS[kind].collection(target.namespace))["items"]]
 
 
 def _label_pod(name: str, pod: Object) -> list[dict[str, Any]]:
@@ -107,11 +106,13 @@ def _label_template(name: str, replica_set: Object) -> list[dict[str, Any]]:
 
 
 def _remove_labels(name: str, replica_set: Object) -> list[dict[str, Any]]:
-    """Return the patch that replaces a ReplicaSet's own selector labels by the label. Its pods keep theirs."""
-    selected = replica_set["spec"]["selector"].get("matchLabels") or {}
+    """Return the patch that replaces the labels of a ReplicaSet by the label. Its pods keep theirs.
+
+    A new Deployment may select by a label that is not in the selector of the ReplicaSet.
+    """
     held = replica_set["metadata"].get("labels") or {}
     return _add_label(replica_set["metadata"], "/metadata", name) + [
-        json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in selected if key in held
+        json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in held if key != ORPHAN_LABEL
     ]
 
 

@@ -69,8 +69,7 @@ def restore(context: ActionContext, target: Reference, original: Object) -> Obje
             # An object that appears after the read leads to Conflict, and is judged then.
             answer = client.apply(target.path, _new(original), manager=MANAGER, takes_fields=False)
             # The result never has the data of a Secret.
-            shown = () if target.kind == "Secret" else changes(None, answer)
-            return ObjectOutcome(target, "created", shown)
+            return ObjectOutcome(target, "created", () if target.kind == "Secret" else changes(None, answer))
         refuse_others(client, target, live, consent=context.consent, registry=context.settings.registry)
         wanted = merged(target, original, left or {}, live, client.now())
         if wanted == live:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,38 @@ GROUPS = "--enable-volume-group-snapshot-webhook"
 
 def context(release: str, installed: InstalledState, **given: Any) -> UpgradeContext:
     return UpgradeContext(installed, release_table.get(release), options(**given))
+
+
+GATES = "--feature-gates"
+GROUP_GATE = "CSIVolumeGroupSnapshot=true"
+
+
+@pytest.mark.parametrize(
+    ("live", "given", "dropped"),
+    [
+        ((f"{GATES}={GROUP_GATE}",), (), []),
+        ((f"{GATES}={GROUP_GATE},A=true,B=false",), (), [f"{GATES}=A=true,B=false"]),
+        ((GATES, f"{GROUP_GATE},A=true"), (), [f"{GATES}=A=true"]),
+        ((f"{GATES}=A=true", f"{GATES}=B=true"), (f"{GATES}=A=false",), [f"{GATES}=B=true"]),
+        ((f"{GATES}=A=true",), (GATES, "A=true"), []),
+        (("--worker-threads", "3", "--kube-api-qps=9"), ("--kube-api-qps", "9"), ["--worker-threads=3"]),
+    ],
+)
+def test_arguments_that_the_release_would_drop(
+    live: tuple[str, ...], given: tuple[str, ...], dropped: list[str]
+) -> None:
+    start = ours("8.2.0")
+    workloads = tuple(replace(workload, arguments=live) for workload in start.workloads)
+    wanted = context("8.4.0", replace(start, workloads=workloads), controller_arguments=given)
+    assert wanted.dropped_arguments == dropped
+
+
+def test_a_value_beside_its_gate_is_written_once() -> None:
+    wanted = context(
+        "8.4.0", ours("8.2.0"), controller_arguments=("--v", "9", GATES, "A=true"), group_snapshots=True
+    )
+    assert [word for word in wanted.controller_arguments if "A=" in word] == [f"{GATES}=A=true,{GROUP_GATE}"]
+    assert "--v=9" in wanted.controller_arguments
 
 
 def test_the_release_that_runs() -> None:

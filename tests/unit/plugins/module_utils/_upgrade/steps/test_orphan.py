@@ -52,7 +52,9 @@ class OrphanCluster:
             "replicas": PODS, "selector": {"matchLabels": LABELS}, "template": template,
         })  # fmt: skip
         metadata = self.set["metadata"]
-        metadata.update(labels=dict(LABELS), ownerReferences=[{"uid": "deployment", "controller": True}])
+        metadata.update(
+            labels={**LABELS, "team": "red"}, ownerReferences=[{"uid": "deployment", "controller": True}]
+        )
         self.seen: list[tuple[int, Object]] = [(-lag - 1, copy.deepcopy(self.set))]
         self.rollouts = 0
         self.act()
@@ -183,7 +185,7 @@ def test_the_next_run_completes_an_interrupted_run() -> None:
             cluster.end = 10 * REQUESTS
             detach(cluster)
         assert (unlabelled(cluster), ORPHAN_LABEL in cluster.set["metadata"]["labels"]) == ([], True)
-        assert not set(LABELS) & set(cluster.set["metadata"]["labels"])
+        assert set(cluster.set["metadata"]["labels"]) == {ORPHAN_LABEL}
 
 
 def test_check_mode_returns_the_same_outcomes() -> None:
