@@ -109,22 +109,24 @@ def verify_certificate(run: CertificateRun) -> Result:
     watched = Rotation(run, state, secret, secret.certificate)
     progress, scans = watch(watched, only_reads=True)
     seen = {served.endpoint for scan in scans for served in scan.scan.served}
-    if progress.state in (STALE, UNSEEN):
+    if (
+        progress.state in (STALE, UNSEEN) and scans
+    ):  # without a Service or a target, nothing shows the certificate
         first = progress.evidence[0] if progress.evidence else "the webhook has no endpoint"
         raise VerificationError(
             f"the certificate in {run.intent.secret} is not in use: {first}",
             evidence=progress.evidence,
             remedy="Repair the webhook, so that its pods are ready and serve the certificate of the Secret",
         )
+    hidden = progress.state in (HIDDEN, UNREACHED, UNSEEN)
     values = certificate_report.values(
         run.client,
         run.intent,
-        reason=f"the certificate is in use, seen at {len(seen)} endpoints",
+        reason=f"the certificate is {'not proven to be ' * hidden}in use, seen at {len(seen)} endpoints",
         signer=secret.annotations.get(markers.SIGNER),
         facts=secret.certificate,
         anchor=decision.anchor,
     )
-    hidden = progress.state in (HIDDEN, UNREACHED)
     warnings = tuple(progress.evidence) if hidden else ()
     proof = {
         "verdict": "unproven" if hidden else "ok",

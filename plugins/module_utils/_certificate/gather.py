@@ -79,9 +79,9 @@ def gather(
     client, intent = run.client, run.intent
     targets = read_targets(client, run.targets, known)
     waiting, fault = (None, None) if intent.approve else read_waiting(run)
-    return find_in_use(
-        run, CertificateState(secret, targets, client.now(), waiting=waiting, waiting_fault=fault)
-    )
+    held, now = secret and secret.certificate, client.now()
+    at = certificate_rules.judged_at(held, now) if held else now
+    return find_in_use(run, CertificateState(secret, targets, at, waiting=waiting, waiting_fault=fault))
 
 
 def find_in_use(run: CertificateRun, state: CertificateState) -> CertificateState:

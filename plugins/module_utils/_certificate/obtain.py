@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .._base.errors import CertflowError
 from .._base.result import Result
 from .._csr import csr_api, name_policy, pending_key, secret_content
-from .._csr.approval import compare
+from .._csr.approval import compare, decision_of
 from .._csr.certificate_rules import IssueReason
 from .._csr.csr_content import Requester, certificate_of, content_of, is_same, requester_of
 from .._csr.errors import RequestError, SecretError
@@ -129,6 +129,8 @@ def _obtain_by_request(
 def _awaited(csr: Mapping[str, Any], reason: IssueReason | None = None) -> str:
     name = csr["metadata"]["name"]
     text = f"CSR {name} waits for its approval: kubectl certificate approve {name}"
+    if decision_of(csr):
+        text = f"CSR {name} is approved, and its signer has not issued it"
     return f"{reason.message}: {text}" if reason else text
 
 

@@ -159,7 +159,7 @@ def use(
     state = replace(state, now=now)
     request = AnotherRequest(issued.csr, is_new=True)
     held = secret.certificate if secret and reason.code == certificate_rules.RENEWAL_DUE else None
-    if secret and held and facts.not_after <= held.not_after:
+    if secret and held and not state.anchor_problem and facts.not_after <= held.not_after:
         state, why = (
             _read_again(run, state),
             (

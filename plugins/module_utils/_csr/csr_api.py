@@ -42,7 +42,6 @@ REFUSALS = frozenset(range(400, 500)) - {429}
 _NODES = "/api/v1/nodes"
 # The largest number of nodes whose names are read at once. The metadata of a node has a few kilobytes.
 _FEW_NODES = 100
-_PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
 
 
 def path(name: str) -> str:
@@ -54,14 +53,9 @@ def name_for(intent: Intent, public_key_sha256: str) -> str:
     return f"certflow-{intent.service or 'client'}-{intent.namespace}-{public_key_sha256[:10]}"
 
 
-def is_plain_name(name: str) -> bool:
-    """Return True for a name that is safe in a command line. The API server accepts nearly every text as a name."""
-    return _PLAIN_NAME.fullmatch(name) is not None
-
-
 def delete_command(name: str) -> str:
-    """Return the command that deletes the request, with a placeholder for a name that is not plain."""
-    return f"kubectl delete csr {name if is_plain_name(name) else 'NAME'}"
+    """Return the command that deletes the request."""
+    return f"kubectl delete csr {csr_content.command_name(name)}"
 
 
 def select(
@@ -70,13 +64,10 @@ def select(
     """Return the requests that match the label and field selectors ("key=value"). Raise MissingPermissions."""
     query = {"labelSelector": ",".join(labels or ()), "fieldSelector": ",".join(fields or ())}
     try:
-        items: list[dict[str, Any]] = client.list_all(
-            COLLECTION, {key: text for key, text in query.items() if text}
-        )["items"]
+        return [*client.list_all(COLLECTION, {key: text for key, text in query.items() if text})["items"]]
     except Forbidden as exc:
         lacking = Permission("list", GROUP, "certificatesigningrequests")
         raise missing_permissions([lacking], "list certificate signing requests", exc.message) from exc
-    return items
 
 
 def find(client: Client, name: str) -> dict[str, Any] | None:

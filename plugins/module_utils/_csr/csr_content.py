@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +23,17 @@ GROUP = "certificates.k8s.io"
 COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
 #: The newest certificates of CSRs that are kept. One of a signer of the cluster is usually among them.
 MOST_ISSUED = 50
+_PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
+
+
+def is_plain_name(name: str) -> bool:
+    """Return True for a name that is safe in a command line. The API server accepts nearly every text as a name."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def command_name(name: str) -> str:
+    """Return the name of a request for a command line, with a placeholder for a name that is not plain."""
+    return name if is_plain_name(name) else "NAME"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from .._kube.errors import Conflict, Forbidden, NotFound
 from .._x509 import private_keys
 from .._x509.errors import CertificateError
 from . import csr_api, markers
-from .csr_content import Requester, content_of, is_same, requester_of
+from .csr_content import Requester, content_of, is_plain_name, is_same, requester_of
 from .errors import RequestError, SecretError
 from .intent import PENDING_SUFFIX, SecretSpec
 
@@ -94,7 +94,7 @@ def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
     owners = [owner.get("uid") for owner in obj["metadata"].get("ownerReferences") or ()]
     pending = PendingRequest(obj["metadata"]["uid"], csr_name, None, key, is_owned=csr_uid in owners)
     is_ours = annotations.get(markers.PENDING_PUBLIC_KEY) == pending.public_key_sha256
-    if not (is_ours and csr_api.is_plain_name(csr_name)):
+    if not (is_ours and is_plain_name(csr_name)):
         _refuse(secret)
     csr = csr_api.find(client, csr_name)
     return replace(pending, csr=csr) if csr and csr["metadata"]["uid"] == csr_uid else pending

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .._csr.csr_content import command_name
 from .observation import CsrObservation
 
 #: Code of a cause -> its remedy. {name} is the request, and {signer} its signer.
@@ -45,4 +46,4 @@ REMEDIES: Mapping[str, str] = {
 
 def remedy_of(code: str, observation: CsrObservation) -> str:
     """Return the remedy of a cause for this request."""
-    return REMEDIES[code].format(name=observation.name, signer=observation.signer)
+    return REMEDIES[code].format(name=command_name(observation.name), signer=observation.signer)

@@ -18,7 +18,7 @@ from typing import Callable
 
 from .._base.errors import CertflowError
 from .._csr import providers
-from .._csr.csr_content import content_of
+from .._csr.csr_content import command_name, content_of
 from .._csr.providers import PROVIDERS, Provider, UnservedSigner
 from .._csr.signers import EPHEMERAL_CA, LEGACY_UNKNOWN
 from .._kube.access_review import grant
@@ -99,7 +99,8 @@ def _comparison_remedy(observation: CsrObservation) -> str:
         fault = error.cause
     if not fault:
         return ""
-    return f"Do not approve it: {fault}. Find out who made it, and deny it (kubectl certificate deny {observation.name})."
+    name = command_name(observation.name)
+    return f"Do not approve it: {fault}. Find out who made it, and deny it (kubectl certificate deny {name})."
 
 
 def _pending_evidence(observation: CsrObservation) -> Iterator[str]:
@@ -178,7 +179,9 @@ def no_such_signer(observation: CsrObservation) -> Diagnosis | None:
 def gate_off(observation: CsrObservation) -> Diagnosis | None:
     """Explain the silence of cert-manager. With the feature gate on it answers at once, at least by an Event."""
     stats = observation.stats
-    if not observation.signer.startswith(CERT_MANAGER) or observation.events or (stats and stats.issued):
+    is_unread = any(fault.startswith("cannot read Events:") for fault in observation.unreadable)
+    is_asked = observation.signer.startswith(CERT_MANAGER)
+    if not is_asked or is_unread or observation.events or (stats and stats.issued):
         return None
     return Diagnosis(
         "cert-manager-gate-off",

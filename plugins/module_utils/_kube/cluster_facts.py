@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,7 +98,8 @@ def find_manager_lease(client: Client, before: ManagerLease | None = None) -> Ma
     if lease is None or lease == before or not lease.runs_out < client.now() < lease.runs_out + _LARGEST_SKEW:
         return lease
     time.sleep(min(lease.length.total_seconds() / 5, _LONGEST_PAUSE_SECONDS))
-    return _manager_lease(client.find(MANAGER_LEASE))
+    again = _manager_lease(client.find(MANAGER_LEASE))
+    return replace(again, renewed=client.now()) if again and again.renewed != lease.renewed else again
 
 
 def read_manager_flags(client: Client) -> tuple[ManagerFlags, ...]:
@@ -117,7 +118,8 @@ def _manager_lease(obj: Mapping[str, Any] | None) -> ManagerLease | None:
 def _listed_flags(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the names and values of flags in the forms --name=value, --name value, and --name (true)."""
     for container in pod["spec"].get("containers") or ():
-        words = [*(container.get("command") or ()), *(container.get("args") or ())]
+        # A flag may be a part of a command of a shell.
+        words = " ".join((*(container.get("command") or ()), *(container.get("args") or ()))).split()
         for word, following in zip(words, [*words[1:], ""]):
             name, equals, value = word.lstrip("-").partition("=")
             if word.startswith("--") and name.startswith(_MANAGER_FLAGS):

@@ -270,5 +270,6 @@ def _command(connection: Connection) -> str:
     host = urlsplit(connection.host).hostname or ""
     config = connection.exec_plugin.config if connection.exec_plugin else {}
     plugin = str(config.get("command", "")).rpartition("/")[2]
-    matching = (command for end, name, command in _COMMANDS if host.endswith(end) or plugin == name)
-    return next(matching, _BY_HAND)
+    return next(
+        (command for end, name, command in _COMMANDS if host.endswith(end) or plugin == name), _BY_HAND
+    )

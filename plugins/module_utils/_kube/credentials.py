@@ -280,8 +280,7 @@ def find_secrets(config: Mapping[str, Any], environ: Mapping[str, str]) -> list[
     entries = {str(item.get("name")): str(item.get("value")) for item in env if isinstance(item, Mapping)}
     own = [value for name, value in entries.items() if name not in HARMLESS_VARIABLES]
     inherited = [value for name, value in environ.items() if _IS_SENSITIVE_NAME.fullmatch(name)]
-    secrets = (*_argument_values(args), *own, *inherited)
-    return [value for value in secrets if len(value) >= SHORTEST_SECRET]
+    return [value for value in (*_argument_values(args), *own, *inherited) if len(value) >= SHORTEST_SECRET]
 
 
 def _argument_values(args: Sequence[Any]) -> Iterator[str]:

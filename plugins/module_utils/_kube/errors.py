@@ -285,8 +285,7 @@ def _foreign_words(body: bytes) -> str:
 
 def warning_texts(header: str | None) -> list[str]:
     """Return the texts of a Warning header (RFC 7234 section 5.5). Kubernetes sends: 299 - "text"."""
-    quoted = _QUOTED.findall(header or "")
-    return [re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in quoted]
+    return [re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in _QUOTED.findall(header or "")]
 
 
 # The pattern reads each character once, also if a quote does not end.

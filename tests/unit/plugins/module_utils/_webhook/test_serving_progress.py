@@ -89,6 +89,7 @@ def state(*scans: EndpointScan, bundle: str = CA.pem) -> serving_progress.Servin
         ([EndpointScan((served(NEW), unreached()))], serving_progress.UNREACHED),
         ([EndpointScan((unseen(), unreached()))], serving_progress.UNSEEN),
         ([EndpointScan((served(OLD), unreached()))], serving_progress.STALE),
+        ([EndpointScan((served(OLD), unseen(blind=True)))], serving_progress.STALE),
         ([EndpointScan((unseen(blind=True), unreached()))], serving_progress.HIDDEN),
         ([EndpointScan((), "this identity may not read", is_known=False)], serving_progress.HIDDEN),
         # Back from a node that was cut off it would serve the old one again, and its CA would be gone.
