@@ -32,8 +32,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             answer = audit_report.run(parameters, results, check_mode=bool(self._task.check_mode))
         except Exception as error:  # every error becomes one line
             answer = failed_result(as_error(error))
-        cleaned: dict[str, Any] = redaction.clean(answer)
-        return {**result, **cleaned}
+        return {**result, **redaction.clean(answer)}
 
     def _results(self, parameters: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return what each host registered, None for a host without a result.

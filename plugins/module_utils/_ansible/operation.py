@@ -130,8 +130,7 @@ def _execute(
             client.close()
     if operation.is_timed:
         answer["seconds"] = round(time.monotonic() - begin, 1)
-    cleaned: dict[str, Any] = redaction.clean(answer)
-    return cleaned
+    return {**redaction.clean(answer)}
 
 
 def _require_libraries() -> None:

@@ -31,6 +31,7 @@ from .facts.cluster_data import (
 from .guarded_reads import DECLARED, GuardedReads
 
 _EXTERNAL_NAME = "ExternalName"
+_EXTERNAL = Backend(is_external=True, ready=1)
 
 
 @dataclass
@@ -50,8 +51,7 @@ class ServiceReader:
 
     def _backend(self, config: ClientConfig) -> tuple[Backend, tuple[Endpoint, ...]]:
         if config.service is None:
-            address = Endpoint(config.server_name, config.port, is_outside=True)
-            return Backend(is_external=True, ready=1), (address,)
+            return _EXTERNAL, (Endpoint(config.server_name, config.port, is_outside=True),)
         known = self._service(config.service)
         if known is None:
             return Backend(is_known=False), ()
@@ -59,8 +59,8 @@ class ServiceReader:
         if not service:
             return Backend(exists=False), ()
         if service["spec"].get("type") == _EXTERNAL_NAME:
-            address = Endpoint(str(service["spec"].get("externalName")), config.port, is_outside=True)
-            return Backend(is_external=True, ready=1), (address,)
+            target = service["spec"].get("externalName")
+            return _EXTERNAL, (Endpoint(str(target), config.port, is_outside=True),)
         endpoints = webhook_endpoints.of_service(service, slices, config.port)
         ending = tuple(entry for entry in endpoints.unready if entry.serves_until_end and not endpoints.ready)
         called = endpoints.ready or tuple(replace(entry, state=READY) for entry in ending)

@@ -92,7 +92,6 @@ PENDING_AFTER = timedelta(hours=1)
 #: kube-controller-manager deletes PodCertificateRequests after 15 minutes, and a signer answers within seconds.
 POD_PENDING_AFTER = timedelta(minutes=2)
 EVENTS_AFTER = timedelta(hours=1)
-EVENTS_LIMIT = "500"
 UNREADABLE_HAZARD = "unreadable"
 
 
@@ -114,6 +113,7 @@ class _Gatherer:
         self._truncated: set[Any] = set()
         self._file_webhooks: tuple[str, ...] | None = None
         self._api_server_start: datetime | None = None
+        self._counters_before: Mapping[str, float] | None = None
         #: The answered calls of webhooks, at each read of the counters.
         self._answers: list[Mapping[str, float]] = []
         self._services = ServiceReader(client, self._reads, options.unready)
@@ -151,9 +151,9 @@ class _Gatherer:
         previous = self._options.previous_counters
         data = replace(
             data,
-            counters_before=counters,
+            counters_after=None if counters is None else self._counters(),  # sets the next one
+            counters_before=self._counters_before,
             counters_previous=previous,
-            counters_after=None if counters is None else self._counters(),
             file_webhooks=self._file_webhooks,
             api_server_start=self._api_server_start,
             answered=object_parsing.growth(self._answers),
@@ -217,8 +217,7 @@ class _Gatherer:
             yield from points_of(kind, obj)
 
     def _list(self, kind: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = self._client.list_all(KINDS[kind].path)["items"]
-        return items
+        return [*self._client.list_all(KINDS[kind].path)["items"]]
 
     def _definitions(self) -> Iterator[tuple[DefinitionState, tuple[CallPoint, ...]]]:
         """Yield what the checks need of each CustomResourceDefinition. All of them at once, with their schemas, could exceed the memory."""
@@ -321,14 +320,17 @@ class _Gatherer:
 
     def _read_counters(self) -> dict[str, float] | None:
         text = self._client.text("/metrics", beginnings=object_parsing.FAMILIES)
+        counters, start = object_parsing.read_counters(text), object_parsing.read_start(text)
         self._file_webhooks = object_parsing.find_file_webhooks(text)
-        self._api_server_start = object_parsing.read_start(text)
+        # The counters of two API servers show no growth.
+        if not self._answers or start != self._api_server_start:
+            self._answers, self._counters_before, self._api_server_start = [], counters, start
         self._answers.append(object_parsing.read_answers(text))
-        return object_parsing.read_counters(text)
+        return counters
 
     def _failed_calls(self) -> Iterator[FailedCall]:
-        query = {"fieldSelector": object_parsing.SELECTOR, "limit": EVENTS_LIMIT}
-        items = self._client.get("/api/v1/events", query).get("items") or ()
+        pages = self._client.pages("/api/v1/events", {"fieldSelector": object_parsing.SELECTOR})
+        items = (event for page in pages for event in page.get("items") or ())
         with check_shape("an Event"):
             yield from object_parsing.find_failed_calls(items, self._client.now() - EVENTS_AFTER)
 

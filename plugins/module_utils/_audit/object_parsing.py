@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -329,9 +328,11 @@ def login_of(connection: Connection) -> Login:
         reason = "" if times[1] else "The token does not show when it expires."
         return Login("token", *times, reason)
     if connection.client_certificate:
-        with contextlib.suppress(CertificateError):
+        try:
             facts = certificate_facts.describe_pem(connection.client_certificate)
-            return Login("client certificate", facts.not_before, facts.not_after)
+        except CertificateError as error:
+            return Login("client certificate", reason=error.cause)
+        return Login("client certificate", facts.not_before, facts.not_after)
     return Login("none", reason="The login has no certificate and no token.")
 
 

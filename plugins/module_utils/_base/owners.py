@@ -144,8 +144,7 @@ def _owners_of_field(obj: Object, field: FieldPath) -> Iterator[Owner]:
 
 def _row_of_field_manager(name: str) -> Manager:
     """Return the row of a program that writes caBundles or their objects under this name, or the row for unknown programs."""
-    rows = (row for row in MANAGERS if row.bundle)
-    return next((row for row in rows if name in row.field_managers), _ROWS[UNKNOWN])
+    return next((row for row in MANAGERS if row.bundle and name in row.field_managers), _ROWS[UNKNOWN])
 
 
 def _applied_fields(obj: Object) -> Mapping[str, Any]:

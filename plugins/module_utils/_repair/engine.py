@@ -127,13 +127,12 @@ def _carried_out(
             is_lost = isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions))
             is_unwritten = options.check_mode or (len(client.written) == before and not is_lost)
             failures[key] = (_as_refusal(error), REFUSED if is_unwritten else FAILED)
-    ended = (
+    return tuple(
         entry.with_refusal(*failures[entry.action.key])
         if entry.action and entry.state == PLANNED and entry.action.key in failures
         else entry
         for entry in repairs
     )
-    return tuple(ended)
 
 
 def _audit(client: Client, options: RepairOptions) -> ClusterData:

@@ -79,8 +79,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
         )
     held = {anchor.fingerprint for anchor in present}
     if mode == "exactly":
-        clean = len(pem_text.blocks(bundle)) == len(present)
-        return bundle if clean and held == prints else _text(added)
+        return bundle if held == prints and len(pem_text.blocks(bundle)) == len(present) else _text(added)
     missing = [anchor for anchor in live if anchor.fingerprint not in held]
     kept = [anchor for anchor in present if mode == "append" or anchor.not_after > now]
     return _text(kept + missing) if missing else bundle

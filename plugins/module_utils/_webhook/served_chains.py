@@ -368,10 +368,9 @@ def _unreached(endpoint: Endpoint, error: KubeError) -> ServedChain:
     """Return the reason why the way to the endpoint failed, which says nothing about the endpoint."""
     words = error.message or error.cause
     if not (endpoint.pod and isinstance(error, Forbidden) and _REFUSED_BY_AUTHORIZER.search(words)):
-        words = f"the way to it failed: {words}"
-        return ServedChain(endpoint, problem=words, is_blind=True, may_pass=True)
-    words = f"this identity may not reach pods through the API server: {words}"
-    return ServedChain(endpoint, problem=words, is_blind=True, lacks_permission=True)
+        return ServedChain(endpoint, problem=f"the way to it failed: {words}", is_blind=True, may_pass=True)
+    problem = f"this identity may not reach pods through the API server: {words}"
+    return ServedChain(endpoint, problem=problem, is_blind=True, lacks_permission=True)
 
 
 def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:

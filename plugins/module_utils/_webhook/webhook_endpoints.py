@@ -110,10 +110,7 @@ def list_slices(client: Client, service: ServiceName) -> list[dict[str, Any]]:
     """Return the EndpointSlices of a Service. Raises KubeError."""
     namespace, name = service
     path = f"/apis/{SLICES}/v1/namespaces/{namespace}/endpointslices"
-    slices: list[dict[str, Any]] = client.list_all(path, {"labelSelector": f"{_SERVICE_NAME}={name}"})[
-        "items"
-    ]
-    return slices
+    return [*client.list_all(path, {"labelSelector": f"{_SERVICE_NAME}={name}"})["items"]]
 
 
 @check_shape("the Service, or one of its EndpointSlices,")

@@ -94,12 +94,13 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             # Ansible's error at the end of a task's timeout.
             if self._owner != specs.AUDIT or type(error).__name__ != "TaskTimeoutError":
                 raise
-            late = CertflowError(
-                f"the audit took longer than certflow_deadline, {self._task.timeout} s",
-                code="deadline-exceeded",
-                remedy="Audit this cluster apart, with a longer certflow_deadline and -v, which shows what is slow",
+            return failed_result(
+                CertflowError(
+                    f"the audit took longer than certflow_deadline, {self._task.timeout} s",
+                    code="deadline-exceeded",
+                    remedy="Audit this cluster apart, with a longer certflow_deadline and -v, which shows what is slow",
+                )
             )
-            return failed_result(late)
 
     def _take_options(self, variables: dict[str, Any], *, is_checked: bool) -> str:
         """Add the variables of a role to the options of the task. Return their problems in one line, "" if they are valid.

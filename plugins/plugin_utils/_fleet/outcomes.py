@@ -170,8 +170,9 @@ def _plan_lines(outcome: Mapping[str, Any]) -> list[str]:
 
 def _has_left(outcome: Mapping[str, Any]) -> bool:
     """Return True if a run or a plan does not do everything that was asked for."""
-    left = (outcome.get("left") or {}).get("count")
-    return bool(is_failure(outcome) or outcome["status"] == WAITING or left)
+    return bool(
+        is_failure(outcome) or outcome["status"] == WAITING or (outcome.get("left") or {}).get("count")
+    )
 
 
 def _planned_repairs(outcome: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -80,8 +80,11 @@ def find_problems(value: Any) -> list[str]:
     if isinstance(entries, Mapping):
         return [*_entry_problems(NAME, entries)]
     if isinstance(entries, (list, tuple)) and entries:
-        rows = enumerate(entries)
-        return [line for number, entry in rows for line in _entry_problems(f"{NAME}[{number}]", entry)]
+        return [
+            line
+            for number, entry in enumerate(entries)
+            for line in _entry_problems(f"{NAME}[{number}]", entry)
+        ]
     return [
         f"{NAME} is not a window or a list of windows: {shown(entries)}. {EXAMPLE}. To remove a window, set {NAME} to an empty text."
     ]

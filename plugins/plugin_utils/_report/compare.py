@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ...module_utils._audit.checks import check_table
+from ...module_utils._audit.checks import call_checks, check_table
 from ...module_utils._audit.facts import cluster_data
 from ...module_utils._audit.facts.finding import FAIL, UNKNOWN, AuditedObject
 from ...module_utils._base.text import shortened
@@ -22,7 +22,10 @@ from .report_text import Report
 READ = (report_schema.OK, report_schema.INCOMPLETE)
 #: An audit runs these checks only if its options say so.
 OPTIONAL = frozenset(check_table.checks_of(cluster_data.SNAPSHOT))
-
+#: The checks of what endpoints serve.
+_OF_ENDPOINTS = frozenset(check_table.checks_of(cluster_data.HANDSHAKES))
+#: The faults of an object that hide them.
+_HIDING = (*call_checks.REFERENCES, "apiservice-down")
 
 #: Check -> the names of the objects for which it has no answer, "" for all objects.
 _Unanswered = Mapping[str, frozenset[str]]
@@ -98,13 +101,21 @@ def _unanswered(
                 row = check_table.BY_ID.get(check)
                 objects = _ALL if row and row.compares_objects else frozenset(finding["objects"]) or _ALL
                 found[check] = found.get(check, frozenset()) | objects
+        elif finding["status"] == FAIL and finding["check"] in _HIDING:
+            for check in _OF_ENDPOINTS:
+                found[check] = found.get(check, frozenset()) | {shortened(str(_subject(finding)))}
     return found
 
 
-def _has_answer(unanswered: _Unanswered, finding: Mapping[str, Any]) -> bool:
+def _subject(finding: Mapping[str, Any]) -> AuditedObject:
     subject = finding["object"]
-    names = (subject["kind"], subject["name"], "", subject["namespace"], "", subject["webhook"])
-    listed = {"", *map(shortened, AuditedObject(*names).names)}
+    return AuditedObject(
+        subject["kind"], subject["name"], namespace=subject["namespace"], webhook=subject["webhook"]
+    )
+
+
+def _has_answer(unanswered: _Unanswered, finding: Mapping[str, Any]) -> bool:
+    listed = {"", *map(shortened, _subject(finding).names)}
     return not unanswered.get(finding["check"], frozenset()) & listed
 
 

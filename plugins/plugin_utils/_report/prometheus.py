@@ -114,7 +114,12 @@ def _findings(report: Report) -> Series:
 def _shown(report: Report) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
     """Yield each cluster with its failed findings, those that break first before the others."""
     by_cluster: dict[str, list[Mapping[str, Any]]] = {}
-    for row in report_model.failures(report):
+    # Without this order, findings that lead the others would hide what breaks earlier.
+    rows = sorted(
+        report_model.failures(report),
+        key=lambda row: "" if row.is_now else row.finding["breaks_at"] or "9",
+    )
+    for row in rows:
         by_cluster.setdefault(row.cluster["name"], []).append(row.finding)
     for cluster in filter(_is_read, report["clusters"]):
         yield cluster, by_cluster.get(cluster["name"], [])

@@ -212,8 +212,10 @@ def _items(value: Any, path: str) -> list[Any]:
 
 
 def _objects(value: Any, row: Field, kind: str, path: str) -> list[dict[str, Any]]:
-    items = enumerate(_items(value, path))
-    return [_object(item, row.fields, kind, f"{path}[{number}]") for number, item in items]
+    return [
+        _object(item, row.fields, kind, f"{path}[{number}]")
+        for number, item in enumerate(_items(value, path))
+    ]
 
 
 def _entries(value: Any, path: str) -> Mapping[str, Any]:

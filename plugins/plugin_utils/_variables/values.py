@@ -124,8 +124,7 @@ def find_duration_problem(name: str, value: object, least: int = 0) -> str:
         return f"{name} is not a duration: {shown(value)}. Use a number with s, m, h or d, such as 30m."
     if length > LONGEST_DURATION:
         return f"{name} is longer than {LONGEST_DURATION.days} days: {shown(value)}."
-    is_short = length.total_seconds() < least
-    return f"{name} is shorter than {least} s: {shown(value)}." if is_short else ""
+    return f"{name} is shorter than {least} s: {shown(value)}." if length.total_seconds() < least else ""
 
 
 def show_seconds(seconds: float) -> str:

@@ -139,12 +139,12 @@ def check_point(data: ClusterData, point: CallPoint) -> Iterator[AuditFinding]:
         is_proven = calls > 0 and point.config.webhook not in data.shared_webhooks
         proof = f"{calls:.0f} calls of the webhook succeeded during the audit" if is_proven else ""
         for finding in findings:
-            yield _without_harm(_with_proof(finding, proof), answer)
+            yield _without_harm(_with_proof(finding, proof, point, backend), answer)
     elif point.caller == CONVERSION:
         answer = _converts(data.definition_named.get(point.object.name))
         yield from (_without_harm(finding, answer) for finding in _fold(findings, CONVERSION_DEAD, point))
     else:
-        yield from _explain(data, findings, point)
+        yield from _explain(data, findings, point, backend)
 
 
 def _converts(state: DefinitionState | None) -> AdmissionMatch:
@@ -184,18 +184,28 @@ def _without_harm(finding: AuditFinding, answer: AdmissionMatch) -> AuditFinding
     return replace(finding, severity=INFO, breaks_at=None, evidence=lines)
 
 
-def _with_proof(finding: AuditFinding, proof: str) -> AuditFinding:
+def _with_proof(finding: AuditFinding, proof: str, point: CallPoint, backend: Backend) -> AuditFinding:
     """Return the finding of a fault although calls succeed. It is information, unless Go would refuse a new connection.
 
-    The API server keeps connections, and does not verify them again. So a call proves nothing about the next connection.
+    The API server keeps connections, and does not verify them again. So a call proves nothing about the next connection, and nothing
+    about an endpoint that is silent while others answer.
     """
     if not (proof and _is_broken(finding)):
         return finding
-    if finding.certainty == PROVEN:
-        lines = (f"{proof}, perhaps over connections that were opened before", *finding.evidence)
-        return replace(finding, evidence=lines)
-    lines = (f"this is no error now: {proof}", *finding.evidence)
-    return replace(finding, severity=INFO, breaks_at=None, evidence=lines)
+    has_answer = any(chain.certificate and not _silence(chain, point) for chain in backend.chains)
+    if finding.certainty == PROVEN or (finding.check in SILENT and has_answer):
+        why = (
+            "over connections that were opened before"
+            if finding.certainty == PROVEN
+            else "of other endpoints"
+        )
+        return replace(finding, evidence=(f"{proof}, perhaps {why}", *finding.evidence))
+    return replace(
+        finding,
+        severity=INFO,
+        breaks_at=None,
+        evidence=(f"this is no error now: {proof}", *finding.evidence),
+    )
 
 
 def _with_reasons(finding: AuditFinding, data: ClusterData, point: CallPoint) -> AuditFinding:
@@ -435,7 +445,9 @@ def _fold(findings: Iterable[AuditFinding], check: str, point: CallPoint) -> Ite
         yield AuditFinding(check, PASS, point.object, evidence=(BLIND_SPOT,))
 
 
-def _explain(data: ClusterData, findings: Iterable[AuditFinding], point: CallPoint) -> Iterator[AuditFinding]:
+def _explain(
+    data: ClusterData, findings: Iterable[AuditFinding], point: CallPoint, backend: Backend
+) -> Iterator[AuditFinding]:
     """Yield the state of an aggregated API. If it is down, the faults of its endpoints are the evidence."""
     words = f"{point.object} sets insecureSkipTLSVerify, so the API server accepts every certificate"
     yield judged("apiservice-insecure", point.object, "" if point.is_verified else words)
@@ -443,7 +455,7 @@ def _explain(data: ClusterData, findings: Iterable[AuditFinding], point: CallPoi
     is_down = state is not None and not state.is_available
     _broken, others, lines = _split(findings)
     proof = "the condition Available of the API is True" if state else ""
-    yield from others if is_down else (_with_proof(finding, proof) for finding in findings)
+    yield from others if is_down else (_with_proof(finding, proof, point, backend) for finding in findings)
     if state:
         words = f"{point.object} is not available: {state.words}" if is_down else ""
         yield judged("apiservice-down", point.object, words, lines, breaks_at=state.since or data.now)

@@ -235,5 +235,7 @@ def labels_of(data: ClusterData, namespace: str) -> Labels | None:
 def may_match(point: CallPoint, row: ControlPlaneRequest) -> bool:
     """Return True if the rules of the webhook name requests of the row, for any selector and condition."""
     rules = {"rules": point.webhook.get("rules")}
-    requests = row.requests("any" if row.namespaces else "", {}, {})
-    return any(match(rules, request).is_asked is not False for request in requests)
+    return any(
+        match(rules, request).is_asked is not False
+        for request in row.requests("any" if row.namespaces else "", {}, {})
+    )

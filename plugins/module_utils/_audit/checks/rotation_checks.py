@@ -58,6 +58,15 @@ _STATES = {
     ca_rotation.DURING: "The switch is not complete",
     ca_rotation.AFTER: "The successor signs",
 }
+#: The states that only the certificate of the API server shows.
+_STATES_OF_SERVER = {
+    ca_rotation.BEFORE: "The API server uses the outgoing CA",
+    ca_rotation.AFTER: "The API server uses the successor",
+}
+
+
+def _state(cas: ClusterCas) -> str:
+    return (_STATES if cas.signer else {**_STATES, **_STATES_OF_SERVER})[cas.state]
 
 
 def certificate_authority_data(data: ClusterData) -> str:
@@ -101,7 +110,7 @@ def check_rotation(data: ClusterData) -> Iterator[AuditFinding]:
         "cluster-ca-rotation",
         FAIL,
         CLUSTER_CA_OBJECT,
-        f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {_STATES[cas.state]}",
+        f"The cluster publishes {len(cas.cas) - len(cas.gone)} CAs. {_state(cas)}",
         lines,
     )
 
@@ -297,8 +306,7 @@ def check_nodes(data: ClusterData) -> Iterator[AuditFinding]:
 
 
 def _youngest(ca: CaData) -> str:
-    youngest = ca.cas.needed[-1]
-    return f"the youngest CA of the cluster, which is valid from {format_time(youngest.begin)}"
+    return f"the youngest CA of the cluster, which is valid from {format_time(ca.cas.needed[-1].begin)}"
 
 
 def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
@@ -319,7 +327,7 @@ def check_outgoing(data: ClusterData) -> Iterator[AuditFinding]:
         check,
         FAIL,
         CLUSTER_CA_OBJECT,
-        f"{'The successor signs' if ca.cas.signer else 'The API server uses the successor'}, and the cluster still publishes the outgoing CA",
+        f"{_state(ca.cas)}, and the cluster still publishes the outgoing CA",
         (*map(str, ca.cas.superseded), *(f"{name} trusts it" for name in having[:MOST_LINES])),
         certainty=PROVEN if ca.cas.signer else LIKELY,
         objects=tuple(having),
@@ -348,8 +356,12 @@ def _left(
     served = [chain.parsed for chain in chains if chain.certificate]
     if named:
         going = [str(ca) for ca in unknown if not ca.fingerprints.isdisjoint(named)]
-        words = f"{point.object} trusts a CA that the user names as outgoing"
-        return judged("ca-left", point.object, words, tuple(going))
+        return judged(
+            "ca-left",
+            point.object,
+            f"{point.object} trusts a CA that the user names as outgoing",
+            tuple(going),
+        )
     idle = [str(ca) for ca in unknown if not any(signer_of([ca], *chain) for chain in served)]
     if idle and (backend.is_external or not is_seen):
         return AuditFinding("ca-left", SKIP, point.object)

@@ -114,8 +114,13 @@ def _state(data: ClusterData, definition: DefinitionState) -> AuditFinding:
     check, name = "crd-not-ready", definition.object.name
     if definition.deleted and data.now - definition.deleted > DELETING:
         _status, reason = definition.conditions.get("Terminating", ("", ""))
-        words = f"The CustomResourceDefinition {name} has been deleted for more than an hour and still exists"
-        return AuditFinding(check, FAIL, definition.object, words, (reason,) if reason else ())
+        return AuditFinding(
+            check,
+            FAIL,
+            definition.object,
+            f"The CustomResourceDefinition {name} has been deleted for more than an hour and still exists",
+            (reason,) if reason else (),
+        )
     is_new = definition.created is not None and data.now - definition.created < SETTLING
     wrong = [
         f"{kind} is {status}: {reason}"
@@ -123,6 +128,11 @@ def _state(data: ClusterData, definition: DefinitionState) -> AuditFinding:
         if HEALTHY.get(kind, status) != status and not (is_new and kind == "Established")
     ]
     if wrong and not definition.deleted:
-        words = f"The API server does not accept the CustomResourceDefinition {name} completely"
-        return AuditFinding(check, FAIL, definition.object, words, tuple(wrong))
+        return AuditFinding(
+            check,
+            FAIL,
+            definition.object,
+            f"The API server does not accept the CustomResourceDefinition {name} completely",
+            tuple(wrong),
+        )
     return AuditFinding(check, PASS, definition.object)

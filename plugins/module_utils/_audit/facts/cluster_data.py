@@ -244,8 +244,9 @@ class Backend:
     @property
     def is_reachable(self) -> bool:
         """Return True if at least one endpoint can get calls."""
-        has_endpoint = self.is_external or self.ready > 0 or self.is_ending
-        return self.is_known and self.exists and self.has_port and has_endpoint
+        return (self.is_external or self.ready > 0 or self.is_ending) and (
+            self.is_known and self.exists and self.has_port
+        )
 
 
 @dataclass(frozen=True)

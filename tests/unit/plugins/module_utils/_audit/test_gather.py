@@ -595,6 +595,34 @@ def test_the_counters_of_an_earlier_audit_are_kept_apart(previous: Any) -> None:
     assert data.counters_previous == previous
 
 
+STARTED = "process_start_time_seconds"
+CALLED = 'apiserver_admission_webhook_request_total{name="hook.example.com",code="200",rejected="false"}'
+
+
+@pytest.mark.parametrize(("start", "grown", "answered"), [(5, 7, 90), (6, 0, None)])
+def test_the_counters_of_two_api_servers_show_no_growth(start: int, grown: int, answered: int | None) -> None:
+    class Balanced(FakeClient):
+        def text(self, path: str, *, beginnings: tuple[str, ...]) -> Any:
+            is_first = path not in self.asked
+            self.asked.append(path)
+            if is_first:
+                return f"{STARTED} 5\n{LINE}\n{CALLED} 10\n"
+            return f"{STARTED} {start}\n{LINE.replace(' 9', ' 16')}\n{CALLED} 100\n"
+
+    data = run(Balanced())
+    assert data.counters_before
+    assert data.counters_after
+    assert [data.counters_after[name] - count for name, count in data.counters_before.items()] == [grown]
+    assert data.answered.get("hook.example.com") == answered
+
+
+def test_each_page_of_events_is_read() -> None:
+    message = 'Error creating: Internal error occurred: failed calling webhook "hook.example.com": refused'
+    events = [{"message": "exceeded quota"}, {"message": message, "lastTimestamp": format_time(NOW)}]
+    data = run(FakeClient(answers={"/api/v1/events": [listed(event) for event in events]}))
+    assert [call.webhook for call in data.failed_calls] == ["hook.example.com"]
+
+
 #: The status of a Certificate -> ready, and days until its end and its renewal.
 STATES: list[tuple[dict[str, Any], tuple[bool, float | None, float | None]]] = [
     ({"notAfter": 90, "renewalTime": 60, "conditions": [{"type": "Ready", "status": "True"}]}, (True, 90, 60)),

@@ -101,6 +101,25 @@ def test_the_number_of_series_of_a_cluster_is_bounded() -> None:
     assert shown['certflow_findings_left_out{cluster="a"}'] == "50"
 
 
+def test_a_finding_that_leads_the_others_hides_none_that_breaks_earlier() -> None:
+    names = [f"{name}" for name in range(prometheus.MOST_FINDINGS)]
+    leading = (
+        finding("bundle-without-successor", name=name, uid=name, breaks_at="2028-01-01T00:00:00Z")
+        for name in names
+    )
+    made = report({"a": result(*leading, finding("expiring", name=names[-1], uid=names[-1], breaks_at=SOON))})
+    shown = samples(prometheus.render(made))
+    series = [
+        series for series in shown if series.startswith("certflow_finding_info") and "expiring" in series
+    ]
+    times = [
+        time
+        for series, time in shown.items()
+        if series.startswith("certflow_breaks") and f'name="{names[-1]}"' in series
+    ]
+    assert (len(series), times) == (1, ["1796083200"])
+
+
 def test_series_are_unique() -> None:
     same = (finding(breaks_at=SOON), finding(breaks_at="2026-12-02T00:00:00Z"))
     lines = prometheus.render(report({"a": result(*same)})).splitlines()

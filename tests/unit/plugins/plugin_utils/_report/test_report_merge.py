@@ -104,6 +104,9 @@ SOON = finding("expiring", uid="soon")
 DEAD = finding("deadlock", uid="dead")
 EXCEPTED = finding("deadlock", uid="dead", excepted={"reason": "known", "until": None})
 ONE = finding("expiring", uid="one", name="one")
+NO_ENDPOINT = finding("no-endpoints", uid="none")
+OTHER_WITHOUT = finding("no-endpoints", uid="other", name="other")
+DOWN = finding("apiservice-down", uid="down")
 OF_ONE = unread("expiring", objects=["ValidatingWebhookConfiguration one, webhook a.example.com"])
 HAZARD = finding("snapshot-hazard", uid="hazard")
 ESSENTIAL = unread("conversion-dead", source="definitions")
@@ -131,6 +134,10 @@ COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
     "no certificates now": (result(SOON, DEAD), result(limits={**LIMITS, "without": ["port-forward"]}), [], (0, 0, 1), True),
     "no certificates before": (result(limits={**LIMITS, "without": ["port-forward"]}), result(SOON, DEAD), ["", "new"], (1, 0, 0), True),
     "fewer endpoints now, and all were read": (result(SOON), result(limits={**LIMITS, "endpoints_per_service": 2}), [], (0, 0, 1), True),
+    "no endpoint is ready now": (result(SOON, DEAD), result(NO_ENDPOINT), ["new"], (1, 0, 1), True),
+    "no endpoint was ready before": (result(NO_ENDPOINT), result(SOON, DEAD), ["", "new"], (1, 0, 1), True),
+    "no endpoint of another object is ready now": (result(SOON), result(OTHER_WITHOUT), ["new"], (1, 0, 1), True),
+    "an aggregated API is down now": (result(SOON), result(DOWN), ["new"], (1, 0, 0), True),
     "a check that an option starts": (result(HAZARD), result(), [], (0, 0, 0), True),
     "read in part": (result(SOON), result(ESSENTIAL, incomplete=["definitions"]), [""], (0, 0, 1), True),
     "failed now": (result(SOON), failed(), [], (0, 0, 0), False),

@@ -219,6 +219,11 @@ PROOFS: list[tuple[Backend, float, list[tuple[str, str]]]] = [
         [("", "pod shop/hook-1, port 8443: it cannot be reached")],
     ),
     (
+        Backend(ready=3, chains=(served(GOOD), silent(fault="refused"), served(GOOD))),
+        3,
+        [("", "3 calls of the webhook succeeded during the audit, perhaps of other endpoints")],
+    ),
+    (
         Backend(ready=1, chains=(served(leaf(OTHER_CA)),)),
         3,
         [("error", "3 calls of the webhook succeeded during the audit, perhaps")],

@@ -258,6 +258,7 @@ def test_the_end_of_the_login(given: dict[str, Any], end: Any) -> None:
     login = login_of(Connection("https://example.com", "a test", **given))
     assert login.not_after == end
     assert bool(login.reason) == (end is None)
+    assert (login.kind == "client certificate") == ("client_certificate" in given)
 
 
 @pytest.mark.parametrize(("left", "wanted"), [(100, []), (20, ["warning"]), (5, ["error"]), (-1, ["error"])])

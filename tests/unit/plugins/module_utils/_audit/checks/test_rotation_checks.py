@@ -121,6 +121,18 @@ def test_bundles(bundle: str, options: Any, severity: str | None) -> None:
     assert found(rotating(point(config(bundle)), **options)) == expected
 
 
+@pytest.mark.parametrize("ca", [OLD, NEW])
+def test_without_a_certificate_of_a_signer_no_ca_is_said_to_sign(ca: Issued) -> None:
+    data = rotating(api=ca, served_by=ca)
+    assert data.ca
+    unseen = replace(data, ca=replace(data.ca, cas=replace(data.ca.cas, signer=None)))
+    causes = [
+        [entry.cause for entry in check_rotation(given) if "signs" in entry.cause] for given in (data, unseen)
+    ]
+    assert bool(causes[0])
+    assert causes[1] == []
+
+
 @pytest.mark.parametrize(("days", "severity", "breaks"), [(20, "error", 20), (40, "", 40), (None, "", None)])
 def test_the_automatic_activation(days: int | None, severity: str, breaks: int | None) -> None:
     eks = EksCa("", NOW + days * DAY if days is not None else None)
