@@ -152,8 +152,7 @@ class ChainReader:
         if outside:
             problem = webhook_endpoints.find_address_problem(self.client, outside[0].host)
             return Gap(ENDPOINTS, problem) if problem else None
-        is_declared = endpoints and PORT_FORWARD in self.options.without
-        return Gap(PORT_FORWARD, DECLARED) if is_declared else None
+        return Gap(PORT_FORWARD, DECLARED) if endpoints and PORT_FORWARD in self.options.without else None
 
     def _note(self, seen: ServedChain, backend: Address) -> None:
         if seen.lacks_permission:

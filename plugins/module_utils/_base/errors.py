@@ -73,9 +73,8 @@ def as_error(exc: Exception) -> CertflowError:
     if isinstance(exc, CertflowError):
         return exc
     line = traceback.extract_tb(exc.__traceback__)[-1]
-    file = line.filename.rpartition("_utils/")[2]
     return CertflowError(
-        f"a defect of this collection: {type(exc).__name__} at {file}:{line.lineno}",
+        f"a defect of this collection: {type(exc).__name__} at {line.filename.rpartition('_utils/')[2]}:{line.lineno}",
         code="defect",
         remedy="Please report it with this line",
     )

@@ -167,13 +167,12 @@ def deleted(observation: CsrObservation) -> Diagnosis | None:
     due = _collection_time(observation)
     if due is None or observation.now >= due:
         return None
-    symptom = symptom_of(observation.csr)
     return Diagnosis(
         "deleted",
         f"Request {observation.name} was deleted before its certificate was fetched.",
         LIKELY,
         (
-            f"it was {symptom} when it was last read; the cluster deletes such a request not before {show_time(due)}",
+            f"it was {symptom_of(observation.csr)} when it was last read; the cluster deletes such a request not before {show_time(due)}",
         ),
         remedy_of("deleted", observation),
     )

@@ -159,7 +159,11 @@ class BundleAction(Action):
 
         def write(known: TargetChange) -> WrittenBundle:
             if not known.changed:
-                return WrittenBundle(self, before[-1], before[-1])
+                # The answer to a write of this run was lost, or another client wrote the same.
+                is_own = any(
+                    entry.get("at") == format_time(self.now) for entry in read_record(before[-1]).values()
+                )
+                return WrittenBundle(self, before[-2:][0] if is_own else before[-1], before[-1])
             operations = self.operations(before[-1], known)
             return WrittenBundle(
                 self,
@@ -248,18 +252,22 @@ class WrittenBundle(Written):
     before: Object
     after: Object
 
-    def find_overwriter(self, client: Client) -> str:
+    def find_overwriter(self, client: Client, webhook: str) -> str:
         obj = client.find(bundle_targets.path(self.action.target))
         if obj is None:
             return "a client that deleted the object"
-        lost = [edit for edit in self.action.edits if not holds(self.action.target, obj, edit)]
-        return names_of_writers(self.action.target, obj, lost[0].webhook) if lost else ""
+        is_kept = all(
+            edit.webhook != webhook or holds(self.action.target, obj, edit) for edit in self.action.edits
+        )
+        return "" if is_kept else names_of_writers(self.action.target, obj, webhook)
 
     def put_back(self, client: Client, webhooks: Collection[str]) -> bool:
         """Restore the fields of these webhooks, and end their records, if each place is still as this run wrote it.
 
         The API server raises the version of an object when it writes the status, such as that an aggregated API is down now.
         """
+        if self.before is self.after:  # this run has changed nothing
+            return False
         change = self.action.plan(self.before)
         path = f"/metadata/annotations/{json_patch.escape(RECORD)}"
         operations = [

@@ -64,6 +64,8 @@ _WITHOUT = (METRICS, EVENTS, REQUESTS, POD_CERTIFICATES, PODS, NODES, CLIENT_CA)
 _AGAIN_AFTER = 3.0
 #: Seconds within which an API server notices the repair of a webhook that refuses the next writes.
 _NOTICED_WITHIN = 10.0
+#: The statuses of answers after which it is not known if the write took effect: no whole object, and those of a proxy or a slow etcd.
+_UNCERTAIN = (200, 502, 503, 504)
 _AUDIT_AGAIN = "Audit the cluster again, and follow the remedy of the finding"
 
 
@@ -124,7 +126,10 @@ def _carried_out(
                 else until
             )
         except CertflowError as error:
-            is_lost = isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions))
+            is_answered = isinstance(error, ApiError) and error.status not in _UNCERTAIN
+            is_lost = isinstance(error, KubeError) and not (
+                is_answered or isinstance(error, MissingPermissions)
+            )
             is_unwritten = options.check_mode or (len(client.written) == before and not is_lost)
             failures[key] = (_as_refusal(error), REFUSED if is_unwritten else FAILED)
     return tuple(
@@ -363,7 +368,11 @@ class _Proof:
         """Return True if a later audit may prove a repair. An addition about which the audit shows nothing is not waited for."""
         is_unseen = _key(entry) not in failed | passed and kinds.KINDS[entry.kind].unproven == WRITTEN
         written = self._written(entry)
-        return not is_unseen and written is not None and not written.find_overwriter(self.client)
+        return (
+            not is_unseen
+            and written is not None
+            and not written.find_overwriter(self.client, entry.object["webhook"])
+        )
 
     def _judged(
         self, data: ClusterData, due: Sequence[Repair]
@@ -435,14 +444,20 @@ class _Proof:
         self, written: Written, group: Sequence[Repair], proven: Collection[tuple[str, ...]]
     ) -> Iterator[tuple[int, Repair]]:
         """Yield the id and the outcome of each repair of one object."""
-        by = written.find_overwriter(self.client)
+        overwriters = {
+            webhook: written.find_overwriter(self.client, webhook)
+            for webhook in dict.fromkeys(entry.object["webhook"] for entry in group)
+        }
         good = [entry for entry in group if _key(entry) in proven]
         kept = {entry.object["webhook"] for entry in good}
         lost = {
-            entry.object["webhook"] for entry in group if kinds.KINDS[entry.kind].unproven == PUT_BACK
+            entry.object["webhook"]
+            for entry in group
+            if kinds.KINDS[entry.kind].unproven == PUT_BACK and not overwriters[entry.object["webhook"]]
         } - kept
-        is_put_back = bool(lost) and not by and written.put_back(self.client, lost)
+        is_put_back = bool(lost) and written.put_back(self.client, lost)
         for entry in group:
+            by = overwriters[entry.object["webhook"]]
             if by:
                 refusal = Refusal(
                     "overwritten-by",

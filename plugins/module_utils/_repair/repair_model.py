@@ -174,8 +174,8 @@ class Action(Protocol):
 class Written:
     """A write that was made. By default it is a restart, which is not undone."""
 
-    def find_overwriter(self, _client: Client) -> str:
-        """Return the client that replaced the written values, "" if they are unchanged. Raises KubeError."""
+    def find_overwriter(self, _client: Client, _webhook: str) -> str:
+        """Return the client that replaced the written values of a webhook, "" if they are unchanged. Raises KubeError."""
         return ""
 
     def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:

@@ -273,8 +273,9 @@ def _make_default_class(objects: TemporaryObjects) -> tuple[str, tuple[str, ...]
     try:
         objects.create(CLASSES, manifest)
     except ApiError as error:
-        cause = error.message or error.cause
-        return release_checks.DRIVER, (f"the test VolumeSnapshotClass could not be created: {cause}",)
+        return release_checks.DRIVER, (
+            f"the test VolumeSnapshotClass could not be created: {error.message or error.cause}",
+        )
     return driver, ()
 
 

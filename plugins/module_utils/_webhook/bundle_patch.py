@@ -152,7 +152,7 @@ def plan(
         for bundle in bundles:
             _check_trust(target, bundle, leaf_pem, now)
     if change.changed:
-        removes = "" if mode == "add" or recorded else mode
+        removes = "" if mode in ("add", "append") or recorded else mode
         bundle_targets.check_managers(target, obj, removes=removes, consent=consent)
     return change
 

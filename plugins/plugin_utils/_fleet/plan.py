@@ -88,5 +88,6 @@ def from_report(report: Mapping[str, Any]) -> RunPlan | str:
     run = report.get("run") or {}
     if report.get("kind") != "run" or not run.get("check_mode"):
         return f"the report that {NAME} names does not come from a run with --check"
-    plan = make(str(run.get("role") or ""), report["clusters"])
-    return from_data({**plan.to_data(), "hash": run.get("plan")})
+    return from_data(
+        {**make(str(run.get("role") or ""), report["clusters"]).to_data(), "hash": run.get("plan")}
+    )

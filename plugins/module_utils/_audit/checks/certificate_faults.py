@@ -109,8 +109,10 @@ def find_bundle_faults(bundle: str, now: datetime) -> tuple[CertificateFault, ..
         return ()
     last = max(certificates, key=lambda entry: entry.not_after)
     certainty = PROVEN if len(certificates) == 1 else LIKELY
-    faults = _date_faults([ChainBreak(last.not_after, last, ANCHOR)], now)
-    return tuple(replace(fault, certainty=certainty) for fault in faults)
+    return tuple(
+        replace(fault, certainty=certainty)
+        for fault in _date_faults([ChainBreak(last.not_after, last, ANCHOR)], now)
+    )
 
 
 def _date_faults(breaks: Iterable[ChainBreak], now: datetime) -> Iterator[CertificateFault]:

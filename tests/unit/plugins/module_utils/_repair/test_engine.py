@@ -72,14 +72,15 @@ def config_with(bundle: str, service: tuple[str, str] | None) -> ClientConfig:
 
 
 class Once(Written):
-    """A write that is put back once. It notes the webhooks."""
+    """A write that is put back once. It notes the webhooks. by: who replaced it, perhaps only for the webhook after "@"."""
 
     def __init__(self, by: str = "") -> None:
-        self.by = by
+        self.by, _at, self.webhook = by.partition("@")
         self.restored: list[set[str]] = []
 
-    def find_overwriter(self, _client: Client) -> str:
-        return self.by or ("this run" if self.restored else "")
+    def find_overwriter(self, _client: Client, webhook: str) -> str:
+        by = self.by if self.webhook in ("", webhook) else ""
+        return by or ("this run" if self.restored else "")
 
     def put_back(self, _client: Client, _webhooks: Collection[str]) -> bool:
         self.restored.append(set(_webhooks))
@@ -103,6 +104,9 @@ ENDS: list[tuple[str, str, str, str, list[set[str]]]] = [
     (kinds.SECURE, "", "a1 a2", "repaired repaired put-back", [{"b"}]),
     (kinds.SECURE, "", "a1 b1", "repaired failed repaired", []),
     (kinds.SECURE, "operator", "a1 b1", "overwritten overwritten overwritten", []),
+    # Another client replaced the value of one webhook.
+    (kinds.SECURE, "operator@b", "a1 a2", "repaired repaired overwritten", []),
+    (kinds.REMOVE_OUTGOING, "operator@b", "", "put-back put-back overwritten", [{"a"}]),
     # An addition is never put back.
     (kinds.ADD_CA, "", "a1", "repaired written written", []),
     (kinds.ADD_CA, "operator", "a1", "overwritten overwritten overwritten", []),
@@ -195,7 +199,7 @@ def test_a_finding_is_settled_for_an_object_that_it_no_longer_lists(monkeypatch:
 class Unreached(Once):
     """A write of an object that cannot be read any more."""
 
-    def find_overwriter(self, _client: Client) -> str:
+    def find_overwriter(self, _client: Client, _webhook: str) -> str:
         raise KubeError("the connection ended")
 
 
@@ -583,6 +587,21 @@ def _never(change: Change, _client: Client, _options: RepairOptions) -> Written:
     if "never" in change.name:
         raise ApiError("failed calling webhook", status=500)
     return Once()
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(200, "failed"), (503, "failed"), (504, "failed"), (422, "refused"), (500, "refused")],
+)
+def test_a_write_of_an_unknown_effect_has_failed(
+    status: int, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_change: Change, _client: Client, _options: RepairOptions) -> Written:
+        raise ApiError("the answer of a proxy", status=status)
+
+    monkeypatch.setattr(engine, "_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(Change, "carry_out", answer)
+    assert run_engine(["a"], None, monkeypatch)[0] == [state]
 
 
 @pytest.mark.parametrize("approved", [[], ["cluster:x"]])

@@ -171,6 +171,53 @@ def test_a_field_of_another_client_stays(made: Any, change: Edit) -> None:
     assert again == now
 
 
+class LostAnswer(OneObject):
+    """The first write takes effect, its answer is lost, and the client repeats it."""
+
+    is_lost = True
+
+    def patch(self, path: str, operations: list[dict[str, Any]], *, dry_run: bool = False) -> dict[str, Any]:
+        if self.is_lost:
+            self.is_lost = False
+            self.written(path, operations)
+        return super().patch(path, operations, dry_run=dry_run)
+
+    def written(self, path: str, operations: list[dict[str, Any]]) -> None:
+        super().patch(path, operations)
+
+    def find(self, _path: str) -> dict[str, Any]:
+        return copy.deepcopy(self.obj)
+
+
+class AnotherClient(LostAnswer):
+    """Another client writes the same just before."""
+
+    def written(self, _path: str, operations: list[dict[str, Any]]) -> None:
+        own = [operation for operation in operations if "annotations" not in operation["path"]]
+        self.edit(lambda obj: applied(obj, own))
+
+
+@pytest.mark.parametrize("made", [aggregated, verified, admission])
+@pytest.mark.parametrize("server_class", [LostAnswer, AnotherClient])
+def test_only_what_this_run_wrote_is_put_back(server_class: type[LostAnswer], made: Any) -> None:
+    target, obj, pem, options = made()
+    obj["metadata"].update(uid="1", annotations={"team": "a"})
+    server = server_class(copy.deepcopy(obj))
+    secure = {**obj, "spec": {**obj.get("spec", {}), "insecureSkipTLSVerify": False}}
+    config, *_others = bundle_targets.client_configs(target, secure)
+    prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
+    action = BundleAction(target, obj, (BundleEdit(config, pem, prints, **options),), NOW)
+    client = cast("Client", server)
+    written = action.carry_out(client, RepairOptions((), check_mode=False))
+    after = copy.deepcopy(server.obj)
+    is_own = server_class is LostAnswer
+    assert written.put_back(client, {config.webhook}) is is_own
+    expected = obj if is_own else after
+    assert [server.obj.get(key) for key in ("spec", "webhooks")] == [
+        expected.get(key) for key in ("spec", "webhooks")
+    ]
+
+
 def test_a_webhook_that_was_moved_keeps_its_field() -> None:
     is_back, _before, now = put_back(admission(), move)
     assert not is_back

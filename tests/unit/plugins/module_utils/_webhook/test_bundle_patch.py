@@ -124,6 +124,12 @@ def test_an_object_of_another_writer_is_refused(wanted: str | None) -> None:
     assert plan(VALIDATING, obj, wanted, consent=accepting("cert-manager")).changed
 
 
+@pytest.mark.parametrize("mode", ["add", "append"])
+def test_a_mode_that_removes_nothing_needs_only_the_consent(mode: str) -> None:
+    obj = configuration(("a.x.io", client_config(B.pem)), **OWNED)
+    assert plan(VALIDATING, obj, mode=mode, consent=accepting("cert-manager")).changed
+
+
 @pytest.mark.parametrize("mode", ["exactly", "absent"])
 def test_what_a_live_writer_wrote_stays_but_for_our_own_additions(mode: str) -> None:
     obj = configuration(("a.x.io", client_config(A.pem + B.pem)), **OWNED)
