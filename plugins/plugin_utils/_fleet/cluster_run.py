@@ -155,7 +155,8 @@ def record_failure(
     known = result.get(OUTCOME)
     if isinstance(known, Mapping):
         return dict(known)
-    task = ClusterTask(host, WORK, run.is_check)
+    # A check of the user follows the work.
+    task = ClusterTask(host, VERIFY, run.is_check, done={"status": report_schema.CHANGED})
     item = _of_item(result)
     if is_hidden or result.get("_ansible_no_log") or item.get("_ansible_no_log"):
         item = {"msg": HIDDEN}
@@ -262,7 +263,12 @@ def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict
     text = str(
         answer.get("refusal") or answer.get("cause") or answer.get("msg") or "failed without a message"
     )
-    status = outcomes.status_of_failure(code, wrote=bool(answer.get("changed")))
+    # A verification writes nothing, and the change before it may be the cause.
+    status = outcomes.status_of_failure(
+        code,
+        wrote=bool(answer.get("changed"))
+        or task.done.get("status") in (report_schema.CHANGED, report_schema.LEFT),
+    )
     remedy = str(answer.get("remedy") or "")
     is_late = task.deadline and time.monotonic() - began >= task.deadline - DEADLINE_MARGIN
     if is_late and status != report_schema.UNREACHABLE:

@@ -242,6 +242,27 @@ def test_a_run_that_only_verifies_is_verified_again_after_a_soak(rig: Rig) -> No
     assert rig.status("c2") == "ok"
 
 
+@pytest.mark.parametrize("code", ["unreachable", "managed-bundle"])
+@pytest.mark.parametrize(("worked", "next_status"), [(ISSUED, "not started"), (KEPT, "ok")])
+def test_a_canary_that_changed_and_is_not_verified_has_failed(
+    rig: Rig, worked: dict[str, Any], next_status: str, code: str
+) -> None:
+    """The change may be the cause. Without a change the canary has shown nothing."""
+    done = rig.work("c1", worked)[cluster_run.OUTCOME]
+    failure = {"failed": True, "code": code, "cause": "no answer"}
+    rig.work("c1", failure, phase=cluster_run.VERIFY, done=done)
+    assert (rig.status("c1") == "failed") is (worked is ISSUED)
+    rig.work("c2", KEPT)
+    assert rig.status("c2") == next_status
+
+
+def test_a_check_of_the_user_that_reaches_no_cluster_has_failed(rig: Rig) -> None:
+    rig.work("c1", ISSUED)
+    cluster_run.begin_check(rig.run, "c1")
+    failure = {"failed": True, "code": "unreachable", "msg": "no answer"}
+    assert cluster_run.record_failure(rig.run, "c1", failure, "check")["status"] == "failed"
+
+
 def test_a_failed_verification_keeps_its_cause(rig: Rig) -> None:
     rig.run = replace(rig.run, role="webhook_repair")
     failure = {"failed": True, "changed": True, "code": "unreachable", "cause": "no answer"}
