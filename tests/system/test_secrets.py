@@ -519,8 +519,8 @@ def test_a_secret_that_ansible_would_write_to_a_file_is_refused(rig: SecretsRig,
 def test_no_other_key_has_a_form_that_is_searched() -> None:
     """Processes of other tests have keys too."""
     pems = [private_keys.to_pem(private_keys.generate("ecdsa-p256")) for _key in range(2)]
-    one, other = (set(key_forms(base64.b64encode(pem.encode()).decode())) for pem in pems)
-    assert not one & other
+    searched = [set(key_forms(base64.b64encode(pem.encode()).decode())) for pem in pems]
+    assert not searched[0] & searched[1]
 
 
 def test_the_search_finds_every_form() -> None:
