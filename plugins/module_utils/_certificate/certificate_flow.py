@@ -109,9 +109,8 @@ def verify_certificate(run: CertificateRun) -> Result:
     watched = Rotation(run, state, secret, secret.certificate)
     progress, scans = watch(watched, only_reads=True)
     seen = {served.endpoint for scan in scans for served in scan.scan.served}
-    if (
-        progress.state in (STALE, UNSEEN) and scans
-    ):  # without a Service or a target, nothing shows the certificate
+    # Without a Service or a target there are no scans, and nothing shows the certificate.
+    if progress.state in (STALE, UNSEEN) and scans:
         first = progress.evidence[0] if progress.evidence else "the webhook has no endpoint"
         raise VerificationError(
             f"the certificate in {run.intent.secret} is not in use: {first}",

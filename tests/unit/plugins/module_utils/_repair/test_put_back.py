@@ -92,20 +92,25 @@ def admission() -> tuple[Target, dict[str, Any], str, dict[str, Any]]:
     return HOOKS, obj, OLD.pem, {"mode": ABSENT}
 
 
-def put_back(made: tuple[Target, dict[str, Any], str, dict[str, Any]], change: Edit) -> tuple[bool, Any, Any]:
-    """Return if the first webhook of a repair was put back, and the object before the repair and in the end."""
+def action_on(made: tuple[Target, dict[str, Any], str, dict[str, Any]]) -> BundleAction:
+    """Return the repair of the first webhook."""
     target, obj, pem, options = made
     obj["metadata"].update(uid="1", annotations={"team": "a"})
-    server = OneObject(copy.deepcopy(obj))
     secure = {**obj, "spec": {**obj.get("spec", {}), "insecureSkipTLSVerify": False}}
     config, *_others = bundle_targets.client_configs(target, secure)
     prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
-    action = BundleAction(target, obj, (BundleEdit(config, pem, prints, **options),), NOW)
+    return BundleAction(target, obj, (BundleEdit(config, pem, prints, **options),), NOW)
+
+
+def put_back(made: tuple[Target, dict[str, Any], str, dict[str, Any]], change: Edit) -> tuple[bool, Any, Any]:
+    """Return if the first webhook of a repair was put back, and the object before the repair and in the end."""
+    action = action_on(made)
+    server = OneObject(copy.deepcopy(dict(action.obj)))
     client = cast("Client", server)
     written = action.carry_out(client, RepairOptions((), check_mode=False))
     assert RECORD in server.obj["metadata"]["annotations"]
     server.edit(change)
-    return written.put_back(client, {config.webhook}), obj, server.obj
+    return written.put_back(client, {action.edits[0].webhook}), action.obj, server.obj
 
 
 def set_status(obj: dict[str, Any]) -> None:
@@ -200,19 +205,14 @@ class AnotherClient(LostAnswer):
 @pytest.mark.parametrize("made", [aggregated, verified, admission])
 @pytest.mark.parametrize("server_class", [LostAnswer, AnotherClient])
 def test_only_what_this_run_wrote_is_put_back(server_class: type[LostAnswer], made: Any) -> None:
-    target, obj, pem, options = made()
-    obj["metadata"].update(uid="1", annotations={"team": "a"})
-    server = server_class(copy.deepcopy(obj))
-    secure = {**obj, "spec": {**obj.get("spec", {}), "insecureSkipTLSVerify": False}}
-    config, *_others = bundle_targets.client_configs(target, secure)
-    prints = tuple(entry.fingerprint for entry in bundle_content.certificates(pem))
-    action = BundleAction(target, obj, (BundleEdit(config, pem, prints, **options),), NOW)
+    action = action_on(made())
+    server = server_class(copy.deepcopy(dict(action.obj)))
     client = cast("Client", server)
     written = action.carry_out(client, RepairOptions((), check_mode=False))
     after = copy.deepcopy(server.obj)
     is_own = server_class is LostAnswer
-    assert written.put_back(client, {config.webhook}) is is_own
-    expected = obj if is_own else after
+    assert written.put_back(client, {action.edits[0].webhook}) is is_own
+    expected = action.obj if is_own else after
     assert [server.obj.get(key) for key in ("spec", "webhooks")] == [
         expected.get(key) for key in ("spec", "webhooks")
     ]
