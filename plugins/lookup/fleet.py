@@ -77,11 +77,14 @@ from ..plugin_utils._fleet import (
     run_report,
     run_steps,
 )
+from ..plugin_utils._fleet.fleet_run import FleetRun
 from ..plugin_utils._variables.values import duration_seconds
 
 #: The terms whose answer is a list, which becomes the result.
 LISTS = ("planned", "serial")
 LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
+#: No host. Each host of a later playbook of the file has failed, so its run did not begin, and the last run is that of another playbook.
+NO_HOST = "all:!all"
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]
@@ -118,8 +121,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
 def _planned(variables: Mapping[str, Any]) -> list[str]:
     run = fleet_run.find(variables)
-    if run is None:
-        return ["localhost"]
+    if run is None or _has_ended(run):
+        return [NO_HOST if run else "localhost"]
     run_report.write_at_exit(run)  # The main process, which asks for the hosts of a play, ends after the run.
     return [check_hosts.exactly(host) for host in run.hosts]
 
@@ -131,11 +134,18 @@ def _serial(variables: Mapping[str, Any]) -> list[int]:
 
 def _reported(variables: Mapping[str, Any]) -> str:
     run = fleet_run.find(variables)
-    if run is None:
-        return "localhost"
+    if run is None or _has_ended(run):
+        return NO_HOST if run else "localhost"
     rows = run_steps.outcomes_of({**variables, fleet_run.VARIABLE: run.to_data()})
     bad = [host for host, row in rows.items() if outcomes.is_failure(row)]
     return ",".join(map(check_hosts.exactly, bad or run.hosts[:1]))
+
+
+def _has_ended(run: FleetRun) -> bool:
+    # Without the run file, each cluster of the run gets its outcome from the work itself.
+    with contextlib.suppress(CertflowError):
+        return run.file.read().is_ended
+    return False
 
 
 def _stage(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -133,16 +133,16 @@ def _read_authorities(run: RunInput) -> dict[str, str]:
             f"{where} is not a dictionary of dictionaries",
             remedy="Write the output of the aws CLI for each host",
         )
+    # YAML reads a time as another type than JSON has.
     return {
-        host: json.dumps(content[host], default=_plain, skipkeys=True)
+        host: json.dumps(
+            content[host],
+            default=lambda value: value.isoformat() if isinstance(value, date) else str(value),
+            skipkeys=True,
+        )
         for host in run.hosts
         if host in content
     }
-
-
-def _plain(value: Any) -> str:
-    """Return what YAML reads as another type than JSON has, such as a time."""
-    return str(value.isoformat() if isinstance(value, date) else value)
 
 
 def _paths(value: Any) -> list[str]:

@@ -154,6 +154,9 @@ def record_failure(
     """
     known = result.get(OUTCOME)
     if isinstance(known, Mapping):
+        state = run.file.read().clusters.get(host)
+        if state is None or state.status != known["status"]:  # A full disk has kept it out of the run file.
+            _end(run, host, known, 0)
         return dict(known)
     # A check of the user follows the work.
     task = ClusterTask(host, VERIFY, run.is_check, done={"status": report_schema.CHANGED})

@@ -39,7 +39,7 @@ class FleetOperation:
     meanings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: The variable with further options of the module, "" for none.
     more_options: str = ""
-    #: The tags with which a run writes nothing.
+    #: The tags with which a run writes nothing. Ansible's tag "tagged" selects the tasks of all of them.
     reading_tags: frozenset[str] = frozenset()
     #: True if the result in check mode has the expiry of a certificate, which a closed window may outlast.
     tells_expiry: bool = False
@@ -89,7 +89,7 @@ OPERATIONS = {
         "snapshot_controller",
         outcome_of_result.describe_upgrade,
         role="snapshot_controller",
-        reading_tags=frozenset(("plan", "verify")),
+        reading_tags=frozenset(("plan", "verify", "tagged")),
         # It verifies the installed release, whichever it is.
         is_undone=lambda result, done: any(
             hop["start"] not in ("", done.get("after")) for hop in (result.get("hops") or ())[:1]
@@ -100,7 +100,7 @@ OPERATIONS = {
         outcome_of_result.describe_repair,
         options={**_REPAIR_OPTIONS, "kinds": "certflow_repair_kinds"},
         more_options="certflow_repair_options",
-        reading_tags=frozenset(("plan",)),
+        reading_tags=frozenset(("plan", "tagged")),
     ),
     "cluster_ca": FleetOperation(
         "cluster_ca",
@@ -108,7 +108,7 @@ OPERATIONS = {
         options={**_REPAIR_OPTIONS, "kinds": "certflow_ca_phase", "cluster_ca": "certflow_cluster_ca"},
         meanings={"kinds": {"prepare": [kinds.ADD_SUCCESSOR], "finish": [kinds.REMOVE_OUTGOING]}},
         more_options="certflow_repair_options",
-        reading_tags=frozenset(("plan",)),
+        reading_tags=frozenset(("plan", "tagged")),
     ),
 }
 #: The name in reports -> the playbook.

@@ -263,6 +263,17 @@ def test_a_check_of_the_user_that_reaches_no_cluster_has_failed(rig: Rig) -> Non
     assert cluster_run.record_failure(rig.run, "c1", failure, "check")["status"] == "failed"
 
 
+def test_a_failed_verification_that_was_not_recorded_is_recorded_later(rig: Rig) -> None:
+    """A full disk has kept it out of the run file, where the work is recorded as changed. A recorded one keeps its time."""
+    rig.work("c2", ISSUED)
+    outcome = {"status": "failed", "code": "verification-failed", "reason": "no endpoint serves it"}
+    for _repetition in range(2):
+        assert cluster_run.record_failure(rig.run, "c2", {cluster_run.OUTCOME: outcome}, "verify") == outcome
+        assert rig.status("c2") == "failed"
+    events = [json.loads(line) for line in Path(rig.run.path).read_text().splitlines()]
+    assert [event["event"] for event in events].count("cluster-ended") == 2
+
+
 def test_a_failed_verification_keeps_its_cause(rig: Rig) -> None:
     rig.run = replace(rig.run, role="webhook_repair")
     failure = {"failed": True, "changed": True, "code": "unreachable", "cause": "no answer"}
