@@ -110,7 +110,6 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ..module_utils._base.errors import CertflowError, as_error
 from ..module_utils._base.paths import expand
 from ..module_utils._base.text import quoted, safe_name, suggestion, visible
-from ..module_utils._kube import connection
 from ..plugin_utils._inventory import contexts
 
 try:
@@ -129,8 +128,6 @@ else:
 
 
 DEFAULT = "~/.kube/config"
-# In the order of the tasks. Ansible would take the last variable of an option, and one with an empty text.
-ENVIRONMENT = (*connection.ENVIRONMENT["kubeconfig"], "KUBECONFIG")
 GROUP = "clusters"
 # Without these variables Ansible discovers a Python, which may not have the libraries.
 CONNECTION = {
@@ -154,7 +151,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             options = self._read_config_data(path)
             is_own = True
             own = self.get_option("kubeconfig") if options.get("kubeconfig") else ""
-            of_environment = next(filter(None, map(os.environ.get, ENVIRONMENT)), "")
+            of_environment = next(filter(None, map(os.environ.get, contexts.ENVIRONMENT)), "")
             # Tasks find the kubeconfig of the environment themselves.
             self._names_files = bool(own) or not of_environment
             directory = os.path.dirname(os.path.abspath(path)) if own else os.getcwd()

@@ -133,7 +133,7 @@ options:
   sums:
     description:
       - SHA-256 sums of the files of releases that this collection does not know, or that you have changed. It is a dictionary by release.
-        Each value is a dictionary by the path of the file in the repository.
+        Each value is a dictionary by the path of the file in the repository. The other files of a release that it knows keep their sums.
     type: dict
     default: {}
   cache_directory:

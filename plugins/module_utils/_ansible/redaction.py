@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from .._base.text import mask, visible
 from .._kube import kubeconfig_parsing
@@ -104,7 +103,9 @@ def mask_known(result: dict[str, Any], known: set[str]) -> dict[str, Any]:
 
 
 def secrets_in(parameters: Mapping[str, Any], hidden: frozenset[str]) -> list[str]:
-    """Return the options that hold a secret: hidden options, a kubeconfig's content, a pasted key, a URL with a password."""
+    """Return the options that hold a secret: hidden options, a kubeconfig's content, a pasted key, a Secret, a URL with a
+    password.
+    """
     return [
         name for name, value in parameters.items() if value and (name in hidden or _is_secret(name, value))
     ]
@@ -129,10 +130,8 @@ def _content(kubeconfig: Any) -> Any:
 
 
 def _password(url: Any) -> str:
-    try:
-        return urlsplit(str(url or "")).password or ""
-    except ValueError:
-        return ""
+    """Return the password before the last @. A proxy may have no scheme, and a wrong password may have the signs of a URL."""
+    return str(url or "").rpartition("@")[0].split("://", 1)[-1].partition(":")[2]
 
 
 def _is_secret(option: str, value: Any) -> bool:
@@ -144,7 +143,8 @@ def _is_secret(option: str, value: Any) -> bool:
         not isinstance(value, Mapping) or any(value[key] for key in value if key not in CREDENTIALS[option])
     ):
         return True
-    return has_private_key(str(value))
+    is_secret_object = option == "object" and isinstance(value, Mapping) and value.get("kind") == "Secret"
+    return is_secret_object or has_private_key(str(value))
 
 
 def _leaves(value: Any) -> Iterator[str]:

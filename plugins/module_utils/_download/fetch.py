@@ -53,15 +53,16 @@ def read(where: str, until: float, auth: SourceAuth | None = None) -> bytes:
         return _local(Path(expand(where)))
     if parts.scheme == "file":
         return _local(Path(urllib.request.url2pathname(parts.path)))
+    if "@" in where:  # a / or # in a password ends what a parser takes for the host
+        raise SourceError(
+            "the URL of the source has a user name or password, which would be shown and logged",
+            remedy=f"Set url_username and url_password of {source_auth.OPTION}, or fetch the archive beforehand and set its path. "
+            "In a path, write %40 for @",
+        )
     if parts.scheme not in ("http", "https"):
         raise SourceError(
             f"the URL {where} cannot be fetched: its scheme {parts.scheme} is not file, http or https",
             remedy="Set another URL, or a directory",
-        )
-    if parts.username or parts.password:
-        raise SourceError(
-            f"the URL of {parts.hostname} has a user name or password, which would be shown and logged",
-            remedy=f"Set url_username and url_password of {source_auth.OPTION}, or fetch the archive beforehand and set its path",
         )
     credentials = auth or SourceAuth()
     if parts.scheme == "http" and credentials.has_credentials():

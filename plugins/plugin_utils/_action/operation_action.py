@@ -31,6 +31,7 @@ from ...module_utils._ansible.operation import Operation, execute, failed_result
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.paths import expand
 from ...module_utils._kube import kubeconfig, token_store
+from ...module_utils._kube.connection import is_content
 from ...module_utils._process import progress_lines
 from .._action import role_options
 from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task, plan
@@ -222,6 +223,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 return {**result, **self._refused(validation, arguments)}
             if mode == IN_PROCESS:
                 return {**result, **self._run_here(validation, variables)}
+            self._task.environment = [*(self._task.environment or ()), self._kubeconfigs_from_here()]
         self._keep_off_the_disk(redaction.secrets_in(validation.validated_parameters, self.operation.hidden))
         name = f"certflow.kubernetes.{self.operation.name}"
         refusal = self._check_by_module(arguments, variables)
@@ -306,6 +308,18 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             except CertflowError as error:
                 raise AnsibleActionFail(str(error)) from None
             arguments["kubeconfig"] = json.loads(json.dumps(content, default=str))
+
+    def _kubeconfigs_from_here(self) -> dict[str, str]:
+        """Return the kubeconfigs of the environment with absolute paths, because a module works in the folder of the play."""
+        is_here = self._connection.transport == "local"
+        found = {name: os.environ.get(name, "") for name in contexts.ENVIRONMENT if is_here}
+        return {
+            name: os.pathsep.join(
+                os.path.abspath(os.path.expanduser(path)) for path in value.split(os.pathsep) if path
+            )
+            for name, value in found.items()
+            if value and not is_content(value)
+        }
 
     def _execution_mode(self, variables: Mapping[str, Any]) -> str:
         """Return the mode for this task. Raises AnsibleActionFail if the forced mode is unknown or impossible."""

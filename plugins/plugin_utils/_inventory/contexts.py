@@ -24,9 +24,11 @@ from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import nearest, quoted, safe_name
 from ...module_utils._csr.providers import detect_by_kubeconfig
-from ...module_utils._kube import kubeconfig, kubeconfig_parsing
+from ...module_utils._kube import connection, kubeconfig, kubeconfig_parsing
 from ...module_utils._kube.errors import KubeconfigError
 
+#: The variables with kubeconfigs, in the order of the tasks. Ansible would take the last variable of an option, and one with an empty text.
+ENVIRONMENT = (*connection.ENVIRONMENT["kubeconfig"], "KUBECONFIG")
 VAULT_HEADER = b"$ANSIBLE_VAULT"
 #: The variable of all hosts with the error of a source of the inventory.
 UNREAD = "__certflow_unread_source"

@@ -77,15 +77,13 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
 
 
 def _sums(source: ReleaseSource, release: str) -> Mapping[str, str]:
-    sums: Any = source.sums.get(release) or SUMS.get(release)
-    if (
-        not sums
-        or not isinstance(sums, Mapping)
-        or not all(isinstance(value, str) for value in sums.values())
-    ):
+    given: Any = source.sums.get(release) or {}
+    # The files that the user has not changed keep their sums. Without them, a part of the release would not be installed.
+    sums: dict[str, Any] = {**SUMS.get(release, {}), **given} if isinstance(given, Mapping) else {}
+    if not sums or not all(isinstance(value, str) for value in sums.values()):
         raise SourceError(
             f"the entry {release} of sums is not a dictionary from files to SHA-256 sums"
-            if sums
+            if given
             else f"the files of release {release} are not known to this collection, which knows {', '.join(SUMS)}",
             remedy="Set the SHA-256 sums of its files with sums, or set another release",
         )

@@ -435,6 +435,9 @@ def test_invocation_shows_no_content() -> None:
         {"proxy": "http://user:very-secret-password@proxy:3128"},
         {"host": "https://user:very-secret-password@host"},
         {"source": "https://user:very-secret-password@mirror/{version}.tar.gz"},
+        {"proxy": "user:very-secret-password@proxy:3128"},
+        {"source": "https://user:very/secret#password@mirror/{version}.tar.gz"},
+        {"source": "https://user:very://secret:password@mirror/{version}.tar.gz"},
     ],
 )
 def test_secrets_inside_other_texts(parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,6 +449,15 @@ def test_secrets_inside_other_texts(parameters: dict[str, str], monkeypatch: pyt
         redaction.protect(parameters, known)
         assert known
         assert all(secret in parameters[option] for secret in known)
+
+
+def test_the_arguments_show_no_content_of_a_probed_secret() -> None:
+    """Its values are Base64, so a key in them does not look like one."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "data": {"tls.key": "LS0tLS1CRUdJTi"}}
+    shown = redaction.invocation({"object": secret}, frozenset())["module_args"]
+    assert shown == {"object": redaction.PLACEHOLDER}
+    other = {"object": {**secret, "kind": "ConfigMap"}}
+    assert redaction.invocation(other, frozenset())["module_args"] == other
 
 
 SENTENCE = re.compile(

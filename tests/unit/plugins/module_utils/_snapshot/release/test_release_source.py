@@ -159,7 +159,9 @@ FAULTS: dict[str, tuple[Callable[[Path], str], str]] = {
     "neither file nor directory": (lambda p: str(p / "nothing"), "nothing cannot be read: No such file"),
     "a missing archive": (lambda p: str(p / "nothing.tar"), "nothing.tar cannot be read: No such file"),
     "another scheme": (lambda _p: "oci://registry.invalid/x", "scheme oci is not file, http or https"),
-    "a password in the URL": (lambda _p: "https://me:secret@mirror.invalid", "he URL of mirror.invalid has a user name"),
+    "a password in the URL": (lambda _p: "https://me:secret@mirror.invalid", "has a user name"),
+    "a password that ends the host": (lambda _p: "https://me:se/cret@mirror.invalid", "has a user name"),
+    "a password without a scheme": (lambda _p: "me:secret@mirror.invalid", "has a user name"),
     "no server": (lambda _p: "http://127.0.0.1:9/x.zip", "cannot be fetched: Connection refused"),
     "brackets without an address": (lambda _p: "https://me:secret@[mirror/x.zip", "no valid host"),
     "an empty label, as of an unset variable": (lambda _p: "https://.mirror.invalid/x.zip", "cannot be fetched: "),
@@ -207,6 +209,17 @@ def test_an_answer_that_ends_too_soon(tmp_path: Path) -> None:
 def test_a_release_without_a_row_needs_the_users_sums(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"release 9.1.2 are not known.*with sums"):
         get(tmp_path, tmp_path, sums={})
+
+
+def test_the_sums_of_changed_files_keep_those_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the others, a part of the release would not be installed."""
+    monkeypatch.setattr(release_source, "SUMS", SUMS)
+    changed = {CRD: FILES[CRD] + b"# changed"}
+    write(tmp_path, {**FILES, **changed})
+    own = {RELEASE: {CRD: hashlib.sha256(changed[CRD]).hexdigest()}}
+    assert get(tmp_path, tmp_path, sums=own) == {**TEXTS, CRD: changed[CRD].decode()}
 
 
 @pytest.mark.parametrize("entry", [["x"], "x", {CRD: 1}, {CRD: {"a": "b"}}], ids=str)
