@@ -15,7 +15,7 @@ from .._base.result import Result
 from .._csr import csr_api, name_policy
 from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_permissions, compare, decision_of
 from .._csr.csr_api import Decision
-from .._csr.csr_content import condition_text, content_of, requester_of
+from .._csr.csr_content import condition_of, condition_text, content_of, requester_of
 from .._csr.errors import RequestError
 from .._csr.name_policy import GuardedNames
 from .._diagnosis import wait_for_certificate
@@ -53,6 +53,14 @@ class RequestDecision:
         """
         return EXPECTED if self.name and self.kind == DENIED else RULES
 
+    def has_decided(self, csr: Mapping[str, Any]) -> bool:
+        """Return True for the decision of this task. Another client may have written the same decision first."""
+        condition = condition_of(csr, self.kind) or {}
+        return (
+            condition.get("message") == self.decision.message
+            and condition.get("reason") == self.decision.reason
+        )
+
 
 def decide_requests(client: Client, task: RequestDecision, *, check_mode: bool) -> Result:
     """Decide on the requests. All of them are compared before the first write.
@@ -76,13 +84,14 @@ def decide_requests(client: Client, task: RequestDecision, *, check_mode: bool) 
             results[csr["metadata"]["uid"]] = _decide(client, csr, task)
         if waits:
             results = {uid: _wait(client, csr) for uid, csr in results.items()}
-    changed = {csr["metadata"]["uid"] for csr in undecided}
+    decided = [csr for csr in undecided if check_mode or task.has_decided(results[csr["metadata"]["uid"]])]
+    changed = {csr["metadata"]["uid"] for csr in decided}
     return Result(
-        changed=bool(undecided),
+        changed=bool(decided),
         values={"csrs": [_entry(csr, task.kind, uid in changed) for uid, csr in results.items()]},
         diff={
-            "before": {csr["metadata"]["name"]: condition_text(csr) for csr in undecided},
-            "after": {csr["metadata"]["name"]: task.kind for csr in undecided},
+            "before": {csr["metadata"]["name"]: condition_text(csr) for csr in decided},
+            "after": {csr["metadata"]["name"]: task.kind for csr in decided},
         },
         warnings=(*unexpected.values(), *name_policy.warnings(permitted, cluster=cluster)),
     )

@@ -75,15 +75,13 @@ def find(client: Client, name: str) -> dict[str, Any] | None:
 
     A list by name needs no permission but the one to list, which every run has.
     """
-    escaped = re.sub(r"([\\,=])", r"\\\1", name)
-    return next(
-        (
-            csr
-            for csr in select(client, None, [f"metadata.name={escaped}"])
-            if csr["metadata"].get("name") == name
-        ),
-        None,
-    )
+    found = select(client, None, [selector_of(name)])
+    return next((csr for csr in found if csr["metadata"].get("name") == name), None)
+
+
+def selector_of(name: str) -> str:
+    """Return the field selector of the request with this name. The API server accepts names with the signs of selectors."""
+    return "metadata.name=" + re.sub(r"([\\,=])", r"\\\1", name)
 
 
 def permissions(intent: Intent) -> list[Permission]:

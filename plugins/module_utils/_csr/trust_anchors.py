@@ -208,14 +208,15 @@ def read_bundle_source(client: Client, *, name: str | None, signer_name: str | N
     """
     field, value = ("metadata.name", name) if name else ("spec.signerName", signer_name)
     try:
-        bundles = read_bundles(client, f"{field}={value}")
+        # An empty value, such as that of an empty variable, selects each bundle without a signer.
+        bundles = read_bundles(client, f"{field}={value}") if value else {}
     except Forbidden as error:
         lacking = [Permission("list", _GROUP, _RESOURCE)]
         raise missing_permissions(lacking, "read ClusterTrustBundles", error.message) from error
     pem = "\n".join(bundles.values())
     if not pem:
         raise AnchorError(
-            f"the cluster has no ClusterTrustBundle whose {field} is {value}",
+            f"the cluster has no ClusterTrustBundle whose {field} is {value or 'empty'}",
             remedy="List them with kubectl get clustertrustbundles. Kubernetes serves them by default from 1.37 on",
         )
     return pem

@@ -110,7 +110,7 @@ def _watch_or_list(
     """Return the request when it changes, or after ``seconds``, and the version from which the next watch starts."""
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
     started = time.monotonic()
-    fields = {"fieldSelector": f"metadata.name={name}"}
+    fields = {"fieldSelector": csr_api.selector_of(name)}
     for event in client.watch(COLLECTION, {**fields, "resourceVersion": version}, seconds=seconds):
         csr_of_event = event.get("object") or {}
         if event.get("type") in ("ADDED", "MODIFIED") and csr_of_event["metadata"]["uid"] == uid:

@@ -210,8 +210,11 @@ def _accepted_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
 
 
 def _not_asked(evidence: ProbeEvidence) -> ProbeVerdict | None:
-    """A denial names the webhook that it comes from. An object that passed does not show which webhooks were asked."""
-    if evidence.match.is_asked or not _passed(evidence):
+    """An object that passed does not show which webhooks were asked. A denial names the one that it comes from.
+
+    A webhook of another configuration may have the same name, so the denial of an object that is certainly not its own shows nothing.
+    """
+    if evidence.match.is_asked or (evidence.match.is_asked is None and not _passed(evidence)):
         return None
     code, start = (
         ("not-asked", "the API server does not ask it about this object")

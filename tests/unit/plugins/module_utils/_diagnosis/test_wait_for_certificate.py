@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -171,6 +172,20 @@ def test_a_watch_that_ends_early_causes_no_flood_of_requests(
         wait(api, csr(), seconds=1.0)
     assert caught.value.values["diagnosis"]["code"] == "never-approved"
     assert len([entry for entry in api.asked if entry[0] == "WATCH"]) <= 6
+
+
+def test_a_name_with_the_signs_of_a_selector_selects_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any requester chooses the name. Another selector would show another object, and the wait would say that it was replaced."""
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.01)
+    asked: list[str] = []
+
+    class Api(ScriptedApi):
+        def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+            asked.append((query or {})["fieldSelector"])
+            return page(csr(approved(), name="a,b=c\\", certificate=leaf().pem))
+
+    wait(Api(), csr(approved(), name="a,b=c\\"))
+    assert asked == ["metadata.name=a\\,b\\=c\\\\"]
 
 
 def test_the_request_is_read_once_more_before_the_diagnosis() -> None:

@@ -126,6 +126,23 @@ def test_a_request_that_is_changed_after_another_was_approved() -> None:
     assert api.written == [f"PUT {CSRS}/{NAME}/approval"]
 
 
+@pytest.mark.parametrize(("writer", "is_own"), [("other", False), ("own", True)])
+def test_a_decision_of_another_client_is_not_claimed(writer: str, is_own: bool) -> None:
+    """It was written after the list. After a lost answer the decision is that of this task."""
+    api = api_with(csr())
+
+    def change(_method: str, _path: str, body: Any) -> Any:
+        by_other = {"conditions": [approved()]}
+        api.objects[csr_api.path(NAME)] = csr() | {"status": body["status"] if writer == "own" else by_other}
+        return api_error(Conflict)
+
+    api.on_write = change
+    result = decide(api)
+    (entry,) = result.values["csrs"]
+    assert (result.changed, entry["changed"]) == (is_own, is_own)
+    assert bool((result.diff or {})["after"]) is is_own
+
+
 @pytest.mark.parametrize("selectors", [[], [""], ["a=b", " "]])
 @pytest.mark.parametrize("option", ["label_selectors", "field_selectors"])
 def test_an_empty_selector_does_not_select_every_request(option: str, selectors: list[str]) -> None:

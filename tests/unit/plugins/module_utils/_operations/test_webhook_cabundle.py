@@ -173,3 +173,19 @@ def test_the_first_ca_of_a_url_ends_the_trust_in_the_roots_of_the_system(
     assert result.changed
     assert [warning for warning in result.warnings if "roots" in warning] == list(result.warnings)
     assert len(result.warnings) == count
+
+
+@pytest.mark.parametrize("source", [{"name": None, "signer_name": ""}, {"name": "", "signer_name": None}])
+def test_an_empty_source_selects_no_trust_bundle(source: dict[str, Any]) -> None:
+    """An empty answer of a survey would select each bundle that belongs to no signer."""
+    bundle = {"metadata": {"name": "corporate"}, "spec": {"trustBundle": NEW.pem}}
+    found = {"metadata": {}, "items": [bundle]}
+    api = ScriptedApi({"/apis/certificates.k8s.io/v1/clustertrustbundles": found})
+    options = dict.fromkeys(("ca_bundle", "certificate", "service"))
+    with fails("no-trust-anchor"):
+        webhook_cabundle.run(
+            api,  # type: ignore[arg-type]
+            {**options, "cluster_trust_bundle": source, "targets": [], "mode": "add", "accept": ()},
+            False,
+        )
+    assert not api.asked

@@ -104,6 +104,8 @@ ROWS: dict[str, tuple[ProbeEvidence, str, str]] = {
     # What an accepted object does not show
     "Ignore": (evidence(fails_open=True), "unproven", "hidden-by-ignore"),
     "not asked": (evidence(match=NOT_ASKED), "unproven", "not-asked"),
+    # A webhook of another configuration has the same name.
+    "denied, not asked": (evidence(**EXPECT_DENIED, match=NOT_ASKED), "unproven", "not-asked"),
     "perhaps asked": (evidence(match=PERHAPS), "unproven", "perhaps-not-asked"),
 }  # fmt: skip
 
