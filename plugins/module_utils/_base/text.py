@@ -145,7 +145,14 @@ def visible(text: str) -> str:
     A second call does not change the result.
     """
     line = _BLANKS.sub(" ", text).strip(" ")
-    return line if line.isprintable() and line.isascii() else "".join(map(_shown, line))
+    return (
+        line
+        if line.isprintable() and line.isascii()
+        else "".join(
+            character.encode("unicode_escape").decode() if is_hidden(character) else character
+            for character in line
+        )
+    )
 
 
 def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
@@ -316,7 +323,3 @@ def matches(text: str, pattern: str) -> bool:
 def is_hidden(character: str) -> bool:
     """Return True for a control character or an invisible character."""
     return unicodedata.category(character) in HIDDEN_CATEGORIES or character in HIDDEN_CHARACTERS
-
-
-def _shown(character: str) -> str:
-    return character.encode("unicode_escape").decode() if is_hidden(character) else character

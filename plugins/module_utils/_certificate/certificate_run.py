@@ -63,7 +63,7 @@ class CertificateRun:
     #: Signer -> the intent of the task with this signer. Raises RequestError. None if the task names its signer.
     intent_for: Callable[[str], Intent] | None = None
 
-    # What the run is about to write, for the comparison with an approved plan. Raises PlanDiffersError.
+    # What the run is about to write, for the comparison with an approved plan. Raises CertflowError.
 
     def allow_to_issue(self, reason: IssueReason, changes: Iterable[TargetChange]) -> None:
         """Compare the certificate, its Secret, and the caBundles of every target."""

@@ -96,7 +96,7 @@ class RotationResult:
 def allow_completion(run: CertificateRun, state: CertificateState) -> bool:
     """Compare what the end of an open rotation may write with an approved plan. Return True if one is open.
 
-    Raises PlanDiffersError.
+    Raises CertflowError.
     """
     is_open = state.secret is not None and target_anchors.is_unproven(state.secret)
     if is_open:

@@ -69,7 +69,7 @@ def write(
 ) -> tuple[TargetChange, ...]:
     """Write the changes of ``plan``, and return them as they were written.
 
-    Raises PlanDiffersError for a webhook that another client has added to the object since the plan.
+    Raises CertflowError for a webhook that another client has added to the object since the plan.
     """
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:

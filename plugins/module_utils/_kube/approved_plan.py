@@ -49,12 +49,6 @@ UNCOVERED = {
 MOST_DIFFERENCES = 3
 
 
-class PlanDiffersError(CertflowError):
-    """The run would write more or something else than the approved plan."""
-
-    code = "plan-differs"
-
-
 @dataclass(frozen=True)
 class Write:
     """A write that a run wants to do."""
@@ -85,7 +79,7 @@ class PlanGuard:
         return {"plan_digests": [*self.fixed, *sorted(self.writes)]} if self.fixed else {}
 
     def allow(self, writes: Iterable[Write]) -> None:
-        """Collect the writes that a run is about to do. Raises PlanDiffersError if the approved plan does not have them all."""
+        """Collect the writes that a run is about to do. Raises CertflowError if the approved plan does not have them all."""
         if not self.fixed:
             return
         titles = {f"{WRITE}{write.id}:{digest(write.content)}": write.title for write in writes}
@@ -95,7 +89,7 @@ class PlanGuard:
         self._refuse(title for entry, title in titles.items() if entry.rpartition(":")[2] not in values)
 
     def check_options(self) -> None:
-        """Raise PlanDiffersError if the cluster or an option is not that of the approved plan."""
+        """Raise CertflowError if the cluster or an option is not that of the approved plan."""
         approved = {entry for entry in self.approved or () if not entry.startswith(WRITE)}
         self._refuse(
             f"the {entry.rpartition(':')[0] or f'entry {quoted(entry)}'}"
@@ -107,8 +101,9 @@ class PlanGuard:
         if self.approved is None or not lines:
             return
         more = f", and {len(lines) - MOST_DIFFERENCES} more" if len(lines) > MOST_DIFFERENCES else ""
-        raise PlanDiffersError(
+        raise CertflowError(
             f"the approved plan does not cover {'; '.join(lines[:MOST_DIFFERENCES])}{more}",
+            code="plan-differs",
             evidence=lines,
             remedy="Make a new plan with --check, and have it approved",
         )
@@ -121,7 +116,7 @@ def begin(
 
     Without the permission to read the UID, a task in check mode returns no digests.
 
-    Raises PlanDiffersError, KubeError.
+    Raises CertflowError, KubeError.
     """
     approved = parameters.get("approved_plan")
     if approved is None and not check_mode:

@@ -49,12 +49,6 @@ _INSECURE = "insecureSkipTLSVerify"
 _INSECURE_PATH = ("f:spec", f"f:{_INSECURE}")
 
 
-class ObjectChanged(CertflowError):
-    """The object changed after the repair was planned."""
-
-    code = "conflict"
-
-
 @dataclass(frozen=True)
 class BundleEdit:
     """One caBundle that gets or loses a CA."""
@@ -154,7 +148,7 @@ class BundleAction(Action):
     def carry_out(self, client: Client, options: RepairOptions) -> WrittenBundle:
         """Write the object if it still has the version that was read. If another client was faster, check it again.
 
-        Raises ObjectChanged, TargetError, KubeError.
+        Raises CertflowError, TargetError, KubeError.
         """
 
         def write(known: TargetChange) -> WrittenBundle:
@@ -180,7 +174,7 @@ class BundleAction(Action):
         return bundle_patch.retry(self.target, self.plan(self.obj), write, read)
 
     def plan(self, obj: Object) -> TargetChange:
-        """Return the change of the caBundles. Raises ObjectChanged, TargetError, BundleError."""
+        """Return the change of the caBundles. Raises CertflowError, TargetError, BundleError."""
         if any(edit.secures for edit in self.edits):
             obj = {**obj, "spec": {**obj["spec"], _INSECURE: False}}
         names = [(edit.webhook,) if edit.webhook else () for edit in self.edits]
@@ -200,8 +194,9 @@ class BundleAction(Action):
             if edit.removes and any(
                 b.changed and b.config.ca_bundle != edit.config.ca_bundle for b in change.bundles
             ):
-                raise ObjectChanged(
+                raise CertflowError(
                     f"another client changed the caBundle of {self.target}, so it is not proven that the outgoing CA may be removed",
+                    code="conflict",
                     remedy="Run the repair again",
                 )
         bundles = tuple(bundle for change in changes for bundle in change.bundles)
@@ -228,19 +223,24 @@ class BundleAction(Action):
         ]
 
     def _check_again(self, obj: Object, options: RepairOptions) -> None:
-        """Raise ObjectChanged if the object was created again, or if a field must not be written any more."""
+        """Raise CertflowError if the object was created again, or if a field must not be written any more."""
         if obj["metadata"].get("uid") != self.obj["metadata"].get("uid"):
-            raise ObjectChanged(f"{self.target} was deleted and created again", remedy="Run the repair again")
+            raise CertflowError(
+                f"{self.target} was deleted and created again", code="conflict", remedy="Run the repair again"
+            )
         if _addresses(self.target, obj) != _addresses(self.target, self.obj):
-            raise ObjectChanged(
+            raise CertflowError(
                 f"another client changed what {self.target} calls, so it is not known what the address serves",
+                code="conflict",
                 remedy="Run the repair again",
             )
         for edit in self.edits:
             refusal = find_obstacle(self.target, obj, edit, options, self.now)
             if refusal:
-                raise ObjectChanged(
-                    f"another client changed {self.target}: {refusal.reason}", evidence=refusal.evidence
+                raise CertflowError(
+                    f"another client changed {self.target}: {refusal.reason}",
+                    code="conflict",
+                    evidence=refusal.evidence,
                 )
 
 

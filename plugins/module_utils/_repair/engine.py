@@ -28,6 +28,7 @@ from .._audit.facts.cluster_data import (
 )
 from .._audit.facts.finding import FAIL, PASS, AuditFinding
 from .._base.errors import CertflowError
+from .._csr.ca_rotation import prints_of
 from .._kube.access_review import grant, require
 from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
@@ -69,18 +70,12 @@ _UNCERTAIN = (200, 502, 503, 504)
 _AUDIT_AGAIN = "Audit the cluster again, and follow the remedy of the finding"
 
 
-class IncompleteAudit(CertflowError):
-    """The audit could not read a part of the cluster that the repair needs."""
-
-    code = "audit-incomplete"
-
-
 def repair(
     client: Client, options: RepairOptions, guard: PlanGuard
 ) -> tuple[tuple[Repair, ...], ClusterData]:
     """Repair the findings of the options. Return the outcome of each, or in check mode its plan, and what was read before the writes.
 
-    Raises PlanDiffersError before the first write, IncompleteAudit, KubeError.
+    Raises CertflowError before the first write, KubeError.
     """
     data = _audit(client, options)
     findings = audit_result.find(data)
@@ -158,12 +153,17 @@ def _audit(client: Client, options: RepairOptions) -> ClusterData:
 
 
 def _check_sources(data: ClusterData, findings: Iterable[AuditFinding], options: RepairOptions) -> None:
-    """Raise IncompleteAudit if a source that a kind needs was not read. An incomplete audit cannot prove that nothing is left to do."""
+    """Raise CertflowError if a source that a kind needs was not read. An incomplete audit cannot prove that nothing is left to do."""
     needed = kinds.sources_of(options.kinds)
     unread = [finding for finding in findings if finding.source in needed]
     if unread:
         remedy = grant("audit") if data.lacking else "Run the repair again when the cluster answers"
-        raise IncompleteAudit(unread[0].cause, evidence=[finding.cause for finding in unread], remedy=remedy)
+        raise CertflowError(
+            unread[0].cause,
+            code="audit-incomplete",
+            evidence=[finding.cause for finding in unread],
+            remedy=remedy,
+        )
     rotation_repairs.check_options(data, options.rotation)
 
 
@@ -399,10 +399,21 @@ class _Proof:
             if entry.status == FAIL and entry.check in kinds.CHECKS
         }
         sound = {_place(point.object.as_result()) for point in data.points if str(point.object) not in broken}
+        # The CA that the user named is no longer in the caBundle, whatever else the check finds about it.
+        freed = {
+            _place(point.object.as_result())
+            for point in data.points
+            if data.ca_outgoing.isdisjoint(prints_of(point.config.ca_bundle))
+        }
         settled = {
-            key
-            for key in map(_key, due)
-            if key[0] in listed and key[1:] in sound and key[1:] not in listed[key[0]]
+            _key(entry)
+            for entry in due
+            if (place := _place(entry.object)) in sound
+            and (
+                place in freed
+                if entry.check == "ca-left"
+                else entry.finding in listed and place not in listed[entry.finding]
+            )
         }
         return failed, passed - failed | settled
 

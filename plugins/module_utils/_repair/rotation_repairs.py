@@ -95,10 +95,10 @@ def plan_remove_outgoing(case: Case) -> BundleAction | Refusal | None:
 
 
 def check_options(data: ClusterData, options: RotationOptions) -> None:
-    """Raise SuccessorRefused if the user names a CA that cannot be a successor of this cluster, or one that it needs as outgoing."""
+    """Raise CertflowError if the user names a CA that cannot be a successor of this cluster, or one that it needs as outgoing."""
     cas = data.ca.cas if data.ca else None
     if cas and any(not options.outgoing.isdisjoint(ca.fingerprints | ca.above) for ca in cas.needed):
-        raise SuccessorRefused(
+        raise CertflowError(
             "outgoing in the option cluster_ca names a CA that this cluster uses, or that it will use",
             evidence=[str(ca) for ca in cas.needed],
             remedy="Remove the CA from the published CAs of the cluster first, or remove it from outgoing",
@@ -106,7 +106,7 @@ def check_options(data: ClusterData, options: RotationOptions) -> None:
     if not options.successor:
         return
     if cas is None:
-        raise SuccessorRefused(
+        raise CertflowError(
             "no published CA of this cluster is known to be in use, so no successor can be compared with it",
             remedy="Audit the cluster, and follow the remedy of the unknown findings",
         )
@@ -114,18 +114,12 @@ def check_options(data: ClusterData, options: RotationOptions) -> None:
     for ca in published_cas(options.successor):
         reason = _fault_of_successor(ca, cas, published, options, data.now)
         if reason:
-            raise SuccessorRefused(
+            raise CertflowError(
                 f"the successor in the option cluster_ca is not one of this cluster: {reason}",
                 evidence=[f"successor: {ca}", *(f"CA in use: {entry}" for entry in cas.in_use)],
                 remedy="Set successor to the CA to which this cluster switches next, with the twin that the CA in use signed. "
                 "To trust another CA, use the module webhook_cabundle",
             )
-
-
-class SuccessorRefused(CertflowError):
-    """The user names a CA that does not fit the cluster."""
-
-    code = "invalid-input"
 
 
 def _fault_of_successor(

@@ -50,17 +50,5 @@ class PreflightError(CertflowError):
     code = "preflight-failed"
 
 
-class UnprovenError(CertflowError):
-    """A verification failed, or has no result. ``values`` go into the failed result."""
-
-    code = "verification-failed"
-
-
-class UpgradeRefused(CertflowError):
-    """A hazard or another manager prevents the upgrade. ``values`` go into the failed result."""
-
-    code = "upgrade-refused"
-
-
 class UpgradeError(CertflowError):
     """An upgrade failed after its first write. Its code is that of the failure. ``values`` go into the failed result."""

@@ -29,7 +29,7 @@ from .._process.progress_lines import ProgressPrinter
 from .._snapshot.actions.action import Step
 from .._snapshot.actions.object_actions import WaitAvailable
 from .._snapshot.actions.verifications import Verify
-from .._snapshot.errors import PreflightError, UnprovenError, UpgradeError
+from .._snapshot.errors import PreflightError, UpgradeError
 from .._snapshot.kinds import Reference
 from .._snapshot.plan import undo_steps, verify_installed
 from .._snapshot.plan.planner import Hop
@@ -69,7 +69,7 @@ class Upgrade:
         self._waited_for = ""
 
     def check(self) -> Result:
-        """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
+        """Plan, and try every step by dry runs. Raises PreflightError, CertflowError."""
         current = self._read()
         found = self._preflight(current, current.plan.hops)
         self.progress.print_line(
@@ -78,11 +78,12 @@ class Upgrade:
         return self._result(changed=bool(found.due), found=found)
 
     def verify(self, *, check_mode: bool) -> Result:
-        """Verify what is installed. In check mode create no objects. Raises UnprovenError, CertflowError."""
+        """Verify what is installed. In check mode create no objects. Raises CertflowError."""
         current = planning.read(self.client, self.request.release, self.request.options)
         if current.context.controller is None:
-            raise UnprovenError(
+            raise CertflowError(
                 "no snapshot controller is installed, so there is nothing to verify",
+                code="verification-failed",
                 remedy="Install one with state: present",
             )
         verified: list[dict[str, Any]] = []
@@ -103,10 +104,9 @@ class Upgrade:
         """Bring the snapshot controller to the release.
 
         Raises:
-            UpgradeRefused: a hazard or another manager is in the way. Nothing was written.
             PreflightError: a step would fail. Nothing was written.
             UpgradeError: a step failed. The values tell what was changed and what was put back.
-            LeaseHeldError, CertflowError: other failures before the first write.
+            LeaseHeldError, CertflowError: a hazard or another manager is in the way, or another failure before the first write.
         """
         self._check_time()
         current = self._read()
@@ -143,7 +143,7 @@ class Upgrade:
     # Before the first write.
 
     def _read(self) -> ClusterPlan:
-        """Read the cluster and plan. Raises UpgradeRefused, KubeError."""
+        """Read the cluster and plan. Raises CertflowError if the plan is refused, and KubeError."""
         self._set_deadline(self.request.step_timeout)  # after a hop, the deadline is that of its last step
         current = planning.read(self.client, self.request.release, self.request.options)
         error = current.refusal(self._lead)

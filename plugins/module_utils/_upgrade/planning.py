@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .._base.errors import CertflowError
 from .._snapshot.context.hop_context import UpgradeOptions
 from .._snapshot.context.upgrade_context import UpgradeContext
-from .._snapshot.errors import UpgradeRefused
 from .._snapshot.hazards.finding import listed
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import plan_report, planner
@@ -46,7 +46,7 @@ class ClusterPlan:
             **plan_report.plan(self.plan),
         }
 
-    def refusal(self, lead: str = NOTHING_WRITTEN) -> UpgradeRefused | None:
+    def refusal(self, lead: str = NOTHING_WRITTEN) -> CertflowError | None:
         """Return the error of a plan that is refused, None if it may be carried out. lead: the beginning of its cause."""
         refused = self.plan.refused
         if not refused:
@@ -55,8 +55,9 @@ class ClusterPlan:
             f"{hazard.reason.rstrip('.')} ({'; '.join(listed(hazard.evidence, MOST_EVIDENCE))})"
             for hazard in refused
         ]
-        error = UpgradeRefused(
+        error = CertflowError(
             f"{lead}: {'. '.join(causes)}",
+            code="upgrade-refused",
             evidence=[line for hazard in refused for line in hazard.evidence],
             remedy=" ".join(hazard.remedy for hazard in refused),
         )

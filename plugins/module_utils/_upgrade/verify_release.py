@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from .._base.errors import CertflowError
 from .._base.times import format_time
 from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
 from .._snapshot.actions import verifications
 from .._snapshot.actions.action import CONFIGURATION, CRD
-from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
 from .._webhook import call_failures, probe_webhook
@@ -104,14 +104,15 @@ def left_unproven(action: verifications.Verify, result: CheckResult) -> dict[str
 
 def failure(
     action: verifications.Verify, result: CheckResult, before: Mapping[str, Any], undeleted: list[str]
-) -> UnprovenError:
+) -> CertflowError:
     """Return the error of a check that does not pass. before: the result of the same check before the upgrade."""
     broken_before, words = release_checks.history(result.verdict, before)
     cause = (
         f"{action.subject} {'is broken' if result.verdict == FAILED else 'is not proven'}: {result.summary}"
     )
-    error = UnprovenError(
+    error = CertflowError(
         f"{cause}. {words}" if words else cause,
+        code="verification-failed",
         evidence=[*result.evidence, *undeleted],
         remedy=result.remedy,
     )

@@ -271,9 +271,6 @@ def _longer(name: str) -> str:
 
 @cache
 def _parts(role: str) -> tuple[str, ...]:
-    return tuple(part for prefix in (f"{role}_", "certflow_") for part in _thirds(prefix))
-
-
-def _thirds(text: str) -> list[str]:
-    third = len(text) // 3
-    return [text[:third], text[third : 2 * third], text[2 * third :]]
+    """Return the thirds of the prefixes."""
+    prefixes = (f"{role}_", "certflow_")
+    return tuple(text[len(text) * n // 3 : len(text) * (n + 1) // 3] for text in prefixes for n in range(3))

@@ -12,7 +12,7 @@ deploy/kubernetes. "#N" is an issue there. A row stands for a minor release, bec
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import ReleaseError
@@ -276,14 +276,10 @@ CONVERTS = "8.4.0"
 BRIDGE = "8.2.0"
 
 
-def _first(fits: Callable[[Release], bool]) -> Version:
-    return next(release.version for release in RELEASES if fits(release))
-
-
 # The first release with other lists of handles than v1alpha1 and v1beta1 of group snapshots.
 OLD_LISTS = ("v1alpha1", "v1beta1")
-NEW_LISTS_SINCE = _first(
-    lambda release: release.groups is not None and release.groups.version not in OLD_LISTS
+NEW_LISTS_SINCE: Version = next(
+    release.version for release in RELEASES if release.groups and release.groups.version not in OLD_LISTS
 )
 # The first release with prevent-volume-mode-conversion (#916).
 VOLUME_MODE_SINCE: Version = (7, 0, 0)

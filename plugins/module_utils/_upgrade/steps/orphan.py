@@ -79,7 +79,11 @@ def orphan_deployment(context: ActionContext, action: OrphanDeployment) -> list[
             continue
         with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
             place = Reference("Pod", pod["metadata"]["name"], target.namespace)
-            marked.append(patch_object(context, place, partial(_label_pod, target.name)))
+            marked.append(
+                patch_object(
+                    context, place, lambda pod: _add_label(pod["metadata"], "/metadata", target.name)
+                )
+            )
     freed = [patch_object(context, place, partial(_remove_labels, target.name)) for place in places]
     return [outcome for outcome in (*renewed, *freed, *marked, *gone) if outcome.is_changed]
 
@@ -95,10 +99,6 @@ def _belongs_to(replica_set: Object, deployment: Object | None, name: str) -> bo
 
 def _list_objects(client: Client, kind: str, target: Reference) -> list[dict[str, Any]]:
     return [*client.list_all(KINDS[kind].collection(target.namespace))["items"]]
-
-
-def _label_pod(name: str, pod: Object) -> list[dict[str, Any]]:
-    return _add_label(pod["metadata"], "/metadata", name)
 
 
 def _label_template(name: str, replica_set: Object) -> list[dict[str, Any]]:

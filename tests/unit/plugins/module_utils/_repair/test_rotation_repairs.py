@@ -21,6 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_o
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
 
 from tests.support.authority import DAY, NOW, Issued, authority, issue, key_usage
+from tests.support.failures import fails
 from tests.unit.plugins.module_utils._audit.checks.test_rotation_checks import BOTH, NEW, OLD, rotating
 from tests.unit.plugins.module_utils._audit.world import config, point
 
@@ -118,7 +119,7 @@ def test_the_successor_of_the_user_belongs_to_the_cluster(name: str) -> None:
     if not reason:
         rotation_repairs.check_options(data, options)
         return
-    with pytest.raises(rotation_repairs.SuccessorRefused) as caught:
+    with fails("invalid-input") as caught:
         rotation_repairs.check_options(data, options)
     assert reason in caught.value.cause
 
@@ -130,7 +131,7 @@ def test_after_the_switch_the_same_successor_is_no_error() -> None:
 def test_a_ca_that_the_cluster_needs_cannot_be_named_as_outgoing() -> None:
     data = rotating(point(config(BOTH)))
     for ca in (OLD, NEW):
-        with pytest.raises(rotation_repairs.SuccessorRefused):
+        with fails("invalid-input"):
             rotation_repairs.check_options(data, RotationOptions(outgoing=frozenset({ca.fingerprint})))
     rotation_repairs.check_options(data, RotationOptions(outgoing=frozenset({STRANGER.fingerprint})))
 
