@@ -311,14 +311,14 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
     def _kubeconfigs_from_here(self) -> dict[str, str]:
         """Return the kubeconfigs of the environment with absolute paths, because a module works in the folder of the play."""
-        is_here = self._connection.transport == "local"
-        found = {name: os.environ.get(name, "") for name in contexts.ENVIRONMENT if is_here}
+        here = os.getcwd() if self._connection.transport == "local" else ""
+        found = {name: os.environ.get(name, "").split(os.pathsep) for name in contexts.ENVIRONMENT}
         return {
             name: os.pathsep.join(
-                os.path.abspath(os.path.expanduser(path)) for path in value.split(os.pathsep) if path
+                path if path.startswith("~") else os.path.join(here, path) for path in value if path
             )
             for name, value in found.items()
-            if value and not is_content(value)
+            if here and any(value) and not is_content(os.environ[name])
         }
 
     def _execution_mode(self, variables: Mapping[str, Any]) -> str:
