@@ -158,16 +158,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             _check_names(options, self.option_definitions)
             files = _files(own or of_environment or DEFAULT, directory)
             contents = {file: contexts.load(loader, file) for file in files}
-            found = [
-                context for file, content in contents.items() for context in contexts.contexts(file, content)
-            ]
-            # YAML reads a name such as 7 as a number, and Ansible does not convert the elements.
+            parsed = {file: contexts.parse(file, content) for file, content in contents.items()}
+            # A context that is not wanted may lead to no cluster. YAML reads a name such as 7 as a number, and Ansible does
+            # not convert the elements.
             chosen = contexts.wanted(
-                found, *([*map(str, self.get_option(name))] for name in ("include", "exclude"))
+                [name for config in parsed.values() for name in config.entries["contexts"]],
+                *([*map(str, self.get_option(name))] for name in ("include", "exclude")),
             )
-            hosts = contexts.hosts(chosen, self.get_option("prefix"))
+            hosts = contexts.hosts(contexts.contexts(parsed, chosen), self.get_option("prefix"))
             if not self._names_files:
-                contexts.check_merged(contents, [context.name for context in chosen])
+                contexts.check_merged(contents, sorted(chosen))
             before = set(self.inventory.hosts)
             for host, context in hosts.items():
                 self._check_other_source(host, context)

@@ -46,8 +46,8 @@ class Context:
     provider: str
 
 
-def contexts(file: str, content: Any) -> list[Context]:
-    """Return the contexts of one kubeconfig.
+def parse(file: str, content: Any) -> kubeconfig.Kubeconfig:
+    """Return the kubeconfig of a file. What its contexts lead to is not read yet.
 
     file: path of the kubeconfig. content: its parsed YAML. Raises CertflowError.
     """
@@ -55,8 +55,16 @@ def contexts(file: str, content: Any) -> list[Context]:
         raise KubeconfigError(
             f"{file} is not a kubeconfig: it has no list of contexts", remedy="Check the path"
         )
-    config = kubeconfig.parse([(content, "")], file)
-    return [_context(file, name, config) for name in config.entries["contexts"]]
+    return kubeconfig.parse([(content, "")], file)
+
+
+def contexts(parsed: Mapping[str, kubeconfig.Kubeconfig], names: Collection[str]) -> list[Context]:
+    """Return the contexts with these names. Raises CertflowError for one that leads to no cluster.
+
+    parsed: file -> its kubeconfig.
+    """
+    both = [(file, name, config) for file, config in parsed.items() for name in config.entries["contexts"]]
+    return [_context(file, name, config) for file, name, config in both if name in names]
 
 
 def check_merged(contents: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -129,12 +137,11 @@ def check_groups(hosts: Mapping[str, Context], groups: Collection[str]) -> None:
         )
 
 
-def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[str]) -> list[Context]:
-    """Return the contexts that a pattern of ``include`` matches and no pattern of ``exclude``.
+def wanted(names: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> set[str]:
+    """Return the names of contexts that a pattern of ``include`` matches and no pattern of ``exclude``.
 
-    Without ``include`` every context matches. Raises CertflowError if a pattern matches nothing or no context is left.
+    Without ``include`` every name matches. Raises CertflowError if a pattern matches nothing or no context is left.
     """
-    names = [context.name for context in found]
     for option, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
             if not _matching(names, [pattern]):
@@ -152,7 +159,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
             code="invalid-connection",
             remedy="Check include and exclude" if names else "Check the paths",
         )
-    return [context for context in found if context.name in chosen]
+    return chosen
 
 
 def _matching(names: Iterable[str], patterns: Iterable[str]) -> set[str]:

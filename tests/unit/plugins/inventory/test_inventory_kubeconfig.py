@@ -46,7 +46,13 @@ def config(
 
 
 def found(*names: str, file: str = "a.yml") -> list[contexts.Context]:
-    return contexts.contexts(file, config(*names))
+    return read(file, config(*names))
+
+
+def read(file: str, content: Any) -> list[contexts.Context]:
+    """All contexts of a kubeconfig."""
+    parsed = contexts.parse(file, content)
+    return contexts.contexts({file: parsed}, parsed.entries["contexts"])
 
 
 @pytest.mark.parametrize(
@@ -74,12 +80,12 @@ def found(*names: str, file: str = "a.yml") -> list[contexts.Context]:
     ],
 )
 def test_the_provider_is_what_the_kubeconfig_shows(given: dict[str, Any], provider: str) -> None:
-    (context,) = contexts.contexts("a.yml", config("c", **given))
+    (context,) = read("a.yml", config("c", **given))
     assert context.provider == provider
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:
-    (context,) = contexts.contexts("a.yml", config("c", server="https://user:password@192.0.2.1"))
+    (context,) = read("a.yml", config("c", server="https://user:password@192.0.2.1"))
     assert context.server == ""
 
 
@@ -93,8 +99,7 @@ def test_a_password_in_an_address_is_not_shown() -> None:
     ],
 )
 def test_patterns(include: list[str], exclude: list[str], left: list[str]) -> None:
-    chosen = contexts.wanted(found("prod-a", "prod-b", "test"), include, exclude)
-    assert [context.name for context in chosen] == left
+    assert contexts.wanted(["prod-a", "prod-b", "test"], include, exclude) == set(left)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +115,12 @@ def test_patterns_that_cannot_be_meant(
     include: list[str], exclude: list[str], names: tuple[str, ...]
 ) -> None:
     with fails("invalid-connection", *names):
-        contexts.wanted(found("prod-a", "test"), include, exclude)
+        contexts.wanted(["prod-a", "test"], include, exclude)
 
 
 def test_kubeconfigs_without_a_context() -> None:
     with fails("invalid-connection"):
-        contexts.wanted(found(), [], [])
+        contexts.wanted([], [], [])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +188,7 @@ def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, 
     entry = content[section][0]
     (entry[key] if key else entry)[field] = value
     with pytest.raises(CertflowError) as caught:
-        contexts.contexts("a.yml", content)
+        read("a.yml", content)
     assert caught.value.code == "invalid-connection"
     assert len(str(caught.value)) < 200
 
@@ -226,7 +231,7 @@ def test_two_contexts_of_one_name_are_refused() -> None:
 )
 def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) -> None:
     with fails(code, "a.yml", *names):
-        contexts.contexts("a.yml", content)
+        read("a.yml", content)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +345,15 @@ def test_the_inventory_that_ansible_gets(tmp_path: Path) -> None:
         f"{sys.executable}/a/" in told
     )  # the interpreter is a template, but the text of a kubeconfig is not
     assert "/{{ 6 * 7 }}/" in told
+
+
+def test_an_excluded_context_may_lead_to_no_cluster(tmp_path: Path) -> None:
+    """An entry of a removed cluster must not cost the hosts of the others."""
+    content = config("a", "removed")
+    content["clusters"] = [entry for entry in content["clusters"] if entry["name"] == "a-cluster"]
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(content))
+    assert hosts_of(inventory(tmp_path, {"kubeconfig": ["one.yml"]})) == {}
+    assert {*hosts_of(inventory(tmp_path, {"kubeconfig": ["one.yml"], "exclude": ["removed"]}))} == {"a"}
 
 
 def test_a_kubeconfig_of_the_environment_is_left_to_the_tasks(tmp_path: Path) -> None:
