@@ -14,12 +14,10 @@ from ...module_utils._audit.checks import call_checks, check_table
 from ...module_utils._audit.facts import cluster_data
 from ...module_utils._audit.facts.finding import FAIL, UNKNOWN, AuditedObject
 from ...module_utils._base.text import shortened
-from . import report_schema, report_text
+from . import report_text
 from .report_schema import KNOWN, NEW
 from .report_text import Report
 
-#: An audit with these statuses has findings.
-READ = (report_schema.OK, report_schema.INCOMPLETE)
 #: An audit runs these checks only if its options say so.
 OPTIONAL = frozenset(check_table.checks_of(cluster_data.SNAPSHOT))
 #: The checks of what endpoints serve.
@@ -80,8 +78,7 @@ def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair 
     """
     if (
         found is None
-        or cluster["status"] not in READ
-        or found["status"] not in READ
+        or None in (cluster["audited_at"], found["audited_at"])
         or found["uid"] != cluster["uid"]
     ):
         return None

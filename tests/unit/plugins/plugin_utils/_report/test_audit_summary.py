@@ -117,6 +117,7 @@ def test_each_check_that_failed_has_one_line_with_what_to_do() -> None:
     ("results", "has_none"),
     [
         ({"a": failed("missing-library"), "b": failed("unreachable")}, False),
+        ({"a": failed("deadline-exceeded")}, False),
         ({"a": result(), "b": failed("unreachable")}, True),
         ({"a": result()}, True),
     ],

@@ -142,6 +142,8 @@ COMPARED: dict[str, tuple[Any, Any, list[str], tuple[int, int, int], bool]] = {
     "read in part": (result(SOON), result(ESSENTIAL, incomplete=["definitions"]), [""], (0, 0, 1), True),
     "failed now": (result(SOON), failed(), [], (0, 0, 0), False),
     "failed before": (failed(), result(SOON), [""], (0, 0, 0), False),
+    "took too long now": (result(SOON, uid=""), failed("deadline-exceeded"), [], (0, 0, 0), False),
+    "took too long before": (failed("deadline-exceeded"), result(SOON, uid=""), [""], (0, 0, 0), False),
     "another cluster": (result(SOON, uid="2"), result(SOON), [""], (0, 0, 0), False),
     "UID not readable now": (result(SOON), result(SOON, uid=""), [""], (0, 0, 0), False),
     "UID never readable": (result(SOON, uid=""), result(SOON, uid=""), ["known"], (0, 1, 0), True),
