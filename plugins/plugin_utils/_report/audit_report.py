@@ -48,7 +48,8 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     earlier = [_read(value) for value in parameters["reports"]]
     before = report_files.read_audit(parameters["compare_with"]) if parameters["compare_with"] else None
     for path in parameters["dest"]:
-        report_files.check_destination(path)
+        # Only the trial before an audit may end it: a file that cannot be written does not keep the others.
+        (report_files.check_destination if check_mode else report_files.format_of)(path)
     own = report_model.build_audit(results, datetime.now(timezone.utc), VERSION)
     merged = merge.merge([*([own] if results else []), *earlier]) if earlier else own
     report = report_model.note_duplicates(merged)
@@ -104,13 +105,14 @@ def _deliver(
     """Write each file. Return the files, lines for the summary, and errors. A file that fails does not keep the others from being written."""
     files, lines, errors = [], [], []
     for path in parameters["dest"]:
-        place, form = report_files.resolve(path), report_files.format_of(path)
-        row = {"path": place, "format": form.name, "changed": not check_mode}
+        form = report_files.format_of(path)
+        row = {"path": path, "format": form.name, "changed": not check_mode}
         files.append(row)
-        if check_mode:
-            lines.append(f"check mode: {place} was not written")
-            continue
         try:
+            row["path"] = place = report_files.resolve(path)
+            if check_mode:
+                lines.append(f"check mode: {place} was not written")
+                continue
             text = form.render(report, parameters["fail_on"])
             report_files.write(place, text, mode or form.mode, is_exact=bool(mode))
             lines.append(f"written: {place}")

@@ -179,6 +179,33 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_writ
     assert len(answer["failed_hosts"]) == 20
 
 
+def test_a_folder_that_is_lost_keeps_the_others(tmp_path: Path) -> None:
+    answer = run(dest=[f"{tmp_path}/gone/a.html", f"{tmp_path}/a.json"])
+    assert has_failed(answer, "report-not-written", f"{tmp_path}/gone/a.html")
+    assert [file["changed"] for file in answer["files"]] == [False, True]
+    assert set(answer["failed_hosts"]) == {"bad", "lost"}
+
+
+def test_each_host_fails_without_a_report(tmp_path: Path) -> None:
+    """The login of the hosts removes the earlier report after the checks of the playbook, and before the comparison."""
+    earlier = tmp_path / "before.json"
+    earlier.write_text(report_text.dump(reports.report({"other": result()})))
+    remove = {"apiVersion": "client.authentication.k8s.io/v1", "command": "rm", "args": ["-f", str(earlier)]}
+    kubeconfig = {
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"https://127.0.0.1:{closed_port()}"}}],
+        "users": [{"name": "c", "user": {"exec": {**remove, "interactiveMode": "Never"}}}],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    cluster = {"certflow_kubeconfig": str(tmp_path / "kubeconfig"), "certflow_context": "c"}
+    hosts = {"clusters": {"hosts": dict.fromkeys(("a", "b", "c"), cluster)}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    words = f"certflow_compare_with={earlier}"
+    done = playbook.play(tmp_path, Path("certflow.kubernetes.audit"), "-i", "hosts.yml", "-e", words)
+    assert not earlier.exists()
+    assert (done.status, done.recap("failed")) == (2, 3), done.output
+
+
 def test_a_defect_in_one_format_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = report_files.FORMATS[".html"]._replace(render=lambda _report, _fail_on: str(1 // 0))
     monkeypatch.setitem(report_files.FORMATS, ".html", broken)
