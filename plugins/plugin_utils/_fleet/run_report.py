@@ -158,8 +158,8 @@ def _is_accepted(finding: Mapping[str, Any]) -> bool:
 
 
 def write(run: FleetRun, outcomes_by_host: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the report, which other users may read. Raises CertflowError."""
-    report_files.write(run.report, report_text.dump(build(run, outcomes_by_host)), report_files.READABLE)
+    """Write the report. Raises CertflowError."""
+    report_files.write(run.report, report_text.dump(build(run, outcomes_by_host)))
 
 
 def write_if_due(run: FleetRun) -> None:

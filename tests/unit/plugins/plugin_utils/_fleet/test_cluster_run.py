@@ -100,6 +100,13 @@ def test_the_outcome_of_a_result(
     assert rig.status("c2") == status
 
 
+def test_a_message_of_ansible_loses_its_login(rig: Rig) -> None:
+    message = "Received HTTP error for https://probe:s3cret-word@status.example/c2 : HTTP Error 403"
+    reason = rig.work("c2", {"failed": True, "msg": message})[cluster_run.OUTCOME]["reason"]
+    assert "s3cret-word" not in reason
+    assert "status.example" in reason
+
+
 def test_a_cluster_after_a_spent_budget_is_not_contacted(rig: Rig) -> None:
     for host in ("c2", "c3"):
         rig.work(host, {"failed": True, "msg": "broken"})
