@@ -128,7 +128,9 @@ class Step:
                 )
         plan = values.get("certflow_plan")
         if is_unset(plan):
-            plan = job_report.plan_of(values.get("certflow_required_job"), role, self._variables)
+            plan = job_report.plan_of(
+                values.get("certflow_required_job"), role, self._variables, is_check=self._reads_only
+            )
         report = str(values.get("certflow_report") or "").strip()
         begun = FleetRun(
             role=role,

@@ -83,10 +83,15 @@ def problems(name: Any, required: Any, variables: Mapping[str, Any]) -> list[str
     ]
 
 
-def plan_of(required: Any, role: str, variables: Mapping[str, Any]) -> Any:
+def plan_of(required: Any, role: str, variables: Mapping[str, Any], *, is_check: bool) -> Any:
     """Return the plan for this role that the required job made or carried out, None without one.
 
-    ``problems`` found no problem.
+    A job that only made a plan is required for what it planned. So a run that writes gets its plan also if it is for another
+    role, and refuses it. ``problems`` found no problem.
     """
     report = {} if is_blank(required) else variables[f"{REPORT}{required}"]
-    return report.get("plan") if report.get("role") == role else None
+    return (
+        report.get("plan")
+        if report.get("role") == role or (report.get("check_mode") and not is_check)
+        else None
+    )

@@ -128,9 +128,19 @@ def test_a_wrong_value_of_the_variable(value: Any) -> None:
 def test_a_job_hands_its_plan_to_the_job_that_requires_it(is_made: bool) -> None:
     artifact = {"succeeded": True, "role": ROLE, "plan": BASE.to_data() if is_made else {}}
     variables = {"certflow_report_check": artifact}
-    assert job_report.plan_of("check", ROLE, variables) == artifact["plan"]
-    assert job_report.plan_of("check", "webhook_certificate", variables) is None
-    assert job_report.plan_of("", ROLE, variables) is None
+    assert job_report.plan_of("check", ROLE, variables, is_check=False) == artifact["plan"]
+    assert job_report.plan_of("check", "webhook_certificate", variables, is_check=False) is None
+    assert job_report.plan_of("", ROLE, variables, is_check=False) is None
+
+
+def test_a_plan_for_another_playbook_is_not_left_out_in_silence() -> None:
+    """A person may have approved it, and the job after the approval has the wrong playbook."""
+    artifact = {"succeeded": True, "role": ROLE, "plan": BASE.to_data(), "check_mode": True}
+    variables = {"certflow_report_check": artifact}
+    assert job_report.plan_of("check", "webhook_certificate", variables, is_check=True) is None
+    given = job_report.plan_of("check", "webhook_certificate", variables, is_check=False)
+    with fails("invalid-input", ROLE, "webhook_certificate"):
+        run_report.read_plan(given, "webhook_certificate")
 
 
 def test_the_hash_is_stable() -> None:
