@@ -182,7 +182,8 @@ def acquire(lease: Lease | None, is_unchanged: Callable[[], bool]) -> None:
     if lease is None or lease.is_tried:
         return
     lease.acquire()
-    if not lease.problem and not is_unchanged():
+    # This holds also without the Lease: the wait for another run may have ended with a refusal.
+    if not is_unchanged():
         raise StateChanged
 
 

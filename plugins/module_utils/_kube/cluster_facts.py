@@ -57,8 +57,6 @@ _MANAGER_SELECTOR = {"labelSelector": "component=kube-controller-manager", "limi
 _MANAGER_FLAGS = ("cluster-signing-", "controllers", "leader-elect", "root-ca-file")
 # A released Lease has a length of one second (client-go leaderelection release), and a standby takes it within two.
 _SHORTEST_LEASE = timedelta(seconds=15)
-# A larger difference of the clocks is not assumed.
-_LARGEST_SKEW = timedelta(minutes=5)
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
@@ -95,7 +93,7 @@ def find_manager_lease(client: Client, before: ManagerLease | None = None) -> Ma
     Raises ApiError.
     """
     lease = _manager_lease(client.find(MANAGER_LEASE))
-    if lease is None or lease == before or not lease.runs_out < client.now() < lease.runs_out + _LARGEST_SKEW:
+    if lease is None or lease == before or client.now() <= lease.runs_out:
         return lease
     time.sleep(min(lease.length.total_seconds() / 5, _LONGEST_PAUSE_SECONDS))
     again = _manager_lease(client.find(MANAGER_LEASE))
@@ -110,8 +108,11 @@ def read_manager_flags(client: Client) -> tuple[ManagerFlags, ...]:
 
 def _manager_lease(obj: Mapping[str, Any] | None) -> ManagerLease | None:
     state = read_lease(obj or {})
+    # Whoever may write the Lease may set a year to which nothing can be added.
     return (
-        ManagerLease(state.renewed, timedelta(seconds=state.seconds), state.holder) if state.renewed else None
+        ManagerLease(state.renewed, timedelta(seconds=state.seconds), state.holder)
+        if state.renewed and state.renewed.year < 9000
+        else None
     )
 
 

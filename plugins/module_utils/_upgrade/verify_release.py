@@ -359,7 +359,7 @@ class TemporaryObjects:
         return undeleted
 
     def _leftovers(self, collection: str) -> list[str]:
-        """Return test objects of earlier runs. Ignore listing errors, because those objects belong to another run."""
+        """Return test objects of earlier runs, which have both marks. Ignore listing errors, because those objects belong to another run."""
         try:
             items = self._client.list_all(collection, {"labelSelector": LABEL})["items"]
         except KubeError:
@@ -368,7 +368,7 @@ class TemporaryObjects:
         return [
             f"{collection}/{item['metadata']['name']}"
             for item in items
-            if (item["metadata"].get("annotations") or {}).get(UNTIL, "") < now
+            if "" < (item["metadata"].get("annotations") or {}).get(UNTIL, "") < now
         ]
 
     def _delete(self, path: str) -> str:

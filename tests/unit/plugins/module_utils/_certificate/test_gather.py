@@ -126,9 +126,12 @@ def test_a_waiting_secret_without_a_key_is_a_fault_of_the_secret(text: str) -> N
 
 
 class AcquiredLease:
-    """A Lease that the run has to wait for."""
+    """A Lease that the run has to wait for. problem: the reason why the run then goes on without it."""
 
-    is_tried, problem = False, ""
+    is_tried = False
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
 
     def acquire(self) -> None:
         self.is_tried = True
@@ -145,8 +148,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("problem", ["", "its update is refused"])
 @pytest.mark.parametrize("case", ["no change", *CHANGES])
-def test_a_state_that_changed_during_the_wait_for_the_lease_is_detected(case: str) -> None:
+def test_a_state_that_changed_during_the_wait_for_the_lease_is_detected(case: str, problem: str) -> None:
     api = api_with(waiting(), its_csr())
     api.objects.update({PATH: secret_object(), bundle_targets.path(HOOK): webhook()})
     for obj in (
@@ -155,7 +159,7 @@ def test_a_state_that_changed_during_the_wait_for_the_lease_is_detected(case: st
     ):
         if obj:
             obj["metadata"]["uid"] = "u"
-    run = CertificateRun(api, intent(approve=False), (HOOK,), lease=AcquiredLease())  # type: ignore[arg-type]
+    run = CertificateRun(api, intent(approve=False), (HOOK,), lease=AcquiredLease(problem))  # type: ignore[arg-type]
     state = gather.gather(run, gather.read_secret(run))
     if case == "no change":
         gather.acquire_lease(run, state)

@@ -99,9 +99,17 @@ def test_what_an_earlier_look_found_proves_as_much(slept: list[float]) -> None:
     assert (found, len(client.asked), slept) == (before, 1, [])
 
 
-def test_no_clock_is_wrong_by_hours(slept: list[float]) -> None:
-    assert len(read(lease(3600))[1].asked) == 1
-    assert slept == []
+def test_a_clock_may_be_wrong_by_hours(slept: list[float]) -> None:
+    found, _client = read(lease(3600), lease(3598))
+    assert found is not None
+    assert found.renewed == NOW
+
+
+@pytest.mark.parametrize("seconds", [15, 2**31 - 1])
+def test_a_time_that_cannot_be_true_is_no_lease(slept: list[float], seconds: int) -> None:
+    far = lease(0, seconds)
+    far["spec"]["renewTime"] = "9999-12-31T23:59:59.000000Z"
+    assert read(far)[0] is None
 
 
 def test_a_lease_that_was_given_back_is_free_for_a_standby(slept: list[float]) -> None:
