@@ -63,8 +63,16 @@ def find_duration(value: object) -> timedelta | None:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
 
 
+def elapsed() -> float:
+    """Return the seconds of a monotonic clock, which also counts the time for which the machine sleeps.
+
+    ``time.monotonic`` does not. On macOS, CLOCK_MONOTONIC is such a clock, and Linux has another one for it.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class ServerClock:
-    """The API server's clock. The Date header of the first object that it returns sets it, and a monotonic timer continues it.
+    """The API server's clock. The Date header of the first object that it returns sets it, and ``elapsed`` continues it.
 
     It tells the time of this machine until it is set. A header has whole seconds.
     """
@@ -80,13 +88,11 @@ class ServerClock:
             moment = parsedate_to_datetime(date or "")
             # The zone "-0000" means that the zone is not known.
             if moment.tzinfo is not None:
-                self._set = moment.astimezone(timezone.utc), time.monotonic()
+                self._set = moment.astimezone(timezone.utc), elapsed()
         except (IndexError, OverflowError, TypeError, ValueError):
             pass
 
     def now(self) -> datetime:
         """Return the time, UTC."""
-        if self._set is None:
-            return datetime.now(timezone.utc)
-        moment, at = self._set
-        return moment + timedelta(seconds=time.monotonic() - at)
+        moment, at = self._set or (datetime.now(timezone.utc), elapsed())
+        return moment + timedelta(seconds=elapsed() - at)

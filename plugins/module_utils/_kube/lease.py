@@ -23,6 +23,7 @@ from typing import Any, Callable
 
 from .._base.errors import CertflowError
 from .._base.text import PERMISSIONS_PAGE
+from .._base.times import elapsed
 from .client import CONNECT_SECONDS, READ_SECONDS, Client
 from .errors import AlreadyExists, ApiError, Conflict, Forbidden, KubeError, NotFound
 from .lease_state import GROUP, SECONDS, LeaseState, lease_spec, read_lease, read_metadata, read_token
@@ -141,7 +142,7 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Return True if no other run can take this Lease before a request that is sent now has ended."""
-        return self._held is not None and time.monotonic() < self._renewed + self._seconds - REQUEST_SECONDS
+        return self._held is not None and elapsed() < self._renewed + self._seconds - REQUEST_SECONDS
 
     def annotate(self, name: str, value: str) -> None:
         """Write an annotation on the held Lease now. The next renewals keep it.
@@ -250,7 +251,7 @@ class Lease:
         """Try to acquire it. Return None on success, else the content of the other run's Lease."""
         lease = self._client.find(self._path) if self._is_known else None
         if lease is None:
-            now, begun = self._client.now(), time.monotonic()
+            now, begun = self._client.now(), elapsed()
             try:
                 body = {**self._body, "spec": lease_spec(self.holder, now, now, 0, self._seconds)}
                 self._is_sent = True
@@ -262,7 +263,7 @@ class Lease:
         return self._take_over(lease) if lease else LeaseState()
 
     def _take_over(self, lease: Mapping[str, Any]) -> LeaseState | None:
-        state, now, begun = read_lease(lease), self._client.now(), time.monotonic()
+        state, now, begun = read_lease(lease), self._client.now(), elapsed()
         if state.holder == self.holder:
             self._record_held(lease, begun)  # the answer to this run's own write was lost
             self._renewed -= self._seconds  # the time of that write is not known
@@ -291,7 +292,7 @@ class Lease:
 
     def _seconds_unchanged(self, lease: Mapping[str, Any]) -> float:
         """Return the seconds by our own clock for which this run has seen the Lease unchanged."""
-        version, now = read_metadata(lease, "resourceVersion"), time.monotonic()
+        version, now = read_metadata(lease, "resourceVersion"), elapsed()
         if version != self._version_seen[0]:
             self._version_seen = version, now
         return now - self._version_seen[1]
@@ -321,7 +322,7 @@ class Lease:
         """
         for _attempt in range(RENEW_TRIES):
             held = self._held or {}
-            state, now, begun = read_lease(held), client.now(), time.monotonic()
+            state, now, begun = read_lease(held), client.now(), elapsed()
             spec = lease_spec(self.holder, state.since or now, now, state.transitions, self._seconds)
             try:
                 self._record_held(

@@ -62,10 +62,18 @@ def test_a_time_is_written() -> None:
 
 def test_the_clock_follows_a_monotonic_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ServerClock()
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(times, "elapsed", lambda: 100.0)
     clock.set_once(DATE)
-    monkeypatch.setattr(time, "monotonic", lambda: 107.5)
+    monkeypatch.setattr(times, "elapsed", lambda: 107.5)
     assert clock.now() == NOON + timedelta(seconds=7.5)
+
+
+def test_the_clock_counts_the_sleep_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``time.monotonic`` stops while a machine is suspended."""
+    clock, awake = ServerClock(), time.clock_gettime
+    clock.set_once(DATE)
+    monkeypatch.setattr(time, "clock_gettime", lambda number: awake(number) + 600)
+    assert timedelta(minutes=10) <= clock.now() - NOON < timedelta(minutes=11)
 
 
 def test_only_the_first_date_sets_the_clock() -> None:

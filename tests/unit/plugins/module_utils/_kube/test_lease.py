@@ -156,6 +156,7 @@ def passing(server: LeaseServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[f
         server.time += timedelta(seconds=seconds)
 
     monkeypatch.setattr(time, "monotonic", lambda: clock() + slept[0])
+    monkeypatch.setattr(lease_module, "elapsed", lambda: clock() + slept[0])
     monkeypatch.setattr(time, "sleep", sleep)
     return sleep
 
@@ -638,6 +639,17 @@ def eventually(is_true: Callable[[], bool]) -> None:
     while not is_true():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_a_machine_that_slept_is_not_certain_of_its_lease(
+    server: LeaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, awake = lease(server), time.clock_gettime
+    own.acquire()
+    assert own.is_held
+    monkeypatch.setattr(time, "clock_gettime", lambda number: awake(number) + 600)
+    assert not own.is_held
+    own.release()
 
 
 @pytest.fixture
