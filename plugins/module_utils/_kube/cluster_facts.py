@@ -108,7 +108,7 @@ def read_manager_flags(client: Client) -> tuple[ManagerFlags, ...]:
 
 def _manager_lease(obj: Mapping[str, Any] | None) -> ManagerLease | None:
     state = read_lease(obj or {})
-    # Whoever may write the Lease may set a year to which nothing can be added.
+    # A client that may write the Lease may set a year to which nothing can be added.
     return (
         ManagerLease(state.renewed, timedelta(seconds=state.seconds), state.holder)
         if state.renewed and state.renewed.year < 9000
