@@ -227,9 +227,9 @@ def test_check_mode_creates_nothing(cluster: Cluster) -> None:
 def test_leftovers_of_a_killed_run_are_removed_by_a_later_run(cluster: Cluster, steps: Steps) -> None:
     """One of a concurrent run stays, and so does one with only the label, which a user may have set."""
     marks = {"old": {UNTIL: "2026-01-01T00:00:00Z"}, "other": {}, "young": {UNTIL: "2999-01-01T00:00:00Z"}}
-    for name, annotations in marks.items():
+    for name, mark in marks.items():
         left = lab.snapshot(name, snapshot_class=name)
-        left["metadata"] |= {"labels": {LABEL: name}, "annotations": annotations}
+        left["metadata"] |= {"labels": {LABEL: name}, "annotations": mark}
         cluster.api("POST", LEFT, left)
     prove(cluster, steps["verify-controller"], "ok", namespace="default")
     found = [item["metadata"]["name"] for item in cluster.api("GET", LEFT)["items"]]

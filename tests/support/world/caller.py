@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import datetime
 
 
+#: What an API server answers to a client certificate of a CA that it does not trust any more.
+NOT_LOGGED_IN = "Unauthorized"
+
+
 class Called(Protocol):
     """A program that an API server calls."""
 
@@ -69,8 +73,11 @@ class Caller:
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
             for program in self._programs:
-                # The client of this test does not know the CA of the API server for a moment.
+                # The client of this test does not know the CA of the API server for a moment, or the other way round. A request
+                # without a login calls no program.
                 with contextlib.suppress(OSError), self._lock:
                     answer = program.call()
+                    if answer == NOT_LOGGED_IN:
+                        continue
                     entry = self._journal.add(CALL, answer, program.name, is_failure=answer != ACCEPTED)
                     self.answers[program.name].append(entry)
