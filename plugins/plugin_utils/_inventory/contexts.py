@@ -63,8 +63,12 @@ def contexts(parsed: Mapping[str, kubeconfig.Kubeconfig], names: Collection[str]
 
     parsed: file -> its kubeconfig.
     """
-    both = [(file, name, config) for file, config in parsed.items() for name in config.entries["contexts"]]
-    return [_context(file, name, config) for file, name, config in both if name in names]
+    return [
+        _context(file, name, config)
+        for file, config in parsed.items()
+        for name in config.entries["contexts"]
+        if name in names
+    ]
 
 
 def check_merged(contents: Mapping[str, Any], names: Iterable[str]) -> None:
