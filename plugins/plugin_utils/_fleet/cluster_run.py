@@ -19,9 +19,9 @@ from typing import Any
 
 from ...module_utils._ansible.operation import failed_result
 from ...module_utils._base.errors import CertflowError
-from ...module_utils._base.text import mask_login, visible
+from ...module_utils._base.text import visible
 from ...module_utils._base.times import format_time, parse_time
-from .._report import report_schema
+from .._report import report_schema, report_text
 from . import fleet_operations, outcome_of_result, outcomes, run_report, windows
 from .fleet_run import Findings, FleetRun
 from .outcomes import Progress
@@ -242,11 +242,7 @@ def _waiting(opening: datetime, actions: Actions) -> dict[str, Any]:
         answer = actions.look()
     except Exception as error:
         answer = {"failed": True, "msg": str(error)}
-    cause = (
-        " ".join(str(answer.get("cause") or mask_login(str(answer.get("msg") or ""))).split())
-        if answer.get("failed")
-        else ""
-    )
+    cause = " ".join(report_text.cause_of(answer).split()) if answer.get("failed") else ""
     expiry = answer.get("not_after")
     return windows.waiting_outcome(opening, parse_time(str(expiry)) if expiry else None, cause)
 
@@ -265,12 +261,7 @@ def _success(run: FleetRun, task: ClusterTask, answer: Mapping[str, Any]) -> dic
 
 def _failure(task: ClusterTask, answer: Mapping[str, Any], began: float) -> dict[str, Any]:
     code = str(answer.get("code") or ("upgrade-refused" if answer.get("refusal") else ""))
-    # A message of Ansible may quote anything, such as a URL with its login.
-    text = str(
-        answer.get("refusal")
-        or answer.get("cause")
-        or mask_login(str(answer.get("msg") or "failed without a message"))
-    )
+    text = str(answer.get("refusal") or report_text.cause_of(answer, "failed without a message"))
     # A verification writes nothing, and the change before it may be the cause.
     status = outcomes.status_of_failure(
         code,

@@ -69,8 +69,7 @@ def _counts(report: Report) -> Iterator[str]:
         for name, number in numbers["findings"].items()
         if number and name not in ("pass", "skip")
     )
-    # An audit that reached certflow_deadline is incomplete too, and read nothing.
-    unread = sum(cluster["audited_at"] is None for cluster in report["clusters"])
+    unread = sum(not report_model.was_read(cluster) for cluster in report["clusters"])
     if unread == total:
         yield "findings: not known, because no cluster was audited"
         return

@@ -14,7 +14,7 @@ from ...module_utils._audit.checks import call_checks, check_table
 from ...module_utils._audit.facts import cluster_data
 from ...module_utils._audit.facts.finding import FAIL, UNKNOWN, AuditedObject
 from ...module_utils._base.text import shortened
-from . import report_text
+from . import report_model, report_text
 from .report_schema import KNOWN, NEW
 from .report_text import Report
 
@@ -78,7 +78,7 @@ def _pair(cluster: Mapping[str, Any], found: Mapping[str, Any] | None) -> _Pair 
     """
     if (
         found is None
-        or None in (cluster["audited_at"], found["audited_at"])
+        or not (report_model.was_read(cluster) and report_model.was_read(found))
         or found["uid"] != cluster["uid"]
     ):
         return None

@@ -88,10 +88,6 @@ def _of_clusters(value: Callable[[Mapping[str, Any]], float | None]) -> Callable
     return series
 
 
-def _is_read(cluster: Mapping[str, Any]) -> bool:
-    return cluster["audited_at"] is not None
-
-
 def _info(report: Report) -> Series:
     for cluster in report["clusters"]:
         keys = ("name", "uid", "kubernetes_version", "status", "code")
@@ -99,7 +95,7 @@ def _info(report: Report) -> Series:
 
 
 def _findings(report: Report) -> Series:
-    for cluster in filter(_is_read, report["clusters"]):
+    for cluster in filter(report_model.was_read, report["clusters"]):
         for status in (FAIL, EXCEPTED):
             for severity in SEVERITIES:
                 number = sum(
@@ -121,7 +117,7 @@ def _shown(report: Report) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str
     )
     for row in rows:
         by_cluster.setdefault(row.cluster["name"], []).append(row.finding)
-    for cluster in filter(_is_read, report["clusters"]):
+    for cluster in filter(report_model.was_read, report["clusters"]):
         yield cluster, by_cluster.get(cluster["name"], [])
 
 
@@ -168,7 +164,7 @@ def _unknown(cluster: Mapping[str, Any]) -> float | None:
     """Return the number of checks without a complete answer, None without an audit."""
     unknown = [finding for finding in cluster["findings"] if finding["status"] == UNKNOWN]
     checks = {check for finding in unknown for check in finding["unanswered"] or (finding["check"],)}
-    return len(checks) if _is_read(cluster) else None
+    return len(checks) if report_model.was_read(cluster) else None
 
 
 _CLUSTER = ("cluster",)
@@ -193,7 +189,7 @@ METRICS: tuple[Metric, ...] = (
            ("cluster", *_OBJECT), _breaks),
     Metric("certflow_checks_unknown", "Number of checks without a complete answer.", _CLUSTER, _of_clusters(_unknown)),
     Metric("certflow_endpoints_left_out", "Number of endpoints that the audit did not look at because of its limit.",
-           _CLUSTER, _of_clusters(lambda cluster: (cluster["limits"] or {}).get("endpoints_left_out") if _is_read(cluster) else None)),
+           _CLUSTER, _of_clusters(lambda cluster: (cluster["limits"] or {}).get("endpoints_left_out") if report_model.was_read(cluster) else None)),
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from ...module_utils._audit.facts.finding import (
     WARNING,
 )
 from ...module_utils._base.errors import CertflowError
-from ...module_utils._base.text import mask_login, plural
+from ...module_utils._base.text import plural
 from ...module_utils._base.times import format_time
 from . import report_schema, report_text
 from .report_text import InvalidReport, Report
@@ -167,16 +167,15 @@ def _audited_cluster(name: str, result: Any) -> dict[str, Any]:
 
 
 def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a host whose audit failed. Messages of Ansible itself have no code, and may quote anything."""
+    """Return the keys of a host whose audit failed. Messages of Ansible itself have no code."""
     code = str(result.get("code") or "")
     is_lost = bool(result.get("unreachable"))
-    cause = str(result.get("cause") or mask_login(str(result.get("msg") or "the task has no result")))
     return {
         "status": report_schema.UNREACHABLE
         if is_lost
         else AUDIT_STATUS_OF_CODE.get(code, report_schema.FAILED),
         "code": code or ("unreachable" if is_lost else ""),
-        "reason": cause,
+        "reason": report_text.cause_of(result, "the task has no result"),
         "evidence": [str(line) for line in result.get("evidence") or ()],
         "remedy": str(result.get("remedy") or ""),
         "seconds": result.get("seconds"),
@@ -246,6 +245,11 @@ def _order(row: Row) -> tuple[Any, ...]:
         subject["webhook"],
         finding["check"],
     )
+
+
+def was_read(cluster: Mapping[str, Any]) -> bool:
+    """Return True if the audit read the cluster, at least in part. One that reached its deadline is incomplete, and read nothing."""
+    return cluster["audited_at"] is not None
 
 
 def problem_clusters(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

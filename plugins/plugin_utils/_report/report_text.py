@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...module_utils._base.errors import CertflowError
-from ...module_utils._base.text import LONGEST_TEXT, quoted, shortened, visible
+from ...module_utils._base.text import LONGEST_TEXT, mask_login, quoted, shortened, visible
 from ...module_utils._base.times import find_time, format_time
 from . import report_schema
 from .report_schema import Field
@@ -177,6 +177,11 @@ def short(text: str) -> str:
     """Return a text on one line, shortened and without hidden characters."""
     is_plain = len(text) <= LONGEST_TEXT and text.isascii() and text.isprintable()
     return text if is_plain and "  " not in text and text == text.strip(" ") else shortened(text)
+
+
+def cause_of(result: Mapping[str, Any], default: str = "") -> str:
+    """Return the cause of a failed result. A message of Ansible may quote anything, such as a URL with its login, and is masked."""
+    return str(result.get("cause") or mask_login(str(result.get("msg") or default)))
 
 
 def _time(value: Any, _row: Field, _kind: str, path: str) -> str:
