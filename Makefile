@@ -49,7 +49,7 @@ evidence: ## measure every page of results on this commit, and continue an earli
 	@$(RUN) -m tools.ci.enter dev -m tests.evidence $(PARTS)
 
 audit-matrix: ## run every row of the reference page audit matrix and write its tables, or some: ROWS="Ed25519" (two minutes)
-	@$(RUN) -m tools.ci.enter dev -m tests.system.audit_matrix $(ROWS)
+	@$(RUN) -m tools.ci.enter dev -m tests.system.audit.matrix $(ROWS)
 
 reliability: ## run every fault of the reference page reliability and write its tables, or some: TABLES=false-answers (hours)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.fault_injection $(TABLES)
@@ -58,7 +58,7 @@ years: ## let a fleet live through years, with errors and kills by chance: SEED=
 	@$(RUN) -m tools.ci.enter dev -m tests.years $(or $(SEED),1) $(or $(ROUNDS),72) "$(EVENTS)"
 
 upgrades: ## run every row of the reference page upgrades on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)
-	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrades $(ROWS)
+	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrade.rows $(ROWS)
 
 bench: ## compare with the alternatives and write the page of the benchmarks, or some rows: make bench ROWS="audit" (an hour)
 	@$(RUN) -m tools.ci.enter bench -m benchmarks $(ROWS)

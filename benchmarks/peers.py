@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarks.lab import SECRET, SERVICE, HostSet, configuration, options
 from benchmarks.process import Command, Finished, RunFailed
-from tests.support import clusters, playbook
+from tests.support import clusters
+from tests.support.playbooks import playbook
 
 PLAYS = Path(__file__).with_name("plays")
 MODE = "certflow_kubernetes_execution_mode"

@@ -25,12 +25,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.rows import ROWS
-from tests.support.mends import MENDS
-from tests.system.audit_matrix import page as audit_page
+from tests.support.faults.mends import MENDS
+from tests.system.audit.matrix import page as audit_page
 from tests.system.fault_injection import page as reliability_page
 from tests.system.fault_injection import transport
 from tests.system.fault_injection.flows import FLOWS
-from tests.system.upgrades import page as upgrades_page
+from tests.system.upgrade.rows import page as upgrades_page
 from tests.years import report
 from tools.ci import process
 from tools.ci.venvs import REPOSITORY
@@ -89,13 +89,13 @@ PARTS = (
         for mend in MENDS
     ),
     *(
-        Part(f"upgrades: {table}", ("dev", "tests.system.upgrades", table), upgrades_page.PAGE)
+        Part(f"upgrades: {table}", ("dev", "tests.system.upgrade.rows", table), upgrades_page.PAGE)
         for table in upgrades_page.PARTS
     ),
     *(_reliability(reliability_page.TRANSPORT, flow.name) for flow in transport.FLOWS),
     *(_reliability(reliability_page.CRASHES, flow.name) for flow in FLOWS),
     _reliability(reliability_page.FALSE_ANSWERS),
-    Part("audit-matrix", ("dev", "tests.system.audit_matrix"), audit_page.PAGE),
+    Part("audit-matrix", ("dev", "tests.system.audit.matrix"), audit_page.PAGE),
 )
 # Their figures need an idle machine.
 BENCHMARKS = tuple(Part(f"benchmarks: {name}", ("bench", "benchmarks", name)) for name in ROWS)

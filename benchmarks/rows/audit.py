@@ -22,10 +22,10 @@ from benchmarks.relay import relayed
 from benchmarks.rows.context import Bench, in_turn, lab
 from benchmarks.samples import FORKS, Case
 from tests.support import clusters
-from tests.support.audit_rig import AuditRig
-from tests.support.bundle_rig import pem
+from tests.support.audit.audit_rig import AuditRig
 from tests.support.clusters import Cluster
-from tests.support.rotation_rig import RotationRig
+from tests.support.rotation.rotation_rig import RotationRig
+from tests.support.webhooks.bundle_rig import pem
 from tests.support.world import Shape
 
 CLUSTERS = {f"onprem-{number}": "onprem" for number in range(1, 5)}

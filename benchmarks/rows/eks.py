@@ -25,9 +25,10 @@ from benchmarks.peers import MODE, PLAYS, program
 from benchmarks.process import Command, RunFailed
 from benchmarks.rows.context import Bench, lab
 from benchmarks.samples import FORKS, Case
-from tests.support import aws_program, clusters
+from tests.support import clusters
 from tests.support.clusters import Cluster, aws_tokens
 from tests.support.operations import operate
+from tests.support.playbooks import aws_program
 
 EKS = {"eks": "eks"}
 LOGIN_SECONDS = 1.0

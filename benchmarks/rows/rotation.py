@@ -21,12 +21,13 @@ from benchmarks.lab import SIGNER
 from benchmarks.process import Command, RunFailed
 from benchmarks.rows.context import Bench, lab
 from benchmarks.samples import Case
-from tests.support import cert_manager, clusters, node_webhook
+from tests.support import clusters
 from tests.support.clusters import AdminApiError, Cluster, pki
 from tests.support.load import Load
-from tests.support.node_webhook import NodeWebhook
 from tests.support.operations import operate
 from tests.support.waiting import now, wait_for
+from tests.support.webhooks import cert_manager, node_webhook
+from tests.support.webhooks.node_webhook import NodeWebhook
 
 #: Seconds of calls after a rotation. The kubelet updates the files of a Secret within this time.
 AFTERWARDS = 100

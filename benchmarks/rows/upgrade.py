@@ -16,8 +16,9 @@ from benchmarks.peers import PLAYS, program
 from benchmarks.process import Command, RunFailed
 from benchmarks.rows.context import Bench, lab
 from benchmarks.samples import Case
-from tests.support import clusters, snapshot_lab
-from tests.support.snapshot_rig import release_server
+from tests.support import clusters
+from tests.support.upgrade import snapshot_lab
+from tests.support.upgrade.snapshot_rig import release_server
 
 OLD, NEW = "7.0.2", "8.7.0"
 #: Inotify instances that one node uses. Linux permits 128 for a user by default.

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.certificate_facts import describe_pem
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.issuer_index import is_signed_by
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.chain.issuer_index import is_signed_by
 
 from examples.demo import objects, story
 from examples.demo.clusters import FleetPlaybooks, Unseen, announce, ended, progress, quote, say, say_end
 from tests.support import clusters
-from tests.support.authority import Issued, dns, issue
+from tests.support.certificates.authority import Issued, dns, issue
 from tests.support.clusters import AdminApiError, kubeconfig
-from tests.support.forwarded_pods import ForwardedPods
-from tests.support.https_webhook import OneRequestHandler, WebhookServer, allow
 from tests.support.waiting import now, wait_for
+from tests.support.webhooks.forwarded_pods import ForwardedPods
+from tests.support.webhooks.https_webhook import OneRequestHandler, WebhookServer, allow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from examples.demo import objects
 from examples.demo.clusters import CertificateDemo, Unseen, changed, quote, say
-from tests.support import clusters, node_webhook
+from tests.support import clusters
 from tests.support.clusters import AdminApiError
 from tests.support.load import CONNECTIONS, PER_SECOND, Load
 from tests.support.waiting import wait_for
+from tests.support.webhooks import node_webhook
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster

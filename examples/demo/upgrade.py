@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from examples.demo import story
 from examples.demo.clusters import DemoClusters, Unseen, announce, changed, ended, quote, say, say_end
-from tests.support import clusters, playbook
-from tests.support import snapshot_lab as lab
+from tests.support import clusters
 from tests.support.clusters import build, kubeconfig
-from tests.support.snapshot_load import SnapshotLoad
+from tests.support.playbooks import playbook
+from tests.support.upgrade import snapshot_lab as lab
+from tests.support.upgrade.snapshot_load import SnapshotLoad
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import SEVERITIES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import prometheus
 
-from tests.support import hostile, pages
+from tests.support.audit import hostile
+from tests.support.audit.reports import fleet
 from tests.support.clusters import build
-from tests.support.reports import fleet
+from tests.support.pages import page_files
 from tools.ci.venvs import REPOSITORY
 from tools.docs import rst
 
@@ -151,7 +152,9 @@ def promtool(*arguments: str, text: str = "") -> None:
 
 def test_the_commands_of_the_guide_make_an_object_of_the_rules(tmp_path: Path) -> None:
     """The Prometheus operator reads the same groups from it."""
-    (command,) = [line for line in pages.commands(rst.GUIDES / "guide_audit_fleet.rst") if FILE.name in line]
+    (command,) = [
+        line for line in page_files.commands(rst.GUIDES / "guide_audit_fleet.rst") if FILE.name in line
+    ]
     shutil.copy(FILE, tmp_path)
     subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
     made = yaml.safe_load((tmp_path / "prometheus-rule.yml").read_text())

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support import pages
+from tests.support.pages import page_files
 from tools.ci import environments
 from tools.ci.tree import listed_files
 from tools.ci.venvs import REPOSITORY
@@ -43,7 +43,7 @@ def test_every_module_that_contacts_a_cluster_is_in_the_action_group() -> None:
     """A module outside the group gets no group defaults, so it might use another cluster than the play says."""
     extended, *members = load("meta", "runtime.yml")["action_groups"]["k8s"]
     assert extended == {"metadata": {"extend_group": ["kubernetes.core.k8s"]}}
-    assert members == pages.operations() != []
+    assert members == page_files.operations() != []
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -4,7 +4,7 @@
 
 """The contrast of text in the report's page and in the site, computed from their style sheets (WCAG 2.2, 1.4.3).
 
-tests/system/test_report_page.py measures the report's page in a browser, if there is one.
+tests/system/audit/test_report_page.py measures the report's page in a browser, if there is one.
 """
 
 from __future__ import annotations

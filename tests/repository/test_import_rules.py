@@ -52,6 +52,37 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 ORDER: dict[str, tuple[str, ...]] = {
     "": ("module_utils", "doc_fragments plugin_utils", "modules action inventory lookup"),
     "plugin_utils": ("_variables", "_inventory", "_report", "_fleet", "_action"),
+    "module_utils/_x509": (
+        "errors",
+        "encoding",
+        "certificate_facts private_keys",
+        "canonical_request chain ephemeral_ca",
+        "signing_request",
+    ),
+    "module_utils/_csr": (
+        "errors usages ca_rotation",
+        "name_policy",
+        "issuing",
+        "intent",
+        "markers trust_anchors",
+        "request secret_content",
+        "certificate_rules",
+    ),
+    "module_utils/_kube": (
+        "errors lease_state object_state",
+        "login",
+        "client json_patch",
+        "access_review cluster_facts lease",
+        "approved_plan port_forward",
+    ),
+    "module_utils/_webhook": (
+        "errors",
+        "calls",
+        "bundles",
+        "endpoints service_callers",
+        "probe trust_removal",
+        "workloads",
+    ),
     "module_utils/_audit": (
         "facts",
         "checks guarded_reads",
@@ -70,7 +101,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "engine",
     ),
 }  # fmt: skip
-# The files behind _x509.verify.
+# The files behind _x509.chain.verify.
 PARTS_OF_VERIFY = ("signatures", "name_constraints")
 # The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_ansible"
@@ -176,7 +207,7 @@ def test_a_part_of_a_folder_imports_only_parts_before_it(folder: str) -> None:
 
 
 def test_other_rooms_verify_certificates_only_by_verify() -> None:
-    parts = {f"{COLLECTION}module_utils._x509.{name}" for name in PARTS_OF_VERIFY}
+    parts = {f"{COLLECTION}module_utils._x509.chain.{name}" for name in PARTS_OF_VERIFY}
     users = {
         f"{path.relative_to(PLUGINS)} imports {module}"
         for path in FILES
@@ -220,8 +251,8 @@ def test_no_file_that_starts_a_thread_prints() -> None:
     """Ansible forks a worker while it holds the lock of its display. Only the main thread of the worker passes that lock."""
     names = {str(path.relative_to(PLUGINS)): names_in(path) for path in FILES}
     starters = {name for name, found in names.items() if found & STARTS_THREAD}
-    handshakes = "module_utils/_webhook/served_chains.py"
-    assert starters == {"module_utils/_kube/credentials.py", "module_utils/_kube/lease.py", handshakes}
+    handshakes = "module_utils/_webhook/endpoints/served_chains.py"
+    assert starters == {"module_utils/_kube/login/credentials.py", "module_utils/_kube/lease.py", handshakes}
     assert {name: names[name] & PRINTS for name in starters if names[name] & PRINTS} == {}
 
 

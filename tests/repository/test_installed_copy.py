@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support import collection_copy
+from tests.support.pages import collection_copy
 from tools.ci import tree
 from tools.ci.venvs import REPOSITORY
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
 
-from tests.support import pages
+from tests.support.pages import page_files
 from tools.ci.venvs import REPOSITORY
 
 PAGES = sorted(
@@ -44,7 +44,7 @@ Loader.add_constructor("!unsafe", lambda loader, node: str(node.value))
 
 
 def blocks(page: Path) -> list[str]:
-    return [text for kind, text in pages.blocks(page) if kind in pages.YAML]
+    return [text for kind, text in page_files.blocks(page) if kind in page_files.YAML]
 
 
 def variables() -> set[str]:
@@ -134,7 +134,7 @@ def test_a_wrong_name_is_found(text: str) -> None:
 
 def test_commands_are_without_comments(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("```shell\n# The first step\nb # now\n# c\n```\n")
-    assert pages.commands(tmp_path / "a.md") == ["b # now"]
+    assert page_files.commands(tmp_path / "a.md") == ["b # now"]
 
 
 def test_blocks_of_both_kinds_of_pages(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_blocks_of_both_kinds_of_pages(tmp_path: Path) -> None:
     (tmp_path / "a.rst").write_text(
         "* a\n\n  .. code-block:: yaml\n     :caption: x\n\n     b:\n\n       - 1\n\n  d\n\n.. code-block:: shell\n\n   c\n"
     )
-    assert pages.blocks(tmp_path / "a.md") == [("yaml", "b: 1\n"), ("shell", "c\n")]
-    assert pages.blocks(tmp_path / "a.rst") == [("yaml", "b:\n\n  - 1\n"), ("shell", "c\n")]
+    assert page_files.blocks(tmp_path / "a.md") == [("yaml", "b: 1\n"), ("shell", "c\n")]
+    assert page_files.blocks(tmp_path / "a.rst") == [("yaml", "b:\n\n  - 1\n"), ("shell", "c\n")]

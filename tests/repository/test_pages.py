@@ -10,18 +10,15 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
-    providers,
-    signers,
-    trust_anchors,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import trust_anchors
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing import providers, signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
     remedies,
     signer_probe,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_faults
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls import call_faults
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
     EXECUTION_MODES,
     MODE_VARIABLE,

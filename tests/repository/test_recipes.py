@@ -28,14 +28,14 @@ ROOMS = f"{PLUGINS}.module_utils"
 # For each recipe: the program that uses the new row. It fails if the row has no effect.
 PROGRAMS = {
     "signer": f"""
-from {ROOMS}._csr.signers import CertificateRequest, find_signer, list_refusals, remedy_for
+from {ROOMS}._csr.issuing.signers import CertificateRequest, find_signer, list_refusals, remedy_for
 row = find_signer("example.com/serving")
 request = CertificateRequest(dns_names=("a.b.svc",), emails=("a@b.example",), usages=row.usages)
 assert list_refusals(row, request) == ["email addresses are not allowed"], list_refusals(row, request)
 assert remedy_for(row.name, "email addresses are not allowed").startswith("Ask for DNS names")
 """,
     "provider": f"""
-from {ROOMS}._csr.providers import detect
+from {ROOMS}._csr.issuing.providers import detect
 from tools.docs import provider_page
 node = {{"labels": {{"example.com/pool": "a"}}}}
 assert detect({{"version": {{"gitVersion": "v1.36.3-example.1"}}, "nodes": [node]}}).name == "example-cloud"
@@ -45,7 +45,7 @@ assert "example-cloud" in provider_page.provider_page()
 from {ROOMS}._base.object_managers import MANAGERS
 from {ROOMS}._base import accept
 from {ROOMS}._base.owners import owners
-from {ROOMS}._webhook.bundle_targets import Target, find_managers, remedy_for
+from {ROOMS}._webhook.bundles.bundle_targets import Target, find_managers, remedy_for
 from tools.docs import managers
 obj = {{"metadata": {{"labels": {{"example.com/deployer": "a"}}}}}}
 assert [owner.manager.key for owner in owners(obj)] == ["example-deployer"]
@@ -56,7 +56,7 @@ assert accept.parse(["example-deployer"]).covers("example-deployer", "APIService
 assert "example-deployer" in managers.other_writers()
 """,
     "fault of a call": f"""
-from {ROOMS}._webhook import call_failures
+from {ROOMS}._webhook.calls import call_failures
 words = 'failed calling webhook "a.example.com": failed to call webhook: example gateway has no route to a.svc'
 failure = call_failures.of_answer(words, call_failures.ADMISSION, "a.example.com")
 assert failure.code == "example-gateway", failure
@@ -67,7 +67,7 @@ from {ROOMS}._audit import gather
 from {ROOMS}._audit.facts.cluster_data import CONFIGURATIONS, PERMISSIONS
 from {ROOMS}._audit.object_parsing import points_of
 from {ROOMS}._operations import k8s_csr, webhook_cabundle, webhook_probe
-from {ROOMS}._webhook import bundle_targets
+from {ROOMS}._webhook.bundles import bundle_targets
 from {ROOMS}._webhook.service_callers import judge
 kind = "ExampleWebhookConfiguration"
 for module in (k8s_csr, webhook_cabundle):

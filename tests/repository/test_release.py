@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from tests.support import pages
+from tests.support.pages import page_files
 from tools import release
 from tools.ci import package
 from tools.ci.venvs import REPOSITORY
@@ -178,7 +178,7 @@ def test_the_order_of_the_disk_changes_no_byte() -> None:
 
 def test_a_deprecated_name_works_and_warns() -> None:
     """The example of the page is a part of an argument specification."""
-    (code,) = [text for kind, text in pages.blocks(PAGE) if kind == "python"]
+    (code,) = [text for kind, text in page_files.blocks(PAGE) if kind == "python"]
     scope: dict[str, Any] = {}
     exec(code, scope)
     ((name, option),) = scope["SPEC"].items()

@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_model, report_text
 
-from tests.support.reports import NOW, failed, finding, report, result, unread
+from tests.support.audit.reports import NOW, failed, finding, report, result, unread
 from tools.ci import tree, venvs
 from tools.ci.environments import ENVIRONMENTS
 from tools.docs import report_schema

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks import check_table
 
-from tests.system.audit_matrix import page as audit_page
-from tests.system.audit_matrix import row, run
-from tests.system.audit_matrix.row import ACCEPTED
-from tests.system.audit_matrix.table import AGING, DAYS, ROWS, TABLES, UNDECIDED
+from tests.system.audit.matrix import page as audit_page
+from tests.system.audit.matrix import row, run
+from tests.system.audit.matrix.row import ACCEPTED
+from tests.system.audit.matrix.table import AGING, DAYS, ROWS, TABLES, UNDECIDED
 from tests.system.fault_injection import flows, transport
 from tests.system.fault_injection import page as reliability_page
-from tests.system.upgrades import faults, jumps, repairs
-from tests.system.upgrades import page as upgrades_page
+from tests.system.upgrade.rows import faults, jumps, repairs
+from tests.system.upgrade.rows import page as upgrades_page
 from tools.ci.venvs import REPOSITORY
 
 
@@ -33,14 +33,14 @@ def test_no_row_has_a_wrong_end(page: Any) -> None:
 # reference_audit_matrix.rst
 
 FILES = (
-    "system/test_audit.py",
-    "system/test_audit_calls.py",
-    "system/test_audit_node.py",
-    "system/test_audit_settings.py",
-    "system/test_cluster_ca.py",
-    "system/test_kubernetes_releases.py",
-    "system/test_snapshot_plan.py",
-    "system/test_trust_removal.py",
+    "system/audit/test_audit.py",
+    "system/audit/test_audit_calls.py",
+    "system/audit/test_audit_node.py",
+    "system/audit/test_audit_settings.py",
+    "system/rotation/test_cluster_ca.py",
+    "system/execution/test_kubernetes_releases.py",
+    "system/upgrade/test_snapshot_plan.py",
+    "system/rotation/test_trust_removal.py",
 )
 IN_MATRIX = {text.partition(":")[0] for row in ROWS for text in row.says.split("; ")}
 

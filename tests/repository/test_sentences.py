@@ -20,18 +20,18 @@ TESTS = REPOSITORY / "tests"
 OF_SENTENCES: dict[str, str] = {
     "unit/plugins/module_utils/_diagnosis/test_diagnose.py": "diagnoses in words; its tables find causes by code",
     "unit/plugins/module_utils/_kube/test_answers.py": "the cleaning of an API server's answer",
-    "unit/plugins/module_utils/_kube/test_credentials.py": "the cleaning of an exec plugin's output",
+    "unit/plugins/module_utils/_kube/login/test_credentials.py": "the cleaning of an exec plugin's output",
     "unit/plugins/module_utils/_ansible/test_operation.py": "the line of a failure",
-    "unit/plugins/module_utils/_webhook/test_call_failures.py": "the part of an API server's sentence that is shown",
+    "unit/plugins/module_utils/_webhook/calls/test_call_failures.py": "the part of an API server's sentence that is shown",
     "unit/support/clusters/test_clusters_existing_programs.py": "complaints of the test rig, which have no codes",
     "unit/plugins/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
-    "system/test_fleet.py::with_results": "Ansible's own statistics",
-    "system/test_fleet_runs.py::results": "Ansible's own statistics",
-    "system/test_permissions.py::assert_refused_by_dry_runs": "the API server's sentences",
-    "system/test_snapshot_stops.py::test_a_cluster_in_progress_is_never_left_between_two_releases": "a line of Ansible",
+    "system/fleet/test_fleet.py::with_results": "Ansible's own statistics",
+    "system/fleet/test_fleet_runs.py::results": "Ansible's own statistics",
+    "system/permissions/test_permissions.py::assert_refused_by_dry_runs": "the API server's sentences",
+    "system/upgrade/test_snapshot_stops.py::test_a_cluster_in_progress_is_never_left_between_two_releases": "a line of Ansible",
     "unit/plugins/module_utils/_download/test_source_auth.py": "the line of a refused download, without its credentials",
     "unit/plugins/module_utils/_snapshot/release/test_release_source.py": "the line of each failed download",
-    "system/test_role.py::execution_modes": "lines that name the execution mode",
+    "system/certificates/test_role.py::execution_modes": "lines that name the execution mode",
 }
 
 #: Errors without codes: those of the test rig and of Python.

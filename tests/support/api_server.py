@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.server_pki import Pair
+    from tests.support.certificates.server_pki import Pair
 
 
 class ScriptedAnswer(NamedTuple):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import clusters
 from tests.support.clusters import kubeconfig
-from tests.support.https_webhook import Reply, WebhookServer
+from tests.support.webhooks.https_webhook import Reply, WebhookServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

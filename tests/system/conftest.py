@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import engine
 
 from tests.support import clusters
-from tests.support.csr_rig import CsrRig
+from tests.support.certificates.csr_rig import CsrRig
 from tools.ci import venvs
 from tools.ci.environments import AWX, OLD_RUNNER
 

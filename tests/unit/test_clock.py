@@ -19,17 +19,19 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    Target,
+)
 
-from tests.support.authority import authority
+from tests.support.certificates.authority import authority
 from tests.unit.plugins.module_utils._csr.flow import MARKED, ScriptedApi, intent, leaf, secret_object
 from tests.unit.plugins.module_utils._csr.objects import encoded
 
 MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # The API server's clock is that of this machine until it is set.
 # Under Python 3.9 served_chains checks if a certificate has a known authority, which does not depend on a date.
-OWN_CLOCK = {"_base/times.py", "_webhook/served_chains.py"}
+OWN_CLOCK = {"_base/times.py", "_webhook/endpoints/served_chains.py"}
 
 DAY = timedelta(days=1)
 YEAR = 365 * DAY

@@ -10,9 +10,10 @@ import contextlib
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.support import policies, snapshot_lab, snapshot_pods
-from tests.support.snapshot_rig import release_server
-from tests.support.token_plugin import TokenPlugin
+from tests.support.permissions import policies
+from tests.support.permissions.token_plugin import TokenPlugin
+from tests.support.upgrade import snapshot_lab, snapshot_pods
+from tests.support.upgrade.snapshot_rig import release_server
 from tests.support.waiting import acting_after
 from tests.support.world.journal import DONE
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.support.authority import DAY
+from tests.support.certificates.authority import DAY
 from tests.support.world import Owner, Program, shapes
 from tests.support.world.journal import DONE
 from tests.years.places import OWNED, RENEWED, SHAPES, Place

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.support.key_leaks import leaks
+from tests.support.certificates.key_leaks import leaks
 from tests.support.world import ACCEPTED
 from tests.years.places import failing
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.support.authority import DAY
-from tests.support.playbook_process import ReportedRun
+from tests.support.certificates.authority import DAY
+from tests.support.playbooks.playbook_process import ReportedRun
 from tests.support.rig import Change, changes
 from tests.support.waiting import wait_for
 from tests.support.world import ACCEPTED, Program, Shape, forecasts, shapes

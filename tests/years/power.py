@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.support import mends
+from tests.support.faults import mends
 from tests.years.report import PAGE
 from tools.ci.venvs import REPOSITORY
 

@@ -108,54 +108,28 @@ _STATIC = (
     Gate("mypy", mypy),
     _tests("repository", venvs.newest_core, "tests/repository"),
 )
-# The tests on real clusters in parts of about the same length. A file without a row is in the gate real-newest.
+# The tests on real clusters in parts of about the same length, by the folders of tests/system. A folder without a row is in the
+# gate real-newest.
 PARTS = {
-    "real-upgrades": ("snapshot_*",),
-    "real-certificates": (
-        "adopted_*",
-        "cluster_ca*",
-        "crypto_*",
-        "csr_*",
-        "ephemeral_*",
-        "k8s_*",
-        "other_*",
-        "pod_*",
-        "rotation",
-        "secrets",
-        "trust_*",
-        "webhook_*",
-    ),
-    "real-playbooks": (
-        "audit*",
-        "awx",
-        "awx_jobs",
-        "demo",
-        "eks_login",
-        "examples",
-        "execution_modes",
-        "first_hour",
-        "fleet*",
-        "guides*",
-        "infra_repo",
-        "private_mirror",
-        "role",
-    ),
+    "real-upgrades": ("upgrade",),
+    "real-certificates": ("certificates", "webhooks", "rotation"),
+    "real-playbooks": ("audit", "awx", "fleet", "pages"),
 }
 # Tests that use ansible-playbook, and so depend on the core. The others call operations from Python.
 THROUGH_ANSIBLE = [
-    f"tests/system/test_{name}.py"
+    f"tests/system/{name}.py"
     for name in (
-        "audit_playbook",
-        "awx_jobs",
-        "execution_modes",
-        "role",
-        "eks_login",
-        "examples",
-        "fleet",
+        "audit/test_audit_playbook",
+        "awx/test_awx_jobs",
+        "execution/test_execution_modes",
+        "certificates/test_role",
+        "execution/test_eks_login",
+        "pages/test_examples",
+        "fleet/test_fleet",
     )
 ]
 # Upgrades through ansible-playbook take 15 minutes. They use of the core what the others use, and how it ends after a signal.
-UPGRADES_THROUGH_ANSIBLE = [f"tests/system/test_snapshot_{name}.py" for name in ("role", "stops")]
+UPGRADES_THROUGH_ANSIBLE = [f"tests/system/upgrade/test_snapshot_{name}.py" for name in ("role", "stops")]
 MODULE_TARGETS = (
     "audit_info",
     "audit_report",
@@ -175,24 +149,24 @@ def _integration(name: str, choose: Callable[[], Environment], *targets: str) ->
     return Gate(name, functools.partial(integration.check, choose, targets))
 
 
-def _files(rows: Iterable[str]) -> list[str]:
-    return sorted(str(path) for row in rows for path in REPOSITORY.glob(f"tests/system/test_{row}.py"))
+def _folders(rows: Iterable[str]) -> list[str]:
+    return [f"tests/system/{row}" for row in rows]
 
 
-def _other_files(rows: Iterable[str]) -> list[str]:
-    """Return the options of pytest that leave out the files of these rows."""
-    return [f"--ignore-glob=tests/system/test_{row}.py" for row in rows]
+def _other_folders(rows: Iterable[str]) -> list[str]:
+    """Return the options of pytest that leave out these folders."""
+    return [f"--ignore={folder}" for folder in _folders(rows)]
 
 
 def _part(name: str) -> Gate:
     """Return the gate of one of the PARTS, on the newest ansible-core."""
-    return _real(name, venvs.newest_core, *_files(PARTS[name]))
+    return _real(name, venvs.newest_core, *_folders(PARTS[name]))
 
 
 def _rest() -> Gate:
     """Return the gate of the tests on real clusters that are in none of the PARTS."""
     rows = itertools.chain.from_iterable(PARTS.values())
-    return _real("real-newest", venvs.newest_core, "tests/system", *_other_files(rows))
+    return _real("real-newest", venvs.newest_core, "tests/system", *_other_folders(rows))
 
 
 def _full(name: str, *paths: str) -> Gate:
@@ -221,11 +195,11 @@ ALL = (
     Gate("ansible-doc", package.ansible_doc),
 )
 # About a half of the time of the tests with the marker full.
-CA_AND_UPGRADES = ("cluster_ca*", "snapshot_*")
+CA_AND_UPGRADES = ("rotation", "upgrade")
 # The gates that only `make test-all` runs: the tests with the marker full, which take hours.
 FULL = (
-    _full("full", "tests", *_other_files(CA_AND_UPGRADES)),
-    _full("full-ca-and-upgrades", *_files(CA_AND_UPGRADES)),
+    _full("full", "tests", *_other_folders(CA_AND_UPGRADES)),
+    _full("full-ca-and-upgrades", *_folders(CA_AND_UPGRADES)),
 )
 # The gates that only `make test-all` and the workflow of certification run: every other ansible-core, and the newest Python.
 OTHER_VERSIONS = (

@@ -20,7 +20,9 @@ from pathlib import Path
 import yaml
 
 from examples.demo import objects
-from tests.support import clusters, snapshot_lab, snapshot_rig, team_labels
+from tests.support import clusters
+from tests.support.upgrade import snapshot_lab, snapshot_rig
+from tests.support.webhooks import team_labels
 
 # The releases of external-snapshotter in the targets, and those that targets install with pods.
 SNAPSHOT_RELEASES = ("7.0.2", "8.1.0", "8.3.0", "8.4.0", "8.7.0")

@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.object_m
     REWRITERS,
     Manager,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
     Target,
     remedy_for,
 )

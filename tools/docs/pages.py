@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import codes
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing import signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
     ended,
@@ -40,7 +40,10 @@ from tools.docs import (
 )
 
 if TYPE_CHECKING:
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer, SignerRule
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing.signers import (
+        Signer,
+        SignerRule,
+    )
 
 # The beginnings of the API server's messages when it refuses to create a request.
 OF_THE_API_SERVER = ("spec.", "use of ")

@@ -9,18 +9,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing import providers, signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import show_span
 
 from tools.docs import rst
 
 if TYPE_CHECKING:
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import (
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing.providers import (
         KubeconfigMark,
         Provider,
         ProviderSignal,
     )
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing.signers import Signer
 
 
 def provider_page() -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import html
 
-from tests.support import browser, report_sample
+from tests.support.audit import browser, report_sample
 from tools.docs import rst
 
 FOLDER = rst.GUIDES / "images"

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from tests.support import clusters
-from tests.support.wide_fleet import FAILING, wide_fleet
+from tests.support.fleet.wide_fleet import FAILING, wide_fleet
 from tools.docs import rst
 
 FILE = rst.GUIDES / "images" / "fleet-run.svg"

@@ -26,9 +26,9 @@ from .._base.result import Result
 from .._kube.access_review import grant
 from .._kube.client import Client
 from .._kube.cluster_facts import read_cluster_uid
-from .._kube.connection import Connection
 from .._kube.errors import AuthenticationError, KubeError
-from .._kube.kubeconfig import MUST_NAME_CONTEXT, check_context, resolve
+from .._kube.login.connection import Connection
+from .._kube.login.kubeconfig import MUST_NAME_CONTEXT, check_context, resolve
 from .._process import interrupt
 from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError

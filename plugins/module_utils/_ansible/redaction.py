@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._base.text import mask, visible
-from .._kube import kubeconfig_parsing
-from .._kube.connection import is_content
 from .._kube.errors import KubeconfigError
-from .._x509.pem_text import has_private_key
+from .._kube.login import kubeconfig_parsing
+from .._kube.login.connection import is_content
+from .._x509.encoding.pem_text import has_private_key
 
 try:
     from ansible.module_utils.secrets import register_secrets

@@ -13,10 +13,10 @@ from typing import Any
 
 from .._base.errors import check_shape
 from .._kube.client import Client
-from .._webhook import served_chains, webhook_endpoints
-from .._webhook.bundle_targets import Address, ClientConfig
-from .._webhook.served_chains import ServedChain
-from .._webhook.webhook_endpoints import READY, Endpoint
+from .._webhook.bundles.bundle_targets import Address, ClientConfig
+from .._webhook.endpoints import served_chains, webhook_endpoints
+from .._webhook.endpoints.served_chains import ServedChain
+from .._webhook.endpoints.webhook_endpoints import READY, Endpoint
 from .facts.cluster_data import (
     ENDPOINTS,
     PORT_FORWARD,

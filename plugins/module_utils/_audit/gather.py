@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .._base.errors import MalformedObject, check_shape
-from .._csr.csr_content import COLLECTION, newest_issued
+from .._csr.request.csr_content import COLLECTION, newest_issued
 from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
@@ -36,10 +36,10 @@ from .._snapshot.hazards.table import DetectedHazard
 from .._snapshot.installed import fetch_objects, parse_objects
 from .._snapshot.plan import planner
 from .._snapshot.release import crd_sets, release_table
-from .._webhook import served_chains
-from .._webhook.admission_match import ServedResources
-from .._webhook.bundle_targets import ADMISSION_KINDS, KINDS, Address
-from .._webhook.call_failures import ADMISSION
+from .._webhook.bundles.bundle_targets import ADMISSION_KINDS, KINDS, Address
+from .._webhook.calls.admission_match import ServedResources
+from .._webhook.calls.call_failures import ADMISSION
+from .._webhook.endpoints import served_chains
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 from . import gather_rotation, object_parsing

@@ -21,9 +21,9 @@ from .._base.times import find_time
 from .._csr import ca_rotation
 from .._csr.ca_rotation import ClusterCas, find_successor
 from .._kube.client import METADATA, Client
-from .._webhook import served_chains
-from .._webhook.bundle_targets import ClientConfig
-from .._webhook.webhook_endpoints import Endpoint
+from .._webhook.bundles.bundle_targets import ClientConfig
+from .._webhook.endpoints import served_chains
+from .._webhook.endpoints.webhook_endpoints import Endpoint
 from .._x509 import certificate_facts
 from .facts.cluster_data import (
     API_SERVER,

@@ -19,11 +19,17 @@ from .._base import object_managers, owners
 from .._base.errors import check_shape
 from .._base.object_managers import OWN_MANAGER
 from .._base.times import find_time
-from .._kube.connection import Connection
+from .._kube.login.connection import Connection
 from .._kube.object_state import condition, is_true
-from .._webhook.admission_match import EXEMPT_GROUP, EXEMPT_KINDS, NAMESPACES, ServedResource, ServedResources
-from .._webhook.bundle_targets import KINDS, Target, client_configs
-from .._webhook.call_failures import ADMISSION, AGGREGATION
+from .._webhook.bundles.bundle_targets import KINDS, Target, client_configs
+from .._webhook.calls.admission_match import (
+    EXEMPT_GROUP,
+    EXEMPT_KINDS,
+    NAMESPACES,
+    ServedResource,
+    ServedResources,
+)
+from .._webhook.calls.call_failures import ADMISSION, AGGREGATION
 from .._webhook.service_callers import find_bundle_managers
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError

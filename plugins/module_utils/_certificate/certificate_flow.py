@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from .._base.errors import CertflowError
 from .._base.result import Result, make_left
-from .._csr import markers, name_policy, pending_key
+from .._csr import markers, name_policy
 from .._csr.certificate_rules import IssueReason, judge_replacement
 from .._csr.name_policy import GuardedNames
-from .._webhook.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN
+from .._csr.request import pending_key
+from .._webhook.endpoints.serving_progress import HIDDEN, STALE, UNREACHED, UNSEEN
 from . import certificate_report, discover_targets, gather, rotation, target_anchors, use_certificate
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState, run_exclusively
 from .discover_targets import Discovery

@@ -13,16 +13,16 @@ from typing import Any
 
 from .._base.result import make_left
 from .._base.times import format_time
-from .._csr import providers
 from .._csr.intent import Intent
+from .._csr.issuing import providers
+from .._csr.issuing.signers import EPHEMERAL_CA
 from .._csr.secret_content import ExistingSecret
-from .._csr.signers import EPHEMERAL_CA
 from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
 from .._kube.errors import MissingPermissions
-from .._webhook import bundle_patch
-from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import Target
+from .._webhook.bundles import bundle_patch
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_targets import Target
 from .._webhook.errors import ProofError
 from .._x509.certificate_facts import CertificateFacts
 

@@ -23,7 +23,7 @@ from .._csr import markers
 from .._csr.certificate_rules import CA_SWITCHED, RENEWAL_DUE, IssueReason
 from .._csr.errors import SecretError
 from .._csr.intent import Intent
-from .._csr.pending_key import PendingRequest
+from .._csr.request.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._csr.trust_anchors import TrustAnchor
 from .._kube.approved_plan import PlanGuard, Write
@@ -31,8 +31,8 @@ from .._kube.client import Client
 from .._kube.errors import MissingPermissions
 from .._kube.lease import Lease
 from .._process.interrupt import clean_up_with
-from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import ClientConfig, Target
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_targets import ClientConfig, Target
 from .._webhook.workloads import ServingOptions, WebhookWorkload
 
 

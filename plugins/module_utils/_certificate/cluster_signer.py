@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._csr import markers, providers
+from .._csr import markers
 from .._csr.errors import ProviderError
 from .._csr.intent import SecretSpec
-from .._csr.providers import ProviderVerdict
-from .._csr.signers import EPHEMERAL_CA
+from .._csr.issuing import providers
+from .._csr.issuing.providers import ProviderVerdict
+from .._csr.issuing.signers import EPHEMERAL_CA
 from .._diagnosis import signer_probe
 from .._diagnosis.signer_probe import probe_signers
 from .._kube.client import Client

@@ -12,12 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._base.result import Result
-from .._csr import csr_api, name_policy
-from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_permissions, compare, decision_of
-from .._csr.csr_api import Decision
-from .._csr.csr_content import condition_of, condition_text, content_of, requester_of
+from .._csr import name_policy
 from .._csr.errors import RequestError
 from .._csr.name_policy import GuardedNames
+from .._csr.request import csr_api
+from .._csr.request.approval import (
+    EXPECTED,
+    RULES,
+    Expectation,
+    Rules,
+    approval_permissions,
+    compare,
+    decision_of,
+)
+from .._csr.request.csr_api import Decision
+from .._csr.request.csr_content import condition_of, condition_text, content_of, requester_of
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
 from .._kube.client import Client

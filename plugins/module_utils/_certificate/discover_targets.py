@@ -23,13 +23,15 @@ from .._csr import markers, secret_content
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
 from .._kube.errors import KubeError, MissingPermissions
-from .._webhook import bundle_targets, probe_webhook, service_callers
-from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import Target
+from .._webhook import service_callers
+from .._webhook.bundles import bundle_targets
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_targets import Target
 from .._webhook.errors import StillNeededError, TargetError
+from .._webhook.probe import probe_webhook
 from .._webhook.service_callers import ServiceCaller
 from .._x509 import certificate_facts
-from .._x509.chain_judge import judge
+from .._x509.chain.chain_judge import judge
 from . import target_anchors
 from .certificate_run import CertificateRun, CertificateState
 

@@ -14,26 +14,20 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from .._csr import (
-    ca_rotation,
-    certificate_rules,
-    csr_api,
-    csr_content,
-    markers,
-    pending_key,
-    secret_content,
-    signers,
-)
+from .._csr import ca_rotation, certificate_rules, markers, secret_content
 from .._csr.ca_rotation import ClusterCas
 from .._csr.certificate_rules import IssueReason
 from .._csr.errors import AnchorError, RequestError, SecretError
 from .._csr.intent import Intent
-from .._csr.pending_key import PendingRequest
+from .._csr.issuing import signers
+from .._csr.request import csr_api, csr_content, pending_key
+from .._csr.request.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._kube.client import Client
 from .._kube.errors import KubeError, MissingPermissions
-from .._webhook import bundle_targets, served_chains
-from .._webhook.bundle_targets import Target
+from .._webhook.bundles import bundle_targets
+from .._webhook.bundles.bundle_targets import Target
+from .._webhook.endpoints import served_chains
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 from . import certificate_run, secret_store, target_anchors

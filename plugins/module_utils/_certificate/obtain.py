@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from .._base.errors import CertflowError
 from .._base.result import Result
-from .._csr import csr_api, name_policy, pending_key, secret_content
-from .._csr.approval import compare, decision_of
+from .._csr import name_policy, secret_content
 from .._csr.certificate_rules import IssueReason
-from .._csr.csr_content import Requester, certificate_of, content_of, is_same, requester_of
 from .._csr.errors import RequestError, SecretError
 from .._csr.intent import Intent, refuse_forbidden_names
-from .._csr.pending_key import PendingRequest
+from .._csr.request import csr_api, pending_key
+from .._csr.request.approval import compare, decision_of
+from .._csr.request.csr_content import Requester, certificate_of, content_of, is_same, requester_of
+from .._csr.request.pending_key import PendingRequest
 from .._csr.secret_content import ExistingSecret
 from .._diagnosis import ended, wait_for_certificate
 from .._kube import access_review
 from .._kube.errors import AlreadyExists, KubeError, MissingPermissions
-from .._webhook.bundle_patch import TargetChange
-from .._x509 import ephemeral_ca, pem_text, private_keys
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._x509 import ephemeral_ca, private_keys
+from .._x509.encoding import pem_text
 from . import (
     certificate_report,
     discover_targets,

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._base.result import Result, make_left
-from .._csr import csr_api, markers, pending_key, secret_content
+from .._csr import markers, secret_content
 from .._csr.intent import Intent
+from .._csr.request import csr_api, pending_key
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.access_review import Permission, missing_permissions
@@ -23,9 +24,11 @@ from .._kube.approved_plan import Write
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
 from .._kube.json_patch import retry_on_conflict
-from .._webhook import bundle_targets, trust_removal, webhook_endpoints, workloads
-from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import Target
+from .._webhook import trust_removal, workloads
+from .._webhook.bundles import bundle_targets
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_targets import Target
+from .._webhook.endpoints import webhook_endpoints
 from .._webhook.errors import StillNeededError
 from .._webhook.trust_removal import TrustHold
 from . import (

@@ -25,17 +25,14 @@ from .._csr import secret_content
 from .._csr.errors import SecretError
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
-from .._webhook import (
-    bundle_content,
-    probe_webhook,
-    served_chains,
-    serving_progress,
-    trust_removal,
-)
-from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import ClientConfig, Target
+from .._webhook import trust_removal
+from .._webhook.bundles import bundle_content
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_targets import ClientConfig, Target
+from .._webhook.endpoints import served_chains, serving_progress
+from .._webhook.endpoints.serving_progress import ConfigScan, ServingProgress
 from .._webhook.errors import ProofError
-from .._webhook.serving_progress import ConfigScan, ServingProgress
+from .._webhook.probe import probe_webhook
 from .._webhook.workloads import WebhookWorkload
 from . import certificate_report, gather, secret_store, target_anchors
 from .certificate_run import CertificateRun, CertificateState

@@ -29,13 +29,13 @@ from .._csr.trust_anchors import TrustAnchor
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import MissingPermissions
-from .._webhook import bundle_content, bundle_patch, bundle_targets
-from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import ClientConfig, Target
+from .._webhook.bundles import bundle_content, bundle_patch, bundle_targets
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_targets import ClientConfig, Target
 from .._webhook.errors import TargetError
 from .._x509 import certificate_facts, ephemeral_ca
 from .._x509.certificate_facts import CertificateFacts
-from .._x509.verify import verify
+from .._x509.chain.verify import verify
 from . import secret_store
 from .certificate_run import CertificateRun, TargetState
 

@@ -26,7 +26,7 @@ from .._csr.secret_content import ExistingSecret, SecretContent
 from .._csr.trust_anchors import TrustAnchor
 from .._diagnosis import ended
 from .._kube import access_review
-from .._webhook.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_patch import TargetChange
 from .._x509 import private_keys
 from .._x509.certificate_facts import CertificateFacts
 from . import certificate_report, gather, secret_store, target_anchors, wait_until_served

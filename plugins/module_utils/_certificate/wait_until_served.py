@@ -21,17 +21,13 @@ from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.client import Client
 from .._kube.errors import Forbidden
-from .._webhook import (
-    bundle_targets,
-    served_chains,
-    serving_progress,
-    webhook_endpoints,
-    workloads,
-)
-from .._webhook.bundle_targets import ClientConfig
+from .._webhook import workloads
+from .._webhook.bundles import bundle_targets
+from .._webhook.bundles.bundle_targets import ClientConfig
+from .._webhook.endpoints import served_chains, serving_progress, webhook_endpoints
+from .._webhook.endpoints.served_chains import ServedChain, ServedReport
+from .._webhook.endpoints.serving_progress import ConfigScan, ServingProgress
 from .._webhook.errors import StaleError, UntrustedLeafError
-from .._webhook.served_chains import ServedChain, ServedReport
-from .._webhook.serving_progress import ConfigScan, ServingProgress
 from .._webhook.workloads import RestartError, ServingOptions, WebhookWorkload
 from .._x509.certificate_facts import CertificateFacts
 from . import gather

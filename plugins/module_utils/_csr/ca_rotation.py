@@ -27,9 +27,9 @@ from typing import Any
 from .._base.times import find_time, format_time
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
-from .._x509.go_parser import AUTHORITY_KEY_ID, SUBJECT_KEY_ID
-from .._x509.issuer_index import IssuerIndex, is_signed_by
-from .._x509.verify import anchors, verify
+from .._x509.chain.issuer_index import IssuerIndex, is_signed_by
+from .._x509.chain.verify import anchors, verify
+from .._x509.encoding.go_parser import AUTHORITY_KEY_ID, SUBJECT_KEY_ID
 
 #: How long a certificate of the outgoing CA proves that the signers did not switch with the API server. They may have switched since,
 #: without a new certificate that shows it.

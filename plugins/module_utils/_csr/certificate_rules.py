@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 
 from .._base.accept import OTHER_CONTENT
 from .._base.owners import accept_option
-from .._x509 import certificate_facts, go_parser
+from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
+from .._x509.encoding import go_parser
 from .._x509.errors import CertificateError
 from . import markers, name_policy
 from .errors import IssueError, SecretError

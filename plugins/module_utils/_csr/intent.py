@@ -15,10 +15,11 @@ from typing import Any
 
 from .._base.accept import NOTHING, Consent
 from .._base.times import find_duration
-from . import name_policy, signers
+from . import name_policy
 from .errors import RequestError
+from .issuing import signers
+from .issuing.signers import CertificateRequest, Signer
 from .name_policy import GuardedNames
-from .signers import CertificateRequest, Signer
 from .usages import CLIENT_AUTH, SERVER_AUTH
 
 # The label and the prefix by which this collection recognises its own objects (see markers.py).

@@ -22,9 +22,10 @@ from .._kube.object_state import is_ending
 from .._x509 import certificate_facts, ephemeral_ca, private_keys
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
-from . import markers, name_policy, signers
+from . import markers, name_policy
 from .errors import SecretError
 from .intent import MANAGED_BY, Intent, SecretSpec
+from .issuing import signers
 
 # The key under which tools store a CA beside the certificate.
 CONVENTIONAL_CA_KEY = "ca.crt"

@@ -20,7 +20,7 @@ from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import ApiError, Forbidden, NotFound
 from .._x509 import certificate_facts
-from .._x509.chain_judge import LEAF, ChainBreak, judge
+from .._x509.chain.chain_judge import LEAF, ChainBreak, judge
 from .errors import AnchorError
 from .intent import Intent
 

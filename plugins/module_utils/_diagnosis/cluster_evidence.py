@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Callable, TypeVar
 
-from .._csr import providers, trust_anchors
-from .._csr.approval import approval_permissions
-from .._csr.csr_content import COLLECTION
-from .._csr.providers import ProviderVerdict
+from .._csr import trust_anchors
+from .._csr.issuing import providers
+from .._csr.issuing.providers import ProviderVerdict
+from .._csr.request.approval import approval_permissions
+from .._csr.request.csr_content import COLLECTION
 from .._kube.access_review import Permission, find_missing
 from .._kube.client import Client
 from .._kube.cluster_facts import (
@@ -29,7 +30,8 @@ from .._kube.cluster_facts import (
     read_manager_flags,
 )
 from .._kube.errors import ApiError
-from .._x509 import certificate_facts, pem_text
+from .._x509 import certificate_facts
+from .._x509.encoding import pem_text
 from .._x509.errors import CertificateError
 from . import observation
 from .causes import diagnose

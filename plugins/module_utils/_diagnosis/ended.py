@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .._base.times import find_time
-from .._csr import signers
-from .._csr.csr_content import condition_of
-from .._csr.signers import CertificateRequest, Signer
+from .._csr.issuing import signers
+from .._csr.issuing.signers import CertificateRequest, Signer
+from .._csr.request.csr_content import condition_of
 from .observation import (
     APPROVED,
     DENIED,

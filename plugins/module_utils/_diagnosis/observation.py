@@ -18,10 +18,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .._base.times import find_time, parse_time
-from .._csr.csr_content import certificate_of, condition_of, condition_text
 from .._csr.errors import RequestError
-from .._csr.providers import Provider, ProviderVerdict
-from .._csr.signers import SIGNERS
+from .._csr.issuing.providers import Provider, ProviderVerdict
+from .._csr.issuing.signers import SIGNERS
+from .._csr.request.csr_content import certificate_of, condition_of, condition_text
 from .._kube.access_review import Permission
 from .._kube.cluster_facts import ManagerFlags, ManagerLease
 from .._x509 import certificate_facts

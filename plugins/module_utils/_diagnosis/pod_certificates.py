@@ -20,7 +20,7 @@ from typing import Any
 
 from .._base.errors import check_shape
 from .._base.times import find_time
-from .._csr.csr_content import condition_of
+from .._csr.request.csr_content import condition_of
 from .._kube.client import Client
 from .._kube.errors import NotFound
 from .ended import is_shorter

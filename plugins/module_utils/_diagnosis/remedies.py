@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .._csr.csr_content import command_name
+from .._csr.request.csr_content import command_name
 from .observation import CsrObservation
 
 #: Code of a cause -> its remedy. {name} is the request, and {signer} its signer.

@@ -19,19 +19,22 @@ from typing import Any, Callable, cast
 
 from .._base.errors import CertflowError
 from .._base.times import parse_time
-from .._csr import certificate_rules, csr_api, markers, signers, trust_anchors
-from .._csr.approval import permission_for
-from .._csr.csr_api import Decision
-from .._csr.csr_content import certificate_of, requester_of
+from .._csr import certificate_rules, markers, trust_anchors
 from .._csr.errors import AnchorError, RequestError
 from .._csr.intent import MANAGED_BY, Intent, intent_from
-from .._csr.providers import PROVIDERS
+from .._csr.issuing import signers
+from .._csr.issuing.providers import PROVIDERS
+from .._csr.request import csr_api
+from .._csr.request.approval import permission_for
+from .._csr.request.csr_api import Decision
+from .._csr.request.csr_content import certificate_of, requester_of
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError
 from .._process.interrupt import clean_up_with
-from .._x509 import certificate_facts, pem_text, private_keys
+from .._x509 import certificate_facts, private_keys
+from .._x509.encoding import pem_text
 from .._x509.errors import CertificateError
 from .causes import diagnose
 from .cluster_evidence import ClusterEvidence

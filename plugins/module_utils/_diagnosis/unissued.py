@@ -17,10 +17,10 @@ from datetime import timedelta
 from typing import Callable
 
 from .._base.errors import CertflowError
-from .._csr import providers
-from .._csr.csr_content import command_name, content_of
-from .._csr.providers import PROVIDERS, Provider, UnservedSigner
-from .._csr.signers import EPHEMERAL_CA, LEGACY_UNKNOWN
+from .._csr.issuing import providers
+from .._csr.issuing.providers import PROVIDERS, Provider, UnservedSigner
+from .._csr.issuing.signers import EPHEMERAL_CA, LEGACY_UNKNOWN
+from .._csr.request.csr_content import command_name, content_of
 from .._kube.access_review import grant
 from . import control_plane
 from .observation import (

@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-from .._csr import csr_api
-from .._csr.csr_api import is_over
-from .._csr.csr_content import COLLECTION, certificate_of, condition_text
 from .._csr.errors import IssueError
+from .._csr.request import csr_api
+from .._csr.request.csr_api import is_over
+from .._csr.request.csr_content import COLLECTION, certificate_of, condition_text
 from .._kube.client import Client
 from .._process import progress_lines
 from .causes import diagnose

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from .._base.paths import expand
 from .._base.paths import read as read_file
 from .._kube.errors import AnswerTooLarge, TimedOut
-from .._kube.transport import ReadLimits, bounded_class, dial
+from .._kube.login.transport import ReadLimits, bounded_class, dial
 from . import source_auth
 from .source_auth import SourceAuth, SourceError
 

@@ -21,7 +21,7 @@ from typing import Any
 from .._base.errors import CertflowError
 from .._base.paths import expand
 from .._base.paths import read as read_file
-from .._x509.pem_text import has_private_key
+from .._x509.encoding.pem_text import has_private_key
 
 
 class SourceError(CertflowError):

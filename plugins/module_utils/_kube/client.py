@@ -24,9 +24,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from .._base.times import ServerClock
 from .._process import interrupt
-from . import transport
-from .connection import Connection, is_unknown_ca, unknown_ca
-from .credentials import Credentials
 from .errors import (
     MOST_LIST_MEMORY,
     AnswerTooLarge,
@@ -46,7 +43,10 @@ from .errors import (
     object_from,
     warning_texts,
 )
-from .transport import LEAST_SECONDS, ReadLimits, context_for, proxy_for
+from .login import transport
+from .login.connection import Connection, is_unknown_ca, unknown_ca
+from .login.credentials import Credentials
+from .login.transport import LEAST_SECONDS, ReadLimits, context_for, proxy_for
 
 try:
     import urllib3

@@ -21,7 +21,7 @@ from .._base.text import shortened
 from .access_review import Permission
 from .client import Client
 from .errors import ConnectionFailed, TimedOut, error_from
-from .transport import ReadLimits
+from .login.transport import ReadLimits
 
 with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _ansible
     import websocket

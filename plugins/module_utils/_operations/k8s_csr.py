@@ -19,14 +19,15 @@ from .._certificate import certificate_report, cluster_signer
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate, verify_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
-from .._csr import providers
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
-from .._csr.signers import EPHEMERAL_CA, KUBELET_SERVING
+from .._csr.issuing import providers
+from .._csr.issuing.signers import EPHEMERAL_CA, KUBELET_SERVING
 from .._kube import approved_plan
 from .._kube.client import Client
-from .._webhook import bundle_content, bundle_targets, probe_webhook
-from .._webhook.probe_calls import ProbeObject
+from .._webhook.bundles import bundle_content, bundle_targets
+from .._webhook.probe import probe_webhook
+from .._webhook.probe.probe_calls import ProbeObject
 from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
 from .._x509.private_keys import KEY_TYPES
 from . import webhook_probe

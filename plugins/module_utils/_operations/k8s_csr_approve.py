@@ -14,9 +14,9 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._base.result import Result
 from .._certificate.decide_requests import APPROVED, DENIED, RequestDecision, decide_requests
-from .._csr.approval import Expectation
-from .._csr.csr_api import Decision
 from .._csr.name_policy import split_names
+from .._csr.request.approval import Expectation
+from .._csr.request.csr_api import Decision
 from .._kube.client import Client
 
 DECISIONS = {"approve": APPROVED, "deny": DENIED}

@@ -18,8 +18,8 @@ from .._base.errors import CertflowError
 from .._base.result import Result
 from .._base.times import format_time
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
-from .._csr import csr_api
-from .._csr.csr_content import Requester, certificate_of
+from .._csr.request import csr_api
+from .._csr.request.csr_content import Requester, certificate_of
 from .._diagnosis import observation, pod_certificates
 from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence

@@ -17,7 +17,8 @@ from .._base.result import Result
 from .._csr import trust_anchors
 from .._kube.access_review import require
 from .._kube.client import Client
-from .._webhook import bundle_content, bundle_patch, bundle_targets, trust_removal
+from .._webhook import trust_removal
+from .._webhook.bundles import bundle_content, bundle_patch, bundle_targets
 from .._x509.errors import BundleError
 
 # Mode -> what the objects that it changes had in common.

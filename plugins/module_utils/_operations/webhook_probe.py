@@ -14,8 +14,9 @@ from .._ansible import argument_specs
 from .._ansible.operation import READING_OVERTIME_SECONDS, Operation
 from .._base.result import Result
 from .._kube.client import Client
-from .._webhook import bundle_targets, probe_verdict, probe_webhook
-from .._webhook.probe_calls import ProbeObject
+from .._webhook.bundles import bundle_targets
+from .._webhook.probe import probe_verdict, probe_webhook
+from .._webhook.probe.probe_calls import ProbeObject
 
 
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:

@@ -30,7 +30,7 @@ from .._repair.repair_model import (
     RepairOptions,
     RotationOptions,
 )
-from .._webhook import bundle_content
+from .._webhook.bundles import bundle_content
 
 SPEC: dict[str, Any] = {
     "findings": {"type": "list", "elements": "raw"},

@@ -30,13 +30,14 @@ from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._webhook import bundle_content, bundle_patch, bundle_targets, service_callers, trust_removal, workloads
-from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import ClientConfig, Target
-from .._webhook.served_chains import ServedChain
+from .._webhook import service_callers, trust_removal, workloads
+from .._webhook.bundles import bundle_content, bundle_patch, bundle_targets
+from .._webhook.bundles.bundle_patch import TargetChange
+from .._webhook.bundles.bundle_targets import ClientConfig, Target
+from .._webhook.endpoints.served_chains import ServedChain
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
-from .._x509.chain_judge import judge
+from .._x509.chain.chain_judge import judge
 from .._x509.errors import CertificateError
 from .repair_model import WAITING, Action, Case, Refusal, RepairOptions, RepairWrite, Written
 from .surroundings import MountedSecret

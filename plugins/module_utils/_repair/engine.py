@@ -34,7 +34,7 @@ from .._kube.approved_plan import PlanGuard
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError, MissingPermissions
 from .._process import interrupt, progress_lines
-from .._webhook.bundle_targets import ADMISSION_KINDS
+from .._webhook.bundles.bundle_targets import ADMISSION_KINDS
 from . import kinds, named_findings, proof_calls, rotation_repairs
 from .proof_calls import CallAnswer
 from .repair_model import (

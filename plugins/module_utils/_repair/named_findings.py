@@ -20,7 +20,7 @@ from .._audit import audit_result
 from .._audit.facts.cluster_data import ClusterData
 from .._audit.facts.finding import CLUSTER, FAIL, PASS, SKIP, AuditedObject, AuditFinding
 from .._kube.access_review import grant
-from .._webhook import bundle_targets
+from .._webhook.bundles import bundle_targets
 from . import kinds
 from .repair_model import GONE, Refusal, Repair, RepairOptions
 

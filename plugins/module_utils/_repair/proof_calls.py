@@ -17,11 +17,12 @@ from typing import Any
 from .._audit.facts.cluster_data import CallPoint, ClusterData
 from .._base.errors import CertflowError
 from .._kube.client import Client
-from .._webhook import admission_match, call_failures, call_faults, probe_webhook
-from .._webhook.admission_match import AdmissionRequest
-from .._webhook.bundle_targets import Target
-from .._webhook.call_failures import ADMISSION
-from .._webhook.probe_calls import ProbeObject, group_version
+from .._webhook.bundles.bundle_targets import Target
+from .._webhook.calls import admission_match, call_failures, call_faults
+from .._webhook.calls.admission_match import AdmissionRequest
+from .._webhook.calls.call_failures import ADMISSION
+from .._webhook.probe import probe_webhook
+from .._webhook.probe.probe_calls import ProbeObject, group_version
 
 Object = Mapping[str, Any]
 _POD = {"containers": [{"name": "probe", "image": "registry.k8s.io/pause:3.10"}]}

@@ -16,8 +16,8 @@ from .._kube import json_patch
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._webhook import workloads
-from .._webhook.admission_match import AdmissionRequest, match
-from .._webhook.call_failures import ADMISSION
+from .._webhook.calls.admission_match import AdmissionRequest, match
+from .._webhook.calls.call_failures import ADMISSION
 from .._webhook.workloads import WebhookWorkload
 from .bundle_repairs import accepted_secrets, refusal_of
 from .repair_model import Action, Case, Refusal, RepairOptions, RepairWrite, Written

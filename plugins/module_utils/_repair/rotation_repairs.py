@@ -20,9 +20,9 @@ from .._base.errors import CertflowError
 from .._base.text import some
 from .._base.times import format_time
 from .._csr.ca_rotation import ClusterCa, ClusterCas, published_cas, signer_of
-from .._webhook import bundle_content
+from .._webhook.bundles import bundle_content
 from .._x509 import certificate_facts
-from .._x509.issuer_index import IssuerIndex
+from .._x509.chain.issuer_index import IssuerIndex
 from .bundle_repairs import (
     ABSENT,
     APPEND,

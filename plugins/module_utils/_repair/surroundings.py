@@ -25,9 +25,9 @@ from .._csr import trust_anchors
 from .._csr.trust_anchors import INJECTABLE, PLACES, CaPlace, PublishedCa
 from .._kube.client import Client
 from .._kube.errors import ApiError
-from .._webhook import bundle_targets
-from .._webhook.bundle_targets import Target
-from .._webhook.served_chains import ServedChain
+from .._webhook.bundles import bundle_targets
+from .._webhook.bundles.bundle_targets import Target
+from .._webhook.endpoints.served_chains import ServedChain
 from .._webhook.workloads import secrets_of
 from . import proof_calls
 from .proof_calls import CallAnswer

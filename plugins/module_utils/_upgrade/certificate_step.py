@@ -18,7 +18,7 @@ from .._csr.intent import intent_from
 from .._snapshot.actions.webhook_actions import IssueCertificate
 from .._snapshot.context.upgrade_context import UpgradeContext
 from .._snapshot.kinds import Reference
-from .._webhook import bundle_targets
+from .._webhook.bundles import bundle_targets
 from .upgrade_request import CertificateOptions, UpgradeRequest
 
 if TYPE_CHECKING:

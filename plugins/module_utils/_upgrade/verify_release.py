@@ -23,10 +23,11 @@ from .._snapshot.actions import verifications
 from .._snapshot.actions.action import CONFIGURATION, CRD
 from .._snapshot.kinds import Reference
 from .._snapshot.release.release_table import GROUP, NO_VERSION, SNAPSHOT, parse
-from .._webhook import call_failures, probe_webhook
-from .._webhook.bundle_targets import Target
+from .._webhook.bundles.bundle_targets import Target
+from .._webhook.calls import call_failures
 from .._webhook.errors import ProbeError, ProofError, TargetError
-from .._webhook.probe_calls import ProbeObject
+from .._webhook.probe import probe_webhook
+from .._webhook.probe.probe_calls import ProbeObject
 from . import release_checks, verify_version
 from .release_checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult
 from .steps.waits import PodWatch

@@ -18,8 +18,8 @@ from .._base.owners import field_managers
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import Forbidden, KubeError, NotFound
-from . import bundle_content, bundle_targets
-from .bundle_targets import KINDS, ClientConfig, Object, ServiceName, Target
+from .bundles import bundle_content, bundle_targets
+from .bundles.bundle_targets import KINDS, ClientConfig, Object, ServiceName, Target
 from .errors import TargetError
 
 

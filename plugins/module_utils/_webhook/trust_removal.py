@@ -25,11 +25,11 @@ from .._base.owners import accept_option
 from .._base.times import format_time
 from .._kube.client import Client
 from .._x509.certificate_facts import CertificateFacts
-from . import served_chains
-from .bundle_patch import BundleChange, TargetChange
-from .bundle_targets import ClientConfig, Target
+from .bundles.bundle_patch import BundleChange, TargetChange
+from .bundles.bundle_targets import ClientConfig, Target
+from .endpoints import served_chains
+from .endpoints.served_chains import EndpointScan, ServedChain
 from .errors import StillNeededError
-from .served_chains import EndpointScan, ServedChain
 
 #: The limit for the reading of the endpoints of all caBundles.
 LOOK_SECONDS = 15.0

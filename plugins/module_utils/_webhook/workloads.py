@@ -26,8 +26,8 @@ from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError
 from .._kube.json_patch import retry_on_conflict
-from .bundle_targets import Object
-from .probe_calls import ProbeObject
+from .bundles.bundle_targets import Object
+from .probe.probe_calls import ProbeObject
 
 RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
 # The annotation of `kubectl rollout restart`. Tools that ignore it in a template ignore ours too.

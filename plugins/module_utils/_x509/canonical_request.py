@@ -17,11 +17,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from . import der, strict_der
 from .certificate_facts import EXTENDED_USAGES, KEY_USAGES, SUBJECT_TYPES, name_text, parse_address
+from .encoding import der, strict_der
+from .encoding.go_parser import ADDRESS, DNS_NAME, EMAIL, URI
+from .encoding.strict_der import DerElement
 from .errors import RequestNotCanonical
-from .go_parser import ADDRESS, DNS_NAME, EMAIL, URI
-from .strict_der import DerElement
 
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 # Go, and with it every signer of Kubernetes, reads the extensions of a request only from extensionRequest. These other

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._base.times import format_time
-from . import der, go_parser, pem_text
+from .encoding import der, go_parser, pem_text
 from .errors import CertificateError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from .._base.text import remember_key
-from . import pem_text
+from .encoding import pem_text
 from .errors import CertificateError, convert_errors
 
 try:

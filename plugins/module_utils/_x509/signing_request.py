@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import canonical_request, certificate_facts, pem_text
+from . import canonical_request, certificate_facts
+from .encoding import pem_text
 from .errors import CertificateError, RequestNotCanonical, convert_errors
 
 try:

@@ -30,8 +30,8 @@ from ...module_utils._ansible import argument_specs, redaction
 from ...module_utils._ansible.operation import Operation, execute, failed_result, missing_libraries
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.paths import expand
-from ...module_utils._kube import kubeconfig, token_store
-from ...module_utils._kube.connection import is_content
+from ...module_utils._kube.login import kubeconfig, token_store
+from ...module_utils._kube.login.connection import is_content
 from ...module_utils._process import progress_lines
 from .._action import role_options
 from .._fleet import cluster_run, fleet_operations, fleet_run, fleet_task, plan

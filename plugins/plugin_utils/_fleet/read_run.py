@@ -17,7 +17,7 @@ from ansible.inventory.manager import InventoryManager
 
 from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
-from ...module_utils._kube import kubeconfig
+from ...module_utils._kube.login import kubeconfig
 from .._inventory import contexts
 from .._report import job_report
 from .._variables import read_variables

@@ -23,9 +23,9 @@ from ansible.errors import AnsibleError
 from ...module_utils._base import paths
 from ...module_utils._base.errors import CertflowError
 from ...module_utils._base.text import nearest, quoted, safe_name
-from ...module_utils._csr.providers import detect_by_kubeconfig
-from ...module_utils._kube import connection, kubeconfig, kubeconfig_parsing
+from ...module_utils._csr.issuing.providers import detect_by_kubeconfig
 from ...module_utils._kube.errors import KubeconfigError
+from ...module_utils._kube.login import connection, kubeconfig, kubeconfig_parsing
 
 #: The variables with kubeconfigs, in the order of the tasks. Ansible would take the last variable of an option, and one with an empty text.
 ENVIRONMENT = (*connection.ENVIRONMENT["kubeconfig"], "KUBECONFIG")
@@ -42,7 +42,7 @@ class Context:
     file: str
     #: Address of the API server, "" if it may hold a password.
     server: str
-    #: The name of a row of _csr/providers.py, or "unknown".
+    #: The name of a row of _csr/issuing/providers.py, or "unknown".
     provider: str
 
 

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from tests.support.authority import (
+from tests.support.certificates.authority import (
     CLIENT_AUTH,
     DAY,
     SERVER_AUTH,

@@ -13,16 +13,16 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import pem_text
 
-from tests.support import called_objects
-from tests.support.authority import Issued
+from tests.support.certificates.authority import Issued
 from tests.support.clusters import AdminApiError
-from tests.support.https_webhook import allow, convert
 from tests.support.other_client import OtherClient
-from tests.support.probe_rig import API_SERVICES, DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
 from tests.support.rig import encoded
 from tests.support.waiting import wait_for
+from tests.support.webhooks import called_objects
+from tests.support.webhooks.https_webhook import allow, convert
+from tests.support.webhooks.probe_rig import API_SERVICES, DEFINITIONS, HOOKS, MUTATING_HOOKS, config_map
 from tests.support.world import shapes
 from tests.support.world.certificates import Certificates, Sent
 from tests.support.world.reach import MERGE, Reach
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tests.support.clusters.pki import KeyPair
-    from tests.support.https_webhook import CertificateWithKey, Reply
+    from tests.support.webhooks.https_webhook import CertificateWithKey, Reply
     from tests.support.world.shapes import Owner, Shape
     from tests.support.world.world import World
 

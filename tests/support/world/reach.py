@@ -13,15 +13,15 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from tests.support import endpoint_slices
 from tests.support.waiting import wait_for
+from tests.support.webhooks import endpoint_slices
 from tests.support.world import shapes
 from tests.support.world.servers import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.https_webhook import Reply
+    from tests.support.webhooks.https_webhook import Reply
     from tests.support.world.shapes import Shape
     from tests.support.world.world import World
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.authority import Issued
+from tests.support.certificates.authority import Issued
 from tests.support.rig import ADMINISTRATORS
 from tests.support.world.world import World
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.support.clusters.build import static_program
-from tests.support.https_webhook import OneRequestHandler, server_context
+from tests.support.webhooks.https_webhook import OneRequestHandler, server_context
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
 
-    from tests.support.https_webhook import CertificateWithKey, Reply
+    from tests.support.webhooks.https_webhook import CertificateWithKey, Reply
 
 _TLS_SERVER = Path(__file__).parent / "tls_server" / "main.go"
 

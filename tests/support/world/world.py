@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info, k8s_csr
 
-from tests.support import rbac
-from tests.support.authority import Issued
+from tests.support.certificates.authority import Issued
+from tests.support.certificates.signer_requests import KUBELET_SERVING
 from tests.support.clusters import APP_SERVING, AdminApiError, clock, pki
 from tests.support.clusters.errors import tail
-from tests.support.port_forwarder import PortForwarder
+from tests.support.permissions import rbac
 from tests.support.rig import ClusterRig
-from tests.support.signer_requests import KUBELET_SERVING
 from tests.support.waiting import becomes_true, wait_for
+from tests.support.webhooks.port_forwarder import PortForwarder
 from tests.support.world import shapes
 from tests.support.world.caller import Caller
 from tests.support.world.certificates import Certificates

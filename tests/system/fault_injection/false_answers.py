@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.support.csr_rig import CsrRig
+from tests.support.certificates.csr_rig import CsrRig
 from tests.support.failures import has_failed
 from tests.support.leases import leases
 from tests.system.fault_injection import interference, signer_answers, verdict

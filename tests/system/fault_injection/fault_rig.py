@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.support import rbac
 from tests.support.clusters import AdminApiError
+from tests.support.permissions import rbac
 from tests.system.fault_injection.proxy import Proxy
 from tests.system.fault_injection.secret_server import SecretServer
 from tests.system.fault_injection.served_webhook import ServedWebhook

@@ -180,7 +180,7 @@ def _set_bundle(webhook: ServedWebhook) -> OperationCall:
 
 CLUSTER_CA = "CN=kubernetes"
 # The Service here is of type ExternalName, so one connection does not show every machine, and the CA of an earlier
-# certificate stays. tests/system/test_rotation.py kills renewals with pods, which remove that CA.
+# certificate stays. tests/system/rotation/test_rotation.py kills renewals with pods, which remove that CA.
 MADE_HERE = "CN=ephemeral-ca"
 FLOWS: tuple[Flow, ...] = (
     Flow("k8s_csr: new", _new),

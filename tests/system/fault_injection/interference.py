@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from tests.support import authority
+from tests.support.certificates import authority
+from tests.support.certificates.csr_rig import CSRS, HOOKS
 from tests.support.clusters import pki
-from tests.support.csr_rig import CSRS, HOOKS
-from tests.support.rbac import documented
+from tests.support.permissions.rbac import documented
 from tests.system.fault_injection import signer_answers
 from tests.system.fault_injection.signer_answers import is_replaced
 from tests.system.fault_injection.signer_rig import APPROVED, RequestPoint

@@ -21,9 +21,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from tests.support import called_objects
 from tests.support.clusters import AdminApiError, Cluster
 from tests.support.operations import operate
+from tests.support.webhooks import called_objects
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.support import authority
-from tests.support.authority import ANY_USAGE, CLIENT_AUTH, SERVER_AUTH, Issued
+from tests.support.certificates import authority
+from tests.support.certificates.authority import ANY_USAGE, CLIENT_AUTH, SERVER_AUTH, Issued
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

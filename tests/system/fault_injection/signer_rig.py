@@ -15,8 +15,8 @@ from unittest import mock
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
+from tests.support.certificates.csr_rig import CSRS, CsrRig
 from tests.support.clusters import AdminApiError
-from tests.support.csr_rig import CSRS, CsrRig
 from tests.system.fault_injection import signer_answers
 
 if TYPE_CHECKING:

@@ -21,15 +21,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     webhook_probe,
 )
 
-from tests.support import bundle_rig, endpoint_slices, rbac
+from tests.support.certificates.csr_by_hand import signing
+from tests.support.certificates.csr_rig import TWO_STEP, CsrRig
 from tests.support.clusters import pki
-from tests.support.csr_by_hand import signing
-from tests.support.csr_rig import TWO_STEP, CsrRig
 from tests.support.operations import operate
-from tests.support.probe_rig import MUTATING_HOOKS, ProbeRig, config_map
-from tests.support.repair_rig import RepairRig
+from tests.support.permissions import rbac
 from tests.support.rig import written
 from tests.support.waiting import wait_for
+from tests.support.webhooks import bundle_rig, endpoint_slices
+from tests.support.webhooks.probe_rig import MUTATING_HOOKS, ProbeRig, config_map
+from tests.support.webhooks.repair_rig import RepairRig
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster

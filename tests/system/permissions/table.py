@@ -19,8 +19,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.sig
     serving_signers,
 )
 
-from tests.support.csr_rig import KUBELET_SERVING
-from tests.support.rbac import APPROVE, FILES, REQUEST, Grant, documented, grants, without_grant
+from tests.support.certificates.csr_rig import KUBELET_SERVING
+from tests.support.permissions.rbac import APPROVE, FILES, REQUEST, Grant, documented, grants, without_grant
 from tests.system.permissions import calls
 from tests.system.permissions.calls import Call
 from tools.docs.rbac import TASKS

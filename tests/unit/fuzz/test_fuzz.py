@@ -22,29 +22,37 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import mask, visible
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import ServerClock
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_content, secret_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import SecretSpec
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import errors as kube_errors
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig as kubeconfig_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
-    admission_match,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login import (
+    kubeconfig as kubeconfig_module,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import (
     bundle_content,
     bundle_targets,
-    call_failures,
-    webhook_endpoints,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    Target,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls import (
+    admission_match,
+    call_failures,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls.admission_match import (
     AdmissionRequest,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text, private_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import webhook_endpoints
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import pem_text
 from hypothesis import strategies as st
 
-from tests.support import damage
-from tests.support.damage import FEW, JSON, MANY, PIECES, damaged_object, damaged_text, pem
 from tests.support.failures import fails
+from tests.support.faults import damage
+from tests.support.faults.damage import FEW, JSON, MANY, PIECES, damaged_object, damaged_text, pem
 from tests.unit.plugins.module_utils._csr import objects as csr_objects
 from tests.unit.plugins.module_utils._webhook import objects
 from tests.unit.plugins.module_utils._x509 import test_damage as x509

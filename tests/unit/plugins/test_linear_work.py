@@ -19,15 +19,12 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins import module_utils
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit import object_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base import text
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
-    errors,
-    port_forward,
-    transport,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import errors, port_forward
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login import transport
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls import call_failures
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import pem_text
 
-from tests.unit.plugins.module_utils._webhook.test_call_failures import ANSWERS, CONVERSIONS
+from tests.unit.plugins.module_utils._webhook.calls.test_call_failures import ANSWERS, CONVERSIONS
 
 READERS: dict[str, Callable[[str], object]] = {
     "mask": text.mask,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.reports import finding
+from tests.support.audit.reports import finding
 from tests.support.world.forecasts import breaks, is_named
 
 NOW = datetime.datetime(2026, 11, 26, 12, tzinfo=datetime.timezone.utc)

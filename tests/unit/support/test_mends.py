@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mends import MENDS, Mend
+from tests.support.faults.mends import MENDS, Mend
 
 PLUGINS = Path(__file__).parents[3] / "plugins"
 

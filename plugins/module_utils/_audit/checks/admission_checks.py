@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ..._base.text import plural
-from ..._webhook.call_failures import ADMISSION
+from ..._webhook.calls.call_failures import ADMISSION
 from ..facts.cluster_data import PODS, Backend, CallPoint, ClusterData
 from ..facts.finding import (
     ERROR,

@@ -16,9 +16,9 @@ from typing import Any
 from ..._base.text import some
 from ..._base.times import format_time
 from ..._csr.ca_rotation import signer_of
-from ..._webhook.admission_match import ASKED, CONDITIONS, AdmissionMatch, match_any
-from ..._webhook.call_failures import ADMISSION, AGGREGATION, CONVERSION
-from ..._webhook.call_faults import (
+from ..._webhook.calls.admission_match import ASKED, CONDITIONS, AdmissionMatch, match_any
+from ..._webhook.calls.call_failures import ADMISSION, AGGREGATION, CONVERSION
+from ..._webhook.calls.call_faults import (
     BUNDLE_BROKEN,
     BUNDLE_EMPTY,
     BY_ID,
@@ -30,7 +30,7 @@ from ..._webhook.call_faults import (
     TIMED_OUT,
     UNREAD,
 )
-from ..._webhook.served_chains import ServedChain
+from ..._webhook.endpoints.served_chains import ServedChain
 from ..facts.cluster_data import (
     CERTIFICATES,
     DEFINITIONS,

@@ -5,7 +5,7 @@
 
 """Compare what an endpoint serves with what the API server trusts. Pure.
 
-The rules are those of `_x509.verify`, the API server's own, and `_x509.chain_judge` judges the dates. Each rule is judged apart
+The rules are those of `_x509.chain.verify`, the API server's own, and `_x509.chain.chain_judge` judges the dates. Each rule is judged apart
 from the others, so that one fault does not hide another one.
 """
 
@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ..._webhook import bundle_content
-from ..._webhook.bundle_targets import ClientConfig
-from ..._webhook.call_faults import BUNDLE_BROKEN, BUNDLE_EMPTY, CA_MISMATCH
-from ..._webhook.served_chains import ServedChain
+from ..._webhook.bundles import bundle_content
+from ..._webhook.bundles.bundle_targets import ClientConfig
+from ..._webhook.calls.call_faults import BUNDLE_BROKEN, BUNDLE_EMPTY, CA_MISMATCH
+from ..._webhook.endpoints.served_chains import ServedChain
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
-from ..._x509.chain_judge import ANCHOR, ChainBreak, Judgement, judge
-from ..._x509.verify import anchors, verify, weak_key, weak_signature
+from ..._x509.chain.chain_judge import ANCHOR, ChainBreak, Judgement, judge
+from ..._x509.chain.verify import anchors, verify, weak_key, weak_signature
 from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 
 # A certificate that ends soon: the smaller of a time and a share of the lifetime. Lifetimes are hours to decades.

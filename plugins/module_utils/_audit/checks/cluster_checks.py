@@ -14,10 +14,10 @@ from typing import Any
 
 from ..._base.text import plural
 from ..._base.times import format_time
-from ..._webhook.call_failures import CONVERSION
+from ..._webhook.calls.call_failures import CONVERSION
 from ..._x509 import certificate_facts
-from ..._x509.chain_judge import ANCHOR, ChainBreak, judge
-from ..._x509.verify import anchors
+from ..._x509.chain.chain_judge import ANCHOR, ChainBreak, judge
+from ..._x509.chain.verify import anchors
 from ..facts.cluster_data import ROOT_CA, CallPoint, ClusterData
 from ..facts.finding import (
     FAIL,

@@ -15,7 +15,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..._webhook.admission_match import AdmissionRequest, match
+from ..._webhook.calls.admission_match import AdmissionRequest, match
 from ..facts.cluster_data import NODES, PODS, CallPoint, ClusterData, Labels, Object
 from ..facts.finding import ERROR, LIKELY, PROVEN, WARNING
 

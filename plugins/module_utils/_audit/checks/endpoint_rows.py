@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from ..._webhook import call_faults
-from ..._webhook.call_faults import FAILS
+from ..._webhook.calls import call_faults
+from ..._webhook.calls.call_faults import FAILS
 from ..facts import cluster_data as data
 from ..facts.finding import ERROR, INFO, WARNING
 from . import call_checks, cluster_checks, renewal_checks

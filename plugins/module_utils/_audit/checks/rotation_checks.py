@@ -25,7 +25,7 @@ from ..._csr.ca_rotation import (
     signer_of,
     unrelated_cas,
 )
-from ..._webhook.call_faults import FAILS
+from ..._webhook.calls.call_faults import FAILS
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
 from ..facts import cluster_data

@@ -18,10 +18,10 @@ from ..._csr.ca_rotation import ClusterCa, ClusterCas, EksCa, published_cas
 from ..._diagnosis.observation import Diagnosis
 from ..._kube import port_forward
 from ..._kube.access_review import Permission
-from ..._webhook import admission_match, call_faults
-from ..._webhook.admission_match import ServedResources, Versions
-from ..._webhook.bundle_targets import ADMISSION_KINDS, KINDS, Address, ClientConfig
-from ..._webhook.served_chains import ServedChain
+from ..._webhook.bundles.bundle_targets import ADMISSION_KINDS, KINDS, Address, ClientConfig
+from ..._webhook.calls import admission_match, call_faults
+from ..._webhook.calls.admission_match import ServedResources, Versions
+from ..._webhook.endpoints.served_chains import ServedChain
 from .finding import AuditedObject, AuditFinding, every
 
 if TYPE_CHECKING:  # each play of a fleet loads this file

@@ -21,8 +21,8 @@ from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.webhook_actions import EnableConversion
 from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
-from ..._webhook import bundle_content, bundle_patch, bundle_targets
-from ..._webhook.bundle_targets import Target
+from ..._webhook.bundles import bundle_content, bundle_patch, bundle_targets
+from ..._webhook.bundles.bundle_targets import Target
 from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .object_changes import FieldChange, changes
 from .ownership import refuse_others

@@ -27,7 +27,7 @@ from ..._kube.json_patch import retry_on_conflict
 from ..._snapshot.actions.object_actions import RestoreObjects
 from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import KINDS, Reference
-from ..._webhook import bundle_content
+from ..._webhook.bundles import bundle_content
 from .apply_manifests import ATTEMPTS, ActionContext, ObjectOutcome, contended_error
 from .field_ownership import MANAGER
 from .object_changes import NOISE, changes

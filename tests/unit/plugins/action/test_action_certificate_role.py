@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.failures import absent, has_failed
-from tests.support.playbook import play
+from tests.support.playbooks.playbook import play
 
 PREFIX = "webhook_certificate_"
 GIVEN = {"service": "a", "namespace": "{{ 'b' }}", "secret": {"name": "{{ 'c' }}"}, "kubeconfig": "/nowhere"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.playbook import play
+from tests.support.playbooks.playbook import play
 from tools.ci.venvs import REPOSITORY
 
 ROLE = "certflow.kubernetes.snapshot_controller"

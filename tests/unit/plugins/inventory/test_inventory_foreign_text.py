@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support import playbook
 from tests.support.api_server import ScriptedAnswer, serving
+from tests.support.playbooks import playbook
 from tests.unit.plugins.inventory.test_inventory_kubeconfig import config
 
 MARK = "rendered"

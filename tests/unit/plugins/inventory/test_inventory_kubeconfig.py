@@ -22,7 +22,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text import safe_name
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts
 
 from tests.support.failures import absent, fails

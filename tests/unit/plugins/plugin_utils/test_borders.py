@@ -33,8 +33,8 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
     report_text,
 )
 
-from tests.support import hostile
-from tests.support.hostile import HOSTILE, PLAIN
+from tests.support.audit import hostile
+from tests.support.audit.hostile import HOSTILE, PLAIN
 from tests.unit.plugins.plugin_utils._report.test_report_hostile import RENDERERS, structure
 
 try:

@@ -16,9 +16,9 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._download import fetch, source_auth
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.credentials import Credentials
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.connection import Connection
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.credentials import Credentials
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory import contexts
 
 READERS: dict[str, Callable[[str], object]] = {

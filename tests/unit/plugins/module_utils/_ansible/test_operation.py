@@ -37,9 +37,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, private_keys
 
-from tests.support import server_pki as pki
 from tests.support.api_server import ScriptedAnswer, ScriptedServer, serving
-from tests.support.authority import authority, issue, rewritten
+from tests.support.certificates import server_pki as pki
+from tests.support.certificates.authority import authority, issue, rewritten
 from tests.support.failures import has_failed
 
 if TYPE_CHECKING:

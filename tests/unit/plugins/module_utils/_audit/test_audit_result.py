@@ -37,12 +37,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     published_cas,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import Diagnosis
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
     ADMISSION_KINDS,
     KINDS,
 )
 
-from tests.support.authority import DAY, NOW
+from tests.support.certificates.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (
     CA,
     RULE,

@@ -29,7 +29,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import every
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.guarded_reads import GuardedReads
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     AnswerTooLarge,
     ApiError,
@@ -40,22 +39,25 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     TimedOut,
     TruncatedAnswer,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import served_chains
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.connection import Connection
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
     ADMISSION_KINDS,
     KINDS,
     ClientConfig,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
     READY,
     Endpoint,
 )
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.support import der
-from tests.support.authority import DAY, NOW, Issued, authority, issue
+from tests.support.certificates import der
+from tests.support.certificates.authority import DAY, NOW, Issued, authority, issue
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._audit.world import CA, GOOD, encoded, served, webhook
 

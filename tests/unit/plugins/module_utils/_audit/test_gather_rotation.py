@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import METADATA
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 
-from tests.support.authority import DAY, NOW, Issued, authority, issue
+from tests.support.certificates.authority import DAY, NOW, Issued, authority, issue
 from tests.unit.plugins.module_utils._audit.world import encoded, webhook
 
 pytestmark = pytest.mark.quick

@@ -20,16 +20,22 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     FAIL,
     AuditedObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
     Address,
     ClientConfig,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import ADMISSION
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls.call_failures import (
+    ADMISSION,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
-from tests.support.authority import DAY, NOW, SERVER_AUTH, Issued, authority, dns, issue
+from tests.support.certificates.authority import DAY, NOW, SERVER_AUTH, Issued, authority, dns, issue
 
 NAME = "hook.shop.svc"
 CA = authority("a CA", not_before=NOW - 1000 * DAY, not_after=NOW + 3650 * DAY)

@@ -30,14 +30,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     field_ownership,
     ownership,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
-    bundle_targets,
-    service_callers,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import service_callers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    Target,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 
 from tests.support.accepted import accepting
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import found, intent
 
 PAGE = Path(__file__).with_name("owner_answers.txt")

@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     WORKLOADS,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import KINDS
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.modules import (
     k8s_csr,
     snapshot_controller,

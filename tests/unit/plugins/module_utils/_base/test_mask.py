@@ -30,7 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors i
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, x448, x25519
 
-from tests.support.key_leaks import leaks, same_key, unknown_pem
+from tests.support.certificates.key_leaks import leaks, same_key, unknown_pem
 
 pytestmark = pytest.mark.quick
 
@@ -370,7 +370,7 @@ def test_a_key_in_the_place_of_a_path_is_not_taken_for_a_name(kind: str) -> None
 PLACES = (
     "plugins",
     "tests/system/fault_injection",
-    "tests/system/audit_matrix",
+    "tests/system/audit/matrix",
     "tests/unit/plugins/module_utils/_audit",
     "tests/unit/plugins/module_utils/_certificate",
     "tests/unit/plugins/module_utils/_diagnosis",

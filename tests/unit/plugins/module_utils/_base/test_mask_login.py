@@ -14,7 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._base.text imp
     LONGEST_READ,
     mask_login,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.credentials import find_secrets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.credentials import find_secrets
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
 LONG = "aB3" * 12

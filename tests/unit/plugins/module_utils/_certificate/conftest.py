@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import (
     ScriptedApi,
 )

@@ -17,20 +17,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     TargetState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import obtain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
-    certificate_rules,
-    csr_api,
-    markers,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules, markers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import (
     ExistingSecret,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
-    bundle_targets,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys, signing_request
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import (
     ScriptedApi,
     ca,

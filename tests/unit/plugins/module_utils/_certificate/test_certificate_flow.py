@@ -24,16 +24,18 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     markers,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import (
     bundle_content,
     bundle_targets,
-    served_chains,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
     EndpointScan,
     ServedChain,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import ServingOptions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     certificate_facts,
@@ -42,7 +44,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, issue
+from tests.support.certificates.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, issue
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
     HOOK,

@@ -17,10 +17,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, markers, trust_anchors
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, trust_anchors
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
 
-from tests.support.authority import DAY, NOW, authority
+from tests.support.certificates.authority import DAY, NOW, authority
 from tests.unit.plugins.module_utils._certificate.runs import COLLECTION, HOOK, PATH, PENDING, SPEC, webhook
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,

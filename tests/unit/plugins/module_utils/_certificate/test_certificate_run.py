@@ -24,16 +24,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certifica
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_patch import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_patch import (
     BundleChange,
     TargetChange,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
     ClientConfig,
     Target,
 )
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, intent
 

@@ -15,17 +15,21 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     CertificateRun,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, markers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     Forbidden,
     MissingPermissions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    KINDS,
+    Target,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import OwnedTargetError
 
-from tests.support.authority import DAY, NOW
+from tests.support.certificates.authority import DAY, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import COLLECTION, HOOK, NEW, OLD, PATH, PENDING, SPEC
 from tests.unit.plugins.module_utils._csr.flow import (

@@ -18,17 +18,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     CertificateState,
     StateChanged,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import SecretError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     Forbidden,
     MissingPermissions,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
 
-from tests.support.authority import DAY, NOW
+from tests.support.certificates.authority import DAY, NOW
 from tests.unit.plugins.module_utils._certificate.runs import (
     CSR_NAME,
     HOOK,

@@ -28,12 +28,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     AlreadyExists,
     Conflict,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import (
     bundle_content,
     bundle_targets,
 )
 
-from tests.support.authority import DAY, NOW
+from tests.support.certificates.authority import DAY, NOW
 from tests.unit.plugins.module_utils._certificate.runs import (
     COLLECTION,
     CSR_NAME,

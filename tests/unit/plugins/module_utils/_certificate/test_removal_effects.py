@@ -16,20 +16,24 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     CertificateRun,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import (
     bundle_patch,
     bundle_targets,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import (
     served_chains,
     webhook_endpoints,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
     EndpointScan,
     ServedChain,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, ca, intent, leaf
 from tests.unit.plugins.module_utils._csr.objects import encoded

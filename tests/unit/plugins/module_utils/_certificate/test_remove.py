@@ -16,13 +16,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     CertificateRun,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.remove import remove
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, markers, secret_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.approved_plan import PlanGuard
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import ephemeral_ca, private_keys
 
-from tests.support.authority import DAY, NOW
+from tests.support.certificates.authority import DAY, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,

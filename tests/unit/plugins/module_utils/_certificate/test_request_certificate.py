@@ -20,12 +20,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.o
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import (
     send as send_request,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
-    certificate_rules,
-    csr_api,
-    pending_key,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import certificate_rules
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api, pending_key
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import (
     ExistingSecret,
 )

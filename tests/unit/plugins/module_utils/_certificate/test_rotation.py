@@ -38,33 +38,45 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     NotFound,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import (
     bundle_content,
     bundle_targets,
-    probe_verdict,
-    probe_webhook,
-    served_chains,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    Target,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
+    EndpointScan,
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import (
     ProofError,
     StaleError,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_calls import ProbeObject
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_webhook import ProbeResult
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
-    EndpointScan,
-    ServedChain,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe import (
+    probe_verdict,
+    probe_webhook,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe.probe_calls import (
+    ProbeObject,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe.probe_verdict import (
+    ProbeVerdict,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe.probe_webhook import (
+    ProbeResult,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import (
     ServingOptions,
     WebhookWorkload,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, ephemeral_ca
 
-from tests.support.authority import DAY, NOW, Issued, authority
+from tests.support.certificates.authority import DAY, NOW, Issued, authority
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,

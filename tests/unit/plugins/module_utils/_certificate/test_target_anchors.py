@@ -11,12 +11,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
     TargetState,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import (
     bundle_patch,
     bundle_targets,
 )
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.unit.plugins.module_utils._certificate.runs import (
     HOOK,
     MARK,

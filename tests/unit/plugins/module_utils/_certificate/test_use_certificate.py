@@ -36,10 +36,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     MissingPermissions,
     UnprocessableObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
-from tests.support.authority import DAY, NOW
+from tests.support.certificates.authority import DAY, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._certificate.runs import (
     COLLECTION,

@@ -18,18 +18,18 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import in
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import ExistingSecret
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     Conflict,
     KubeError,
     NotFound,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.connection import Connection
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support import authority
 from tests.support.accepted import accepting
-from tests.support.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued
+from tests.support.certificates import authority
+from tests.support.certificates.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued
 from tests.unit.plugins.module_utils._csr import objects
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, OWN, encoded
 

@@ -19,13 +19,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     signer_of,
     with_gone,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, issuer_index
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.certificate_facts import (
     CertificateFacts,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.chain import issuer_index
 from cryptography import x509
 
-from tests.support.authority import DAY, NOW, Issued, authority, issue
+from tests.support.certificates.authority import DAY, NOW, Issued, authority, issue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,7 +235,7 @@ IDENTIFIED = {
     for ca in (OLD, NEW)
 }
 LINK = x509.AuthorityKeyIdentifier.from_issuer_public_key(OLD.key.public_key())
-#: The leaf and the bundle -> True if OpenSSL tries the wrong CA. Compared with OpenSSL by tests/system/test_cluster_ca.py.
+#: The leaf and the bundle -> True if OpenSSL tries the wrong CA. Compared with OpenSSL by tests/system/rotation/test_cluster_ca.py.
 ORDERS = [
     (issue("leaf", OLD), [OLD, NEW], False),
     (issue("leaf", OLD), [NEW, OLD], True),

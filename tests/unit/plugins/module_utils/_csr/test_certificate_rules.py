@@ -15,8 +15,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 from cryptography import x509
 
-from tests.support import authority
-from tests.support.authority import ANY_USAGE, CLIENT_AUTH, DAY, NOW, Issued
+from tests.support.certificates import authority
+from tests.support.certificates.authority import ANY_USAGE, CLIENT_AUTH, DAY, NOW, Issued
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     CUSTOM,

@@ -15,8 +15,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certifica
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.support import authority
-from tests.support.authority import NOW, SERVER_AUTH
+from tests.support.certificates import authority
+from tests.support.certificates.authority import NOW, SERVER_AUTH
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     CUSTOM,

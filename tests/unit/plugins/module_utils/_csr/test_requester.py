@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.errors import MalformedObject
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.csr_content import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request.csr_content import (
     Requester,
     is_same,
     requester_of,

@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     private_keys,
 )
 
-from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued
+from tests.support.certificates.authority import CLIENT_AUTH, DAY, NOW, Issued
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     MARKED,

@@ -14,8 +14,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 
-from tests.support import authority
-from tests.support.authority import CLIENT_AUTH, NOW
+from tests.support.certificates import authority
+from tests.support.certificates.authority import CLIENT_AUTH, NOW
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
     YEAR,

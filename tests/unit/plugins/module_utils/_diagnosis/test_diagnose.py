@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import approval_permissions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing import providers, signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request.approval import (
+    approval_permissions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
     ended,

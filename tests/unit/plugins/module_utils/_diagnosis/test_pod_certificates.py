@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.pod
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden, NotFound
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client

@@ -9,12 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
-    markers,
-    name_policy,
-    signers,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers, name_policy
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing import signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 

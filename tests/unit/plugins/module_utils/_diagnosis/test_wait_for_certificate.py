@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import IssueError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
     wait_for_certificate,

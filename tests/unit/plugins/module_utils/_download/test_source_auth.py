@@ -21,8 +21,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.sn
     OPERATION,
 )
 
-from tests.support import server_pki as pki
-from tests.support.mirror import CONTENT, mirror
+from tests.support.certificates import server_pki as pki
+from tests.support.upgrade.mirror import CONTENT, mirror
 
 SECRET = "s3cr3t-of-the-mirror"
 BASIC = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()

@@ -18,8 +18,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_r
     require,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import MissingPermissions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.connection import Connection
 
 from tests.support.api_server import ScriptedAnswer, serving
 from tests.support.failures import absent

@@ -19,12 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import connection, transport
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
-    Connection,
-    ExecPlugin,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
     AuthenticationError,
@@ -34,10 +29,18 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     Forbidden,
     NotFound,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits, proxy_for
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login import connection, transport
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.connection import (
+    Connection,
+    ExecPlugin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.transport import (
+    ReadLimits,
+    proxy_for,
+)
 
-from tests.support import server_pki as pki
 from tests.support.api_server import LOST, ScriptedAnswer, ScriptedServer, serving
+from tests.support.certificates import server_pki as pki
 from tests.support.failures import fails
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.issuing import providers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import cluster_facts
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     AuthenticationError,

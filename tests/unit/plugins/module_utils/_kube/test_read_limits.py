@@ -19,26 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
-    errors,
-    port_forward,
-    transport,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import errors, port_forward
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
-    Connection,
-    ExecPlugin,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
     Forbidden,
     KubeError,
     TimedOut,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login import transport
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.connection import (
+    Connection,
+    ExecPlugin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.transport import ReadLimits
 
-from tests.support import server_pki as pki
 from tests.support.api_server import ScriptedAnswer, ScriptedServer, _context, serving
+from tests.support.certificates import server_pki as pki
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
 

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict, Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_approve
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.cluster_evidence import EVENTS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
     MANAGER_LEASE,

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.result import (
     Result,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
     ConnectionFailed,
@@ -23,8 +23,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
 from cryptography import x509
 
-from tests.support import authority
-from tests.support.authority import SERVER_AUTH
+from tests.support.certificates import authority
+from tests.support.certificates.authority import SERVER_AUTH
 from tests.support.failures import absent
 from tests.unit.plugins.module_utils._csr.flow import CUSTOM, ScriptedApi, ca
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, encoded

@@ -11,17 +11,15 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
-    bundle_targets,
-    served_chains,
-    trust_removal,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import trust_removal
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
     EndpointScan,
     ServedChain,
 )
 
-from tests.support.authority import DAY, NOW, authority
+from tests.support.certificates.authority import DAY, NOW, authority
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._audit.world import leaf, served, silent
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi

@@ -53,12 +53,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair
     RepairWrite,
     Written,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
     ClientConfig,
     Target,
 )
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.support.failures import fails
 
 from .test_plans import KIND, NEW, OLD, STRANGER, configuration

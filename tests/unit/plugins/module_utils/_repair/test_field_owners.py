@@ -20,12 +20,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair
     Refusal,
     RepairOptions,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
     ClientConfig,
     Target,
 )
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 
 TARGET = Target("ValidatingWebhookConfiguration", "example")
 FIELD: dict[str, Any] = {"f:webhooks": {'k:{"name":"a.example.com"}': {"f:clientConfig": {"f:caBundle": {}}}}}

@@ -50,12 +50,18 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.surrou
     MountedSecret,
     Surroundings,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    Target,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
-from tests.support.authority import DAY, NOW, SERVER_AUTH, Issued, authority, dns, issue
+from tests.support.certificates.authority import DAY, NOW, SERVER_AUTH, Issued, authority, dns, issue
 
 KIND = "ValidatingWebhookConfiguration"
 NAME = "hook.demo.svc"

@@ -15,10 +15,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_parsing import points_of
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import proof_calls
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_webhook
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe import probe_webhook
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe.probe_verdict import (
+    ProbeVerdict,
+)
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 
 from .test_plans import KIND, NOTHING, OLD, PODS, configuration
 

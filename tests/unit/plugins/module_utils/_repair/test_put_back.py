@@ -22,13 +22,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.bundle
     BundleEdit,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RepairOptions
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import (
     bundle_content,
     bundle_targets,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    Target,
+)
 
-from tests.support.authority import NOW, authority
+from tests.support.certificates.authority import NOW, authority
 from tests.unit.plugins.module_utils._csr.flow import applied
 from tests.unit.plugins.module_utils._webhook.objects import (
     api_service,

@@ -14,13 +14,13 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotation import EksCa
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair import kinds, rotation_repairs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.repair_model import RotationOptions
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import outcome_of_result
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import OPERATIONS
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.outcome_of_result import OperationRun
 
-from tests.support.authority import DAY, NOW, Issued, authority, issue, key_usage
+from tests.support.certificates.authority import DAY, NOW, Issued, authority, issue, key_usage
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._audit.checks.test_rotation_checks import BOTH, NEW, OLD, rotating
 from tests.unit.plugins.module_utils._audit.world import config, point

@@ -19,8 +19,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._repair.surrou
     Surroundings,
     SurroundingsReader,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
 
 from .test_plans import NEW, OLD, case_of, configuration, leaf, published, served
 

@@ -19,9 +19,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.acti
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import verify_release
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.release_checks import FAILED
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_verdict, probe_webhook
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_webhook import ProbeResult
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe import (
+    probe_verdict,
+    probe_webhook,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe.probe_verdict import (
+    ProbeVerdict,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe.probe_webhook import (
+    ProbeResult,
+)
 
 from tests.support.failures import fails
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support import der
+from tests.support.certificates import der
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
 YEAR = timedelta(days=365)

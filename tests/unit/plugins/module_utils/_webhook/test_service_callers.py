@@ -17,7 +17,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     MissingPermissions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import service_callers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles.bundle_targets import (
+    KINDS,
+    Target,
+)
 
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error, ca
 from tests.unit.plugins.module_utils._csr.objects import encoded

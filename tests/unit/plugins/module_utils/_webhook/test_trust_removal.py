@@ -10,15 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
-    bundle_content,
-    call_faults,
-    trust_removal,
-    webhook_endpoints,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import trust_removal
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundles import bundle_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls import call_faults
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import webhook_endpoints
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
+    ServedChain,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
 
-from tests.support.authority import DAY, NOW, Issued, authority
+from tests.support.certificates.authority import DAY, NOW, Issued, authority
 from tests.unit.plugins.module_utils._audit.world import config, leaf, served, silent
 
 pytestmark = pytest.mark.quick

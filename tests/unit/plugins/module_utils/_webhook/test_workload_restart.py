@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workl
     WebhookWorkload,
 )
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.unit.plugins.module_utils._csr.flow import ScriptedApi, api_error
 
 WORKLOAD = WebhookWorkload("DaemonSet", "apps", "hook")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from tests.support.authority import (
+from tests.support.certificates.authority import (
     ANY_USAGE,
     CLIENT_AUTH,
     DAY,

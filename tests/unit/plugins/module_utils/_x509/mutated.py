@@ -10,13 +10,22 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import pem_text
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from tests.support.authority import SERVER_AUTH, Issued, addresses, authority, dns, issue, key_usage, networks
-from tests.support.der import tlv
+from tests.support.certificates.authority import (
+    SERVER_AUTH,
+    Issued,
+    addresses,
+    authority,
+    dns,
+    issue,
+    key_usage,
+    networks,
+)
+from tests.support.certificates.der import tlv
 from tests.unit.plugins.module_utils._x509 import cases
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import random
 import re
 from typing import TYPE_CHECKING, Callable, TypeVar
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import strict_der
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import strict_der
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 
-from tests.support import der
-from tests.support.der import LABEL, attribute, extension, oid, sequence, text, tlv
+from tests.support.certificates import der
+from tests.support.certificates.der import LABEL, attribute, extension, oid, sequence, text, tlv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

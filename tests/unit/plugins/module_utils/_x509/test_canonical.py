@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request, strict_der
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import strict_der
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography import x509
 
-from tests.support import der
-from tests.support.der import (
+from tests.support.certificates import der
+from tests.support.certificates.der import (
     BASIC,
     BMP,
     CN,

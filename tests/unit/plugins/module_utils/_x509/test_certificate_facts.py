@@ -13,7 +13,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import c
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.support.authority import (
+from tests.support.certificates.authority import (
     NOW,
     SERVER_AUTH,
     addresses,

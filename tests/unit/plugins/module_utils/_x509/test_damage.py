@@ -18,16 +18,15 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _x509
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     certificate_facts,
-    name_constraints,
-    pem_text,
     private_keys,
     signing_request,
-    verify,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.chain import name_constraints, verify
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import pem_text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 from cryptography import x509
 
-from tests.support.authority import (
+from tests.support.certificates.authority import (
     NOW,
     SERVER_AUTH,
     addresses,

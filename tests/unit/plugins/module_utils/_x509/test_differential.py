@@ -22,12 +22,12 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     canonical_request,
     certificate_facts,
-    pem_text,
     signing_request,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.certificate_facts import (
     EXTENDED_USAGES,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import pem_text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.errors import CertificateError
 
 from tests.unit.plugins.module_utils._x509 import go_readers, request_cases

@@ -19,10 +19,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.ephemera
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.support.authority import NOW, Issued
+from tests.support.certificates.authority import NOW, Issued
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._x509.cases import NAME, CertificateCase
-from tests.unit.plugins.module_utils._x509.test_verify import go_code, go_verdicts, judge
+from tests.unit.plugins.module_utils._x509.chain.test_verify import go_code, go_verdicts, judge
 
 if TYPE_CHECKING:
     from pathlib import Path

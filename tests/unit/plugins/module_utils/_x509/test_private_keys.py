@@ -11,7 +11,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
 
-from tests.support.authority import issue
+from tests.support.certificates.authority import issue
 from tests.support.failures import fails
 
 EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"

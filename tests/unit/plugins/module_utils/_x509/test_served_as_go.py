@@ -14,16 +14,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import served_chains
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts, verify
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints import served_chains
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.chain import verify
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.support.authority import NOW, authority, dns
+from tests.support.certificates.authority import NOW, authority, dns
 from tests.unit.plugins.module_utils._x509 import cases, mutated
+from tests.unit.plugins.module_utils._x509.chain.test_verify import GO_CODES
 from tests.unit.plugins.module_utils._x509.mutated import ServedCase
-from tests.unit.plugins.module_utils._x509.test_verify import GO_CODES
 
 #: A wide run: CERTFLOW_SERVED_CASES=110000. It takes four minutes.
 CASES, SEED = int(os.environ.get("CERTFLOW_SERVED_CASES", "600")), 41

@@ -9,15 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
-    pem_text,
-    private_keys,
-    signing_request,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys, signing_request
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.encoding import pem_text
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from tests.support.authority import name, new_key
+from tests.support.certificates.authority import name, new_key
 from tests.support.failures import fails
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.playbook import play
+from tests.support.playbooks.playbook import play
 
 VARIABLES = ("K8S_AUTH_KUBECONFIG", "KUBECONFIG")
 

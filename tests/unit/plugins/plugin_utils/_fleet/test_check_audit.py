@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.values import UNDEFINED
 
-from tests.support import reports
+from tests.support.audit import reports
 from tests.support.failures import absent, fails
 
 EXCEPTION = {"check": "expired", "reason": "It is replaced", "until": "2027-01-31"}

@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.val
     UNREADABLE,
 )
 
-from tests.support.authority import authority
+from tests.support.certificates.authority import authority
 from tools.ci.venvs import REPOSITORY
 
 pytestmark = pytest.mark.quick

@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.stages 
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._inventory.contexts import UNREAD
 
 from tests.support.failures import fails
-from tests.support.playbook import play
+from tests.support.playbooks.playbook import play
 
 GATES = (
     "certflow_allow_shared_cluster",

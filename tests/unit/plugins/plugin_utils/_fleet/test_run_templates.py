@@ -16,7 +16,7 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet.fleet_operations import spec_of
 
 from tests.support.failures import absent
-from tests.support.playbook import PlaybookRun, play
+from tests.support.playbooks.playbook import PlaybookRun, play
 
 CONTEXT = {"certflow_kubeconfig": "kubeconfig", "certflow_context": "dead"}
 ROLES: dict[str, dict[str, Any]] = {

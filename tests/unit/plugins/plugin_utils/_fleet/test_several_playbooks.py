@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.playbook import PlaybookRun, play, reports_in
+from tests.support.playbooks.playbook import PlaybookRun, play, reports_in
 
 ROOT = Path(__file__).parents[5]
 REPAIR = {"ansible.builtin.import_playbook": str(ROOT / "playbooks" / "repair.yml")}

@@ -22,10 +22,11 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
     report_text,
 )
 
-from tests.support import playbook, reports
+from tests.support.audit import reports
+from tests.support.audit.reports import failed, finding, result
 from tests.support.failures import fails, has_failed
-from tests.support.fleet_files import closed_port
-from tests.support.reports import failed, finding, result
+from tests.support.fleet.fleet_files import closed_port
+from tests.support.playbooks import playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import audit_summary, report_model
 
-from tests.support import reports
-from tests.support.reports import failed, finding, result
+from tests.support.audit import reports
+from tests.support.audit.reports import failed, finding, result
 
 
 def test_the_summary_has_ten_faults_and_ten_clusters() -> None:

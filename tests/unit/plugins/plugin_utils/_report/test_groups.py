@@ -28,10 +28,10 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.groups import Group
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
-from tests.support import hostile, reports
-from tests.support.authority import DAY, NOW
-from tests.support.hostile import HOSTILE
-from tests.support.reports import finding, result
+from tests.support.audit import hostile, reports
+from tests.support.audit.hostile import HOSTILE
+from tests.support.audit.reports import finding, result
+from tests.support.certificates.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import cluster, config, leaf, point, served, silent, webhook
 
 PAST, SOON, LATER = "2026-11-20T00:00:00Z", "2026-12-01T00:00:00Z", "2027-05-01T00:00:00Z"

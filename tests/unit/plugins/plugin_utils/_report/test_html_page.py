@@ -14,9 +14,9 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import html, html_audit, report_text
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
-from tests.support import hostile, report_sample, reports
-from tests.support.hostile import HOSTILE
-from tests.support.html_page import Page
+from tests.support.audit import hostile, report_sample, reports
+from tests.support.audit.hostile import HOSTILE
+from tests.support.audit.html_page import Page
 
 #: Elements and attributes that the templates use. Everything else would come from the text of a report.
 ELEMENTS = {

@@ -17,15 +17,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_model, report_schema
 
+from tests.support.audit.reports import NOW, failed, finding, report, result, unread
 from tests.support.failures import absent
-from tests.support.reports import (
-    NOW,
-    failed,
-    finding,
-    report,
-    result,
-    unread,
-)
 from tests.unit.plugins.module_utils._audit.world import cluster
 
 pytestmark = pytest.mark.quick

@@ -19,8 +19,8 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
     report_schema,
 )
 
+from tests.support.audit.reports import failed, finding, report, result, unread
 from tests.support.failures import fails
-from tests.support.reports import failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
 

@@ -25,9 +25,9 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report, short
 from jinja2 import Environment
 
-from tests.support import hostile
-from tests.support.hostile import HOSTILE, PLAIN
-from tests.support.html_page import Page
+from tests.support.audit import hostile
+from tests.support.audit.hostile import HOSTILE, PLAIN
+from tests.support.audit.html_page import Page
 
 pytestmark = pytest.mark.quick
 

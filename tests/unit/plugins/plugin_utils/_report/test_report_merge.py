@@ -19,8 +19,8 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
+from tests.support.audit.reports import LIMITS, NOW, failed, finding, report, result, unread
 from tests.support.failures import absent
-from tests.support.reports import LIMITS, NOW, failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
 

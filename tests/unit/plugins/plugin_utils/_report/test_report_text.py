@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema, report_text
 
+from tests.support.audit.reports import failed, finding, report, result, unread
 from tests.support.failures import fails
-from tests.support.reports import failed, finding, report, result, unread
 
 pytestmark = pytest.mark.quick
 

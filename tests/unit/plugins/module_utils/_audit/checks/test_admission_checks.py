@@ -25,9 +25,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
     ClusterData,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import PASS, UNKNOWN
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import admission_match
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls import admission_match
 
-from tests.support.authority import NOW
+from tests.support.certificates.authority import NOW
 from tests.unit.plugins.module_utils._audit.world import RULE, cluster, config, failures, point, webhook
 
 pytestmark = pytest.mark.quick

@@ -29,14 +29,23 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.f
     SKIP,
     AuditedObject,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls.call_failures import (
     AGGREGATION,
     CONVERSION,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signatures
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.chain import signatures
 from cryptography import x509
 
-from tests.support.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued, authority, dns, issue
+from tests.support.certificates.authority import (
+    CLIENT_AUTH,
+    DAY,
+    NOW,
+    SERVER_AUTH,
+    Issued,
+    authority,
+    dns,
+    issue,
+)
 from tests.unit.plugins.module_utils._audit.world import (
     CA,
     GOOD,

@@ -17,13 +17,26 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.checks.
     find_bundle_faults,
     find_chain_faults,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import ServedChain
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.served_chains import (
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.endpoints.webhook_endpoints import (
+    Endpoint,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.authority import CLIENT_AUTH, DAY, NOW, Issued, authority, dns, issue, with_sha1
+from tests.support.certificates.authority import (
+    CLIENT_AUTH,
+    DAY,
+    NOW,
+    Issued,
+    authority,
+    dns,
+    issue,
+    with_sha1,
+)
 from tests.unit.plugins.module_utils._audit.world import CA, GOOD, OTHER_CA, config, leaf, served
 
 pytestmark = pytest.mark.quick

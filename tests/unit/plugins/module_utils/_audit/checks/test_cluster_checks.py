@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.object_
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._base.times import format_time
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import Diagnosis
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.login.connection import (
     Connection,
     ExecPlugin,
 )
@@ -38,9 +38,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.haza
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import (
     DetectedHazard,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.call_failures import CONVERSION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls.call_failures import (
+    CONVERSION,
+)
 
-from tests.support.authority import DAY, NOW, Issued, authority
+from tests.support.certificates.authority import DAY, NOW, Issued, authority
 from tests.unit.plugins.module_utils._audit.world import cluster, failures, leaf, point
 
 pytestmark = pytest.mark.quick

@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.c
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._audit.facts.finding import AuditedObject
 
-from tests.support.authority import DAY, NOW
+from tests.support.certificates.authority import DAY, NOW
 from tests.unit.plugins.module_utils._audit.world import (
     NAME,
     YEAR,

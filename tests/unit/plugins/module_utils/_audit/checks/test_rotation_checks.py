@@ -31,7 +31,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.ca_rotati
     with_gone,
 )
 
-from tests.support.authority import DAY, NOW, Issued, authority
+from tests.support.certificates.authority import DAY, NOW, Issued, authority
 from tests.unit.plugins.module_utils._audit.world import (
     CA,
     cluster,

@@ -39,7 +39,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support import failures
 from tests.support.accepted import accepting
-from tests.support.key_leaks import unknown_pem
+from tests.support.certificates.key_leaks import unknown_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

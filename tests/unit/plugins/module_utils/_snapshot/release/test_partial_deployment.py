@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parts of a Deployment are merged, or refused. tests/system/test_partial_deployment.py compares the merge with the API server's."""
+"""Parts of a Deployment are merged, or refused. tests/system/upgrade/test_partial_deployment.py compares the merge with the API server's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import partial_deployment
 
 from tests.support.failures import fails
-from tests.support.partial_deployments import INVALID, MERGED, NAME, base, of_container, of_pods
+from tests.support.upgrade.partial_deployments import INVALID, MERGED, NAME, base, of_container, of_pods
 
 LABELS = "spec.template.metadata.labels"
 PODS = "spec.template.spec"

@@ -32,8 +32,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     ReleaseSource,
 )
 
-from tests.support import server_pki as pki
 from tests.support.api_server import _context
+from tests.support.certificates import server_pki as pki
 from tests.unit.plugins.module_utils._kube import raw
 
 RELEASE = "9.1.2"

@@ -35,8 +35,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
     restore,
 )
 
+from tests.support.certificates.server_pki import ca
 from tests.support.failures import fails
-from tests.support.server_pki import ca
 
 Object = dict[str, Any]
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)

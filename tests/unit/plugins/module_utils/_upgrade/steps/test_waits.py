@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import waits
 
-from tests.support.key_leaks import leaks, same_key, unknown_pem
+from tests.support.certificates.key_leaks import leaks, same_key, unknown_pem
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
