@@ -40,8 +40,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         The values are read from Ansible's memory, so text of clusters never passes through a template.
         """
         name = parameters["registered"]
-        if not name:
-            return {}
         hosts = parameters["hosts"] or list(variables.get("ansible_play_hosts_all") or ())
         hostvars = variables["hostvars"]
         unknown = [host for host in hosts if host not in hostvars]

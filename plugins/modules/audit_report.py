@@ -13,8 +13,8 @@ short_description: Write the report of an audit
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Builds one report from the results of M(certflow.kubernetes.audit_info) of many hosts, and from earlier reports. It writes the report
-    as JSON, HTML, metrics for Prometheus or JUnit.
+  - Builds one report from the results of M(certflow.kubernetes.audit_info) of many hosts. It writes the report as JSON, HTML, metrics for
+    Prometheus or JUnit.
   - It runs on the controller and contacts no cluster. The playbook C(certflow.kubernetes.audit) uses it.
   - The task does not fail because of findings. Use RV(failed_hosts) to fail a play.
 options:
@@ -22,20 +22,13 @@ options:
     description:
       - The name of the variable in which each host registered its result of M(certflow.kubernetes.audit_info). A host whose task failed,
         and a host without a result, are rows of the report too.
-      - This option or O(reports) is required.
     type: str
+    required: true
   hosts:
     description:
       - The hosts of O(registered). If unset, all hosts of the play.
     type: list
     elements: str
-  reports:
-    description:
-      - Earlier reports to merge, such as those of the slices of an AWX job. Each is the path of a JSON file, or a dictionary with its
-        content. If two reports have a cluster of the same name, the row of the newer report is used.
-    type: list
-    elements: raw
-    default: []
   compare_with:
     description:
       - The path of an earlier JSON report. The report then says which findings are new, known or gone.
@@ -96,12 +89,6 @@ EXAMPLES = r"""
 - name: Show the summary
   ansible.builtin.debug:
     msg: "{{ report.summary }}"
-  run_once: true
-
-- name: Make metrics from the JSON report of an earlier run
-  certflow.kubernetes.audit_report:
-    reports: [report.json]
-    dest: [certflow.prom]
   run_once: true
 """
 

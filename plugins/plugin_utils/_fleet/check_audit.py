@@ -48,7 +48,6 @@ def check(run: RunInput, read_report: Callable[[str], Any]) -> tuple[list[str], 
         "fail_on": str(run.shared("certflow_fail_on") or "").strip() or "error",
         "report": _paths(run.shared("certflow_report")),
         "compare_with": "".join(_paths(run.shared("certflow_compare_with"))),
-        "merge": _paths(run.shared("certflow_merge")),
         "without": {
             host: ",".join(words)
             for host, values in run.hosts.items()
@@ -74,18 +73,18 @@ def _file_problems(
             report_files.check_destination(path)
         except CertflowError as error:
             yield str(error)
-    for path in filter(None, [settings["compare_with"], *settings["merge"]]):
-        try:
-            report = read_report(path)
-        except CertflowError as error:
-            yield str(error)
-            continue
-        if path == settings["compare_with"]:
-            settings["counters"] = {
-                cluster["name"]: json.dumps(cluster["counters"])
-                for cluster in report["clusters"]
-                if cluster["counters"] is not None and cluster["name"] in hosts
-            }
+    if not settings["compare_with"]:
+        return
+    try:
+        report = read_report(settings["compare_with"])
+    except CertflowError as error:
+        yield str(error)
+        return
+    settings["counters"] = {
+        cluster["name"]: json.dumps(cluster["counters"])
+        for cluster in report["clusters"]
+        if cluster["counters"] is not None and cluster["name"] in hosts
+    }
 
 
 def _option_problems(value: Any) -> Iterator[str]:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Build, merge, compare, render and write reports for audit_report, without contact to a cluster."""
+"""Build, compare, render and write reports for audit_report, without contact to a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from . import (
     audit_summary,
     compare,
     job_report,
-    merge,
     report_files,
     report_model,
     report_text,
@@ -26,9 +25,8 @@ from . import (
 from .report_text import Report
 
 SPEC: dict[str, Any] = {
-    "registered": {"type": "str"},
+    "registered": {"type": "str", "required": True},
     "hosts": {"type": "list", "elements": "str"},
-    "reports": {"type": "list", "elements": "raw", "default": []},
     "compare_with": {"type": "path"},
     "dest": {"type": "list", "elements": "path", "default": []},
     "mode": {"type": "str"},
@@ -40,24 +38,19 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     """Return the result of the module. Raises CertflowError before anything is written.
 
     parameters: the validated options.
-    results: inventory host -> its result of audit_info, {} without the option registered.
+    results: inventory host -> its result of audit_info.
     """
-    if not parameters["registered"] and not parameters["reports"]:
-        raise CertflowError("neither the option registered nor reports is set", remedy="Set one of them")
     mode = _mode(parameters["mode"])
-    earlier = [_read(value) for value in parameters["reports"]]
     before = report_files.read_audit(parameters["compare_with"]) if parameters["compare_with"] else None
     for path in parameters["dest"]:
         # Only the trial before an audit may end it: a file that cannot be written does not keep the others.
         (report_files.check_destination if check_mode else report_files.format_of)(path)
-    own = report_model.build_audit(results, datetime.now(timezone.utc), VERSION)
-    merged = merge.merge([*([own] if results else []), *earlier]) if earlier else own
-    report = report_model.note_duplicates(merged)
+    report = report_model.build_audit(results, datetime.now(timezone.utc), VERSION)
+    report = report_model.note_duplicates(report)
     if before:
         report = compare.compare(report, before)
     files, lines, errors = _deliver(report, parameters, mode, check_mode=check_mode)
     failed = report_model.gate(report, parameters["fail_on"])
-    refused = report_model.gate(own, parameters["fail_on"]) if results else {}
     problems = [str(error) for error in errors]
     return {
         **(failed_result(errors[0]) if errors else {}),
@@ -66,21 +59,14 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
         "failed_clusters": failed,
         # By the names of the inventory. The report may show a name in another form.
         "failed_hosts": {
-            host: refused[name] for host in results if (name := report_text.short(host)) in refused
+            host: failed[name] for host in results if (name := report_text.short(host)) in failed
         },
         "files": files,
         "problems": problems,
         "summary": audit_summary.lines(report, lines, problems),
         "artifact": audit_summary.artifact(report, failed),
-        "job_report": harmless(job_report.make("audit", check_mode, audit_summary.outcomes(own, refused))),
+        "job_report": harmless(job_report.make("audit", check_mode, audit_summary.outcomes(report, failed))),
     }
-
-
-def _read(value: Any) -> Report:
-    if isinstance(value, str):
-        return report_files.read_audit(value)
-    where = "an entry of the option reports"
-    return report_files.check_audit(report_text.normalise(value, where), where)
 
 
 def _mode(text: str | None) -> int | None:

@@ -319,7 +319,7 @@ REPORT = (
     Field("kind", TEXT, "The kind of the report.", choices=KINDS, is_required=True),
     Field("made_at", TIME, "The time of the report.", is_required=True),
     Field("collection", TEXT, "The version of this collection."),
-    Field("notes", TEXTS, "Lines about the report, such as clusters that were merged."),
+    Field("notes", TEXTS, "Lines about the report, such as clusters that report one UID."),
     Field("clusters", OBJECTS, "The clusters, by name.", CLUSTER, is_required=True),
     Field("checks", MAP, "The checks, by id.", CHECK, kind=AUDIT),
     Field("comparison", OBJECT, "The comparison with an earlier report, or null.", COMPARISON, is_nullable=True, kind=AUDIT),

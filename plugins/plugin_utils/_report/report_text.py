@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read and write a report. Every report that this collection builds, reads, merges or compares is normalised here. Pure.
+"""Read and write a report. Every report that this collection builds, reads or compares is normalised here. Pure.
 
 A normalised report has every key of the tables of its kind, and no other key. Its texts have one line, a bounded length and no
 hidden characters. They are still foreign text, so each format escapes them in its own way.

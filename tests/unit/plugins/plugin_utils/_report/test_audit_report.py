@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write reports from results of audits and from earlier reports."""
+"""Write reports from results of audits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import
 
 from tests.support.audit import reports
 from tests.support.audit.reports import failed, finding, result
-from tests.support.failures import fails, has_failed
+from tests.support.failures import absent, fails, has_failed
 from tests.support.fleet.fleet_files import closed_port
 from tests.support.playbooks import playbook
 
@@ -37,8 +37,7 @@ SUFFIXES = tuple(report_files.FORMATS)
 
 def run(results: dict[str, Any] = RESULTS, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
     parameters = {name: row.get("default") for name, row in audit_report.SPEC.items()}
-    registered = {"registered": "audit" if results else None}
-    return audit_report.run({**parameters, **registered, **options}, results, check_mode=check_mode)
+    return audit_report.run({**parameters, "registered": "audit", **options}, results, check_mode=check_mode)
 
 
 def test_every_format_is_written_with_its_mode(tmp_path: Path) -> None:
@@ -96,38 +95,28 @@ def test_the_mode_is_an_option(tmp_path: Path) -> None:
             run(mode=wrong)
 
 
-def test_reports_are_merged_and_compared(tmp_path: Path) -> None:
-    (tmp_path / "old.json").write_text(report_text.dump(reports.report({"other": result(uid="uid-3")})))
+def test_a_report_is_compared_with_an_earlier_one(tmp_path: Path) -> None:
     old = reports.report({"bad": result(finding("expired"), finding("expiring", name="gone"))})
     (tmp_path / "before.json").write_text(report_text.dump(old))
-    run(
-        reports=[f"{tmp_path}/old.json", reports.report({"third": failed()})],
-        compare_with=f"{tmp_path}/before.json",
-        dest=[f"{tmp_path}/new.json"],
-    )
+    run(compare_with=f"{tmp_path}/before.json", dest=[f"{tmp_path}/new.json"])
     report = json.loads((tmp_path / "new.json").read_text())
-    assert [cluster["name"] for cluster in report["clusters"]] == ["bad", "good", "lost", "other", "third"]
+    assert [cluster["name"] for cluster in report["clusters"]] == ["bad", "good", "lost"]
     assert (report["comparison"]["known"], len(report["comparison"]["gone"])) == (1, 1)
 
 
-def test_a_cluster_of_another_report_fails_no_host() -> None:
-    answer = run({"good": result()}, reports=[reports.report({"third": failed()})])
-    assert answer["job_report"]["succeeded"]
-    assert answer["failed_hosts"] == {}
-    assert set(answer["failed_clusters"]) == {"third"}
-
-
-def test_earlier_reports_are_enough(tmp_path: Path) -> None:
-    answer = run({}, reports=[reports.report({"third": failed()})], dest=[f"{tmp_path}/all.xml"])
-    assert set(answer["failed_clusters"]) == {"third"}
-    assert (tmp_path / "all.xml").stat().st_size
+def test_clusters_with_one_uid_are_named(tmp_path: Path) -> None:
+    """The faults of each stay in the report, because one of them may repeat the UID of the other."""
+    both = {"prod": result(finding("deadlock"), uid="1"), "hostile": result(uid="1")}
+    answer = run(both, dest=[f"{tmp_path}/new.json"])
+    report = json.loads((tmp_path / "new.json").read_text())
+    assert set(answer["failed_clusters"]) == {"prod"}
+    named = [note for note in report["notes"] if not absent(["hostile", "prod", "UID"], note)]
+    assert len(named) == 1
 
 
 #: Options -> the code of the error, before a file is written. HERE is a directory.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "report": ({"reports": ["HERE/absent.json"]}, "invalid-input"),
-    "no source": ({"registered": None, "reports": []}, "invalid-input"),
-    "data": ({"reports": [{"clusters": []}]}, "invalid-report"),
+    "no earlier report": ({"compare_with": "HERE/absent.json"}, "invalid-input"),
     "comparison": ({"compare_with": "HERE/broken.json"}, "invalid-report"),
     "suffix": ({"dest": ["HERE/new.txt"]}, "invalid-input"),
 }
@@ -172,7 +161,7 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_the_others_are_writ
     (tmp_path / "report.json").write_text("old")
     many = {f"cluster-{number}": result(finding("expired")) for number in range(20)}
     with small_files():
-        answer = run(many, dest=[f"{tmp_path}/report.json", f"{tmp_path}/report.html"], reports=[])
+        answer = run(many, dest=[f"{tmp_path}/report.json", f"{tmp_path}/report.html"])
     assert has_failed(answer, "report-not-written", f"{tmp_path}/report.json")
     assert answer["summary"][-len(answer["problems"]) - 1 : -1] == answer["problems"]
     assert (tmp_path / "report.json").read_text() == "old"

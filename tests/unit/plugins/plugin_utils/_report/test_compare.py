@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reports that are merged, and reports that are compared with an earlier one."""
+"""Reports that are compared with an earlier one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import (
     compare,
-    merge,
-    report_model,
     report_text,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report.report_text import Report
 
 from tests.support.audit.reports import LIMITS, NOW, failed, finding, report, result, unread
-from tests.support.failures import absent
 
 pytestmark = pytest.mark.quick
 
@@ -30,74 +27,6 @@ OLD, MIDDLE, NEW = "2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z", "2026-11-22T0
 
 def audited(uid: str, at: str, *findings: Mapping[str, Any]) -> dict[str, Any]:
     return result(*findings, uid=uid, audited_at=at)
-
-
-# The day and the results of each report, then for each kept cluster its name, UID and time of the audit, and the number of lines.
-MERGED: dict[str, tuple[list[tuple[int, dict[str, Any]]], list[tuple[str, str, Any]], int]] = {
-    "slices": ([(1, {"a": audited("1", OLD)}), (3, {"b": audited("2", NEW)})], [("a", "1", OLD), ("b", "2", NEW)], 0),
-    "the newest first": ([(3, {"a": audited("1", NEW)}), (1, {"a": audited("1", OLD)})], [("a", "1", NEW)], 1),
-    "the newest last": ([(1, {"a": audited("1", OLD)}), (3, {"a": audited("1", NEW)})], [("a", "1", NEW)], 1),
-    "three": ([(day, {"a": audited("1", at)}) for day, at in ((1, OLD), (3, NEW), (2, MIDDLE))], [("a", "1", NEW)], 2),
-    "a wrong clock": ([(1, {"a": audited("1", NEW)}), (3, {"a": audited("1", OLD)})], [("a", "1", OLD)], 1),
-    "the UID of another cluster": (
-        [(1, {"prod": audited("1", OLD)}), (3, {"hostile": audited("1", NEW)})],
-        [("hostile", "1", NEW), ("prod", "1", OLD)], 0,
-    ),
-    "two hosts of one report": (
-        [(1, {"a": audited("1", OLD), "b": audited("1", NEW)})], [("a", "1", OLD), ("b", "1", NEW)], 0,
-    ),
-    "two sites": (
-        [(1, {"prod": audited("12345678-a", OLD)}), (1, {"prod": audited("87654321-b", OLD)})],
-        [("prod (12345678-a)", "12345678-a", OLD), ("prod (87654321-b)", "87654321-b", OLD)], 2,
-    ),
-    "three sites, two UIDs alike": (
-        [(1, {"prod": audited("12345678-a", OLD)}), (1, {"prod": audited("12345678-b", OLD)}), (1, {"x": audited("3", OLD)})],
-        [("prod (12345678-a)", "12345678-a", OLD), ("prod (12345678-b)", "12345678-b", OLD), ("x", "3", OLD)], 2,
-    ),
-    "a name that another cluster has": (
-        [(1, {"prod": audited(uid, OLD)}) for uid in "12"] + [(1, {"prod (1)": audited("1", OLD)})],
-        [("prod (1)", "1", OLD), ("prod (1) (2)", "1", OLD), ("prod (2)", "2", OLD)], 2,
-    ),
-    "failed, then audited": ([(1, {"a": failed()}), (3, {"a": audited("1", OLD)})], [("a", "1", OLD)], 1),
-    "audited, then failed": ([(1, {"a": audited("1", NEW)}), (3, {"a": failed()})], [("a", "", None)], 1),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MERGED)
-def test_merged_reports(name: str) -> None:
-    parts, wanted, lines = MERGED[name]
-    merged = merge.merge([report(results, NOW + day * DAY) for day, results in parts])
-    shown = [(cluster["name"], cluster["uid"], cluster["audited_at"]) for cluster in merged["clusters"]]
-    assert shown == wanted
-    assert len(merged["notes"]) == lines
-    assert merged == report_text.parse(report_text.dump(merged), "merged")
-
-
-def test_clusters_with_one_uid_are_named() -> None:
-    """The faults of each stay in the report, because one of them may repeat the UID of the other."""
-    prod, hostile = (
-        report({"prod": audited("1", OLD, DEAD)}),
-        report({"hostile": audited("1", "2099-01-01T00:00:00Z")}, NOW + DAY),
-    )
-    merged = report_model.note_duplicates(
-        merge.merge([prod, hostile, report_model.note_duplicates(merge.merge([prod, hostile]))])
-    )
-    assert list(report_model.gate(merged, "error")) == ["prod"]
-    named = [note for note in merged["notes"] if not absent(["hostile", "prod", "UID"], note)]
-    assert len(named) == 1
-
-
-def test_a_merged_report_has_the_checks_of_all_and_the_newest_time() -> None:
-    parts = [report({"a": result(finding("expired"))}, NOW), report({"b": result(finding("deadlock"), uid="2")}, NOW - DAY)]  # fmt: skip
-    merged = merge.merge(parts)
-    assert {"expired", "deadlock"} <= set(merged["checks"])
-    assert merged["made_at"] == parts[0]["made_at"]
-    assert [row.finding["check"] for row in report_model.failures(merged)] == ["expired", "deadlock"]
-
-
-def test_many_merged_clusters_are_told_in_few_lines() -> None:
-    parts = [report({f"{number}": audited(f"{number}", at) for number in range(50)}) for at in (OLD, NEW)]
-    assert len(merge.merge(parts)["notes"]) == merge.MOST_NOTES + 1
 
 
 SOON = finding("expiring", uid="soon")
