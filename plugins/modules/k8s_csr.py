@@ -142,10 +142,8 @@ options:
   provider:
     description:
       - The provider of the cluster, such as V(eks), if O(signer_name) is not set. V(auto) detects it.
-      - V(probe) also detects it. If the provider is unknown, the module probes once which signer of the table issues here, as
-        M(certflow.kubernetes.k8s_signer_probe) does. Later runs use the signer of the certificate in the
-        Secret. The module never probes in check mode, with O(state=verified) or with O(approved_plan).
-      - If the module finds the signer in its table or by a probe, a valid certificate of another signer stays until its renewal is due.
+      - If the provider is unknown, M(certflow.kubernetes.k8s_signer_probe) shows which signers issue here.
+      - If the module finds the signer in its table, a valid certificate of another signer stays until its renewal is due.
     type: str
     default: auto
   providers:

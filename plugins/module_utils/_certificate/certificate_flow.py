@@ -44,7 +44,7 @@ def remove_certificate(run: CertificateRun) -> Result:
 def _ensure(run: CertificateRun) -> Result:
     wanted = run.intent
     run, discovery, state = _read(run)
-    # The annotation of a Secret does not choose which signer of the cluster issues, except with `provider: probe`.
+    # The annotation of a Secret does not choose which signer of the cluster issues.
     if state.in_use is None and run.intent.signer.is_asked:
         run = replace(run, intent=wanted)
     if rotation.allow_completion(run, state):

@@ -42,7 +42,7 @@ def values(
     """Return the values of a result.
 
     Args:
-        signer: the signer of the certificate, "" if it is not known, None for the signer of the task.
+        signer: the signer of the certificate, None for the signer of the task.
         facts: the certificate in the Secret.
         anchor: the anchor that verifies it.
         csr: the summary of the request.

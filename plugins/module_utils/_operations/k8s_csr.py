@@ -15,14 +15,13 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._base import accept
 from .._base.result import Result, make_left
-from .._certificate import certificate_report, cluster_signer
 from .._certificate.certificate_flow import ensure_certificate, remove_certificate, verify_certificate
 from .._certificate.certificate_run import CertificateRun
 from .._certificate.cluster_signer import AUTO, ProviderOptions, describe, find_provider, signer_of
 from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
 from .._csr.issuing import providers
-from .._csr.issuing.signers import EPHEMERAL_CA, KUBELET_SERVING
+from .._csr.issuing.signers import EPHEMERAL_CA
 from .._kube import approved_plan
 from .._kube.client import Client
 from .._webhook.bundles import bundle_content, bundle_targets
@@ -32,7 +31,6 @@ from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
 from .._x509.private_keys import KEY_TYPES
 from . import webhook_probe
 
-WOULD_PROBE = "a run that may write would probe which signer issues serving certificates on this cluster"
 PRESENT, ABSENT, VERIFIED = "present", "absent", "verified"
 #: The values of the option on_stale that are not a workload.
 FAIL, RESTART = "fail", "restart"
@@ -89,12 +87,7 @@ SPEC: dict[str, Any] = {
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Bring the certificate to the state of the task. Raises CertflowError."""
-    choice = _choose_signer(client, parameters, check_mode)
-    if choice.outline is not None:
-        values = certificate_report.values(
-            client, choice.outline, reason=WOULD_PROBE, signer="", pending=True
-        )
-        return Result(True, {**values, **choice.values})
+    choice = _choose_signer(client, parameters)
     parsed = _parse(client, {**parameters, "signer_name": choice.signer_name}, check_mode)
     guard = approved_plan.begin(client, parameters, SPEC, check_mode=check_mode)
     intent = replace(parsed.intent, keeps_signer=choice.is_from_table)
@@ -110,7 +103,6 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     return replace(
         result,
         values={**result.values, **choice.values, **guard.as_result(), "left": _left(result, check_mode)},
-        warnings=(*choice.warnings, *result.warnings),
     )
 
 
@@ -140,32 +132,20 @@ class _SignerChoice:
     values: Mapping[str, Any] = field(default_factory=dict)
     #: True if neither the task nor a row of the user names the signer.
     is_from_table: bool = False
-    warnings: tuple[str, ...] = ()
-    #: The wanted certificate, if only a run that may write can find the signer.
-    outline: Intent | None = None
 
 
-def _choose_signer(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> _SignerChoice:
-    """Return the signer that the task names, or that of the cluster's provider, or the answer of a probe."""
+def _choose_signer(client: Client, parameters: Mapping[str, Any]) -> _SignerChoice:
+    """Return the signer that the task names, or that of the cluster's provider."""
     if parameters["state"] == ABSENT or parameters["signer_name"]:
         return _SignerChoice(parameters["signer_name"])
     options = ProviderOptions(parameters["provider"], parameters["providers"])
     verdict = find_provider(client, options)
-    choice = _SignerChoice("", is_from_table=options.is_detected and providers.is_built_in(verdict))
-    if options.provider == cluster_signer.PROBE and not (
-        verdict.signer or providers.default_signer(options.providers)
-    ):
-        # A wrong option must fail before a request is sent and approved.
-        outline = _parse(client, {**parameters, "signer_name": KUBELET_SERVING}, check_mode).intent
-        may_probe = not check_mode and parameters["state"] == PRESENT and parameters["approved_plan"] is None
-        probed = cluster_signer.find_probed_signer(client, outline.secret, may_probe=may_probe)
-        if probed is None and check_mode and parameters["state"] == PRESENT:
-            return replace(choice, outline=outline, values={"provider": describe(verdict)})
-        if probed is not None:
-            verdict = replace(verdict, signer=probed[0])
-            choice = _SignerChoice("", is_from_table=True, warnings=probed[1])
     name = signer_of(verdict, options)
-    return replace(choice, signer_name=name, values={"provider": {**describe(verdict), "signer_name": name}})
+    return _SignerChoice(
+        name,
+        values={"provider": {**describe(verdict), "signer_name": name}},
+        is_from_table=options.is_detected and providers.is_built_in(verdict),
+    )
 
 
 _FLOWS = {PRESENT: ensure_certificate, ABSENT: remove_certificate, VERIFIED: verify_certificate}

@@ -24,6 +24,7 @@ from tests.support.certificates.csr_rig import (
     CSRS,
     HOOK_KIND,
     HOOKS,
+    KUBELET_SERVING,
     TWO_STEP,
     CsrRig,
     assert_one_line,
@@ -740,3 +741,15 @@ def test_a_certificate_without_targets_gives_a_warning(rig: CsrRig) -> None:
             text for text in texts if f"targets: [{{kind: {HOOK_KIND}, name: '{target['name']}'}}]" in text
         ]
     assert "warnings" not in rig.run()
+
+
+def test_a_row_of_the_table_does_not_change_the_signer_of_a_valid_certificate(rig: CsrRig) -> None:
+    """Only the word of the user does, or the renewal."""
+    ca, signer = pki.make_ca("own"), f"example.com/{rig.name}"
+    trusted: dict[str, Any] = {"ca_bundle": ca.certificate_pem.decode() + rig.cluster.ca_pem}
+    with signing(rig.cluster, signer, ca):
+        first = rig.run(signer_name=signer, **trusted)
+    kept = rig.run(signer_name=None, **trusted)
+    assert (kept["changed"], kept["signer"]) == (False, signer)
+    assert kept["certificate"]["serial"] == first["certificate"]["serial"]
+    assert rig.run(signer_name=None, provider="kubeadm", **trusted)["signer"] == KUBELET_SERVING

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import cluster_signer
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.request import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
@@ -21,9 +20,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from tests.support.certificates.csr_by_hand import signing
 from tests.support.certificates.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, roles_in
-from tests.support.clusters import APP_SERVING, pki
+from tests.support.clusters import APP_SERVING
 from tests.support.permissions.rbac import User, documented, without
 from tests.support.rig import WRITES
 
@@ -285,60 +283,3 @@ def test_an_old_request_of_a_killed_run_is_deleted_by_the_next_run(rig: CsrRig) 
         probe(rig, check_mode=True)
         assert left_over(rig.cluster) == [name], "check mode deletes nothing"
         assert probe(rig, KUBELET_SERVING)["changed"] is False
-
-
-# The option provider: probe of k8s_csr
-
-#: Amazon EKS is not recognised, so that only the version is left.
-UNRECOGNISED = {"eks": {"rule": "`false`"}}
-SIGNER = "certflow.kubernetes/signer-name"
-
-
-def unrecognised(rig: CsrRig, **options: Any) -> dict[str, Any]:
-    return rig.run(**{"signer_name": None, "provider": "probe", "providers": UNRECOGNISED, **options})
-
-
-@pytest.mark.full  # a minute and a half
-def test_an_unknown_provider_is_probed_once(eks: CsrRig) -> None:
-    """Later runs use the signer of the certificate."""
-    planned = unrecognised(eks, check_mode=True)
-    assert (planned["changed"], planned["signer"], planned["pending"]) == (True, "", True)
-    assert "would probe" in planned["reason"]
-    assert_one_line(unrecognised(eks, state="verified"), "signer-not-known", eks.cluster.url)
-    assert_one_line(unrecognised(eks, state="verified", check_mode=True), "signer-not-known", eks.cluster.url)
-    assert_one_line(unrecognised(eks, on_stale="ignore"), "invalid-request", "on_stale")
-    assert_one_line(unrecognised(eks, provider="auto"), "signer-not-known", "probe")
-    assert_one_line(unrecognised(eks, approved_plan=[]), "signer-not-known", eks.cluster.url)
-    assert eks.writes() == []
-    issued = unrecognised(eks)
-    assert (issued["signer"], issued["provider"]["signer_name"]) == (APP_SERVING, APP_SERVING)
-    before = len(eks.writes())
-    assert unrecognised(eks)["changed"] is False
-    assert unrecognised(eks, state="verified").get("code") != "signer-not-known"
-    assert len(eks.writes()) == before
-    patch = {"metadata": {"annotations": {SIGNER: "example.com/any"}}}
-    eks.cluster.api("PATCH", f"{eks.secrets}/hook-tls", patch, "application/merge-patch+json")
-    assert unrecognised(eks)["changed"] is False, "the certificate stays"
-    renewed = unrecognised(eks, renew_before="3660d")
-    assert renewed["signer"] == APP_SERVING, "only a signer of the table is believed"
-
-
-def test_a_row_of_the_table_does_not_change_the_signer_of_a_valid_certificate(rig: CsrRig) -> None:
-    """Only the word of the user does, or the renewal."""
-    ca, signer = pki.make_ca("own"), f"example.com/{rig.name}"
-    trusted: dict[str, Any] = {"ca_bundle": ca.certificate_pem.decode() + rig.cluster.ca_pem}
-    with signing(rig.cluster, signer, ca):
-        first = rig.run(signer_name=signer, **trusted)
-    kept = rig.run(signer_name=None, **trusted)
-    assert (kept["changed"], kept["signer"]) == (False, signer)
-    assert kept["certificate"]["serial"] == first["certificate"]["serial"]
-    assert rig.run(signer_name=None, provider="kubeadm", **trusted)["signer"] == KUBELET_SERVING
-
-
-def test_a_cluster_where_no_signer_issues(rig: CsrRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signer_probe, "serving_signers", lambda: (APP_SERVING,))
-    monkeypatch.setattr(cluster_signer, "PROBE_SECONDS", 2)
-    nothing = {"kubeadm": {"rule": "`false`"}}
-    failed = unrecognised(rig, providers=nothing)
-    assert_one_line(failed, "signer-not-known", APP_SERVING, "ephemeral-ca")
-    assert rig.secret() is None

@@ -302,6 +302,7 @@ REFUSED = """
         - {name: unknown, providers: {eks: {rule: "`false`"}}}
         - {name: contradictory, providers: {one: {rule: nodes}, two: {rule: nodes}}}
         - {name: no such provider, provider: esk}
+        - {name: probe, provider: probe, providers: {default: ephemeral-ca}}
         - {name: no library, python: "{{ bare_python }}"}
         - {name: no signer, providers: {eks: {serving_signer: ""}}}
       loop_control: {loop_var: case, label: "{{ case.name }}"}
@@ -332,6 +333,7 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
         "unknown": "signer-not-known",
         "contradictory": "signer-not-known",
         "no such provider": "invalid-input",
+        "probe": "invalid-input",
         "no library": "missing-library",
         "no signer": "signer-not-known",
     }
@@ -340,6 +342,7 @@ def test_an_unknown_signer_writes_nothing(rig: CertificateRoleRig, tmp_path: Pat
     assert found["unknown"]["evidence"] == [f"eks-anywhere: version {find('eks').version}"]
     assert [text.split(":")[0] for text in found["contradictory"]["evidence"][:2]] == ["one", "two"]
     assert "eks-anywhere" in found["no such provider"]["remedy"]
+    assert "k8s_signer_probe" in found["probe"]["remedy"]
     assert {name: (entry["result"]["changed"], entry["result"]["code"]) for name, entry in found.items()} == {
         name: (False, entry["code"]) for name, entry in found.items()
     }

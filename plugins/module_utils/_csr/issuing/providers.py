@@ -325,7 +325,7 @@ _NO_FACTS: Mapping[str, Any] = {
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
 _NAME_A_SIGNER = (
-    "Set provider, or set signer_name. Set provider to probe to find the signer by throw-away requests"
+    "Set provider, or set signer_name. The module k8s_signer_probe shows which signers issue here"
 )
 # The keys that a row of the user may have -> the test of a value, its words, and the conversion. A template may make a text of a number.
 _OPTIONS: dict[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {

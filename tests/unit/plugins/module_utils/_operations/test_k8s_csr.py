@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The option on_stale of k8s_csr."""
+"""The options on_stale and provider of k8s_csr."""
 
 from __future__ import annotations
 
@@ -57,3 +57,17 @@ def test_what_is_left_is_the_waiting_request_or_the_missing_proof() -> None:
         left = k8s_csr._left(Result(False, values), check_mode=False)
         assert (left["count"], left["first"]["code"]) == (1, code)
     assert k8s_csr._left(Result(False, {"pending": True}), check_mode=True)["count"] == 0
+
+
+@pytest.mark.parametrize("providers", [{}, {"default": "example.com/serving"}])
+def test_a_task_that_would_probe_signers_is_refused_before_a_request(providers: dict[str, str]) -> None:
+    """An entry ``default`` does not lift the refusal."""
+    wanted = {
+        "state": "present",
+        "signer_name": None,
+        "provider": "probe",
+        "providers": providers,
+    }
+    without_requests: Any = None
+    with fails("invalid-input", "k8s_signer_probe", "signer_name"):
+        k8s_csr.run(without_requests, wanted, check_mode=False)
