@@ -5,7 +5,8 @@
 """Change one expression of a pure file at a time, and see if the unit tests of its room notice it.
 
 `python3 -m tools.ci.enter dev -m tools.mutations --output before.json` draws a sample and runs it. With `--sample before.json`
-it runs the same sample again, in the files that hold these expressions now. Sentences are not changed, because
+it runs the same sample again, in the files that hold these expressions now. With `--room _base --room _fleet` the sample is drawn
+from these rooms only. Sentences are not changed, because
 tests find a failure by its code. All changes are made in a copy of the tree.
 """
 
@@ -22,7 +23,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -161,9 +162,10 @@ def is_pure(path: Path) -> bool:
     return bool(re.search(r"\bPure\b", ast.get_docstring(ast.parse(path.read_text())) or ""))
 
 
-def population(root: Path) -> dict[Mutation, str]:
-    """Return all mutations of the pure files below `root`, each with the changed text."""
-    paths = sorted(path for folder in ROOTS for path in (root / folder).rglob("*.py") if is_pure(path))
+def population(root: Path, rooms: Sequence[str] = ()) -> dict[Mutation, str]:
+    """Return all mutations of the pure files of some rooms below `root`, each with the changed text. No room means all rooms."""
+    folders = [root / folder / room for folder in ROOTS for room in rooms or ("",)]
+    paths = sorted(path for folder in folders for path in folder.rglob("*.py") if is_pure(path))
     return {
         mutation: text
         for path in paths
@@ -258,17 +260,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=COUNT, help=f"size of the sample, {COUNT} by default")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the sample, {SEED} by default")
+    parser.add_argument("--room", action="append", default=[], help="room of the sample, all by default")
     parser.add_argument("--sample", type=Path, help="outcomes of an earlier run, whose sample is run again")
     parser.add_argument("--output", type=Path, required=True, help="file for the outcomes, as JSON")
     options = parser.parse_args()
     os.nice(5)
     runner = Runner()
-    now = population(runner.root)
+    now = population(runner.root, options.room)
     if options.sample:
         earlier = [Mutation(**row) for row in json.loads(options.sample.read_text())]
         sample = sample_again(earlier, now)
     else:
-        sample = random.Random(options.seed).sample(list(now), options.count)
+        sample = random.Random(options.seed).sample(list(now), min(options.count, len(now)))
     if not runner.passes(
         sorted({test for mutation in sample for test in tests_for(runner.root, mutation.file)}), 1800
     ):
