@@ -33,7 +33,9 @@ PAGES = (
 # As in the files of the collection.
 FLAGS = __future__.annotations.compiler_flag
 CONTRIBUTING, ARCHITECTURE = "CONTRIBUTING.md", "docs/architecture.md"
-ON_GITHUB = re.compile(r"https://github\.com/certflow/certflow\.kubernetes/(?:blob|tree)/main/")
+ON_GITHUB = re.compile(
+    r"https://(?:github\.com/certflow/certflow\.kubernetes/(?:blob|tree)|raw\.githubusercontent\.com/certflow/certflow\.kubernetes)/main/"
+)
 MODULE_UTILS = "plugins/module_utils"
 TARGETS = REPOSITORY / "tests" / "integration" / "targets"
 
@@ -43,10 +45,15 @@ def text_of(page: str) -> str:
 
 
 def links(page: str) -> list[str]:
-    """Return the targets of links to this repository, absolute ones as paths that begin with "/"."""
-    found = re.findall(r"\]\(([^)\s]+)\)|^\[[\w-]+\]: (\S+)$", text_of(page), re.MULTILINE)
-    targets = [ON_GITHUB.sub("/", inline or reference) for inline, reference in found]
-    return [target for target in targets if not re.match(r"\w+:", target)]
+    """Return the targets of links to this repository, absolute ones, also in commands, as paths that begin with "/"."""
+    text = ON_GITHUB.sub("/", text_of(page))
+    found = re.findall(r"\]\(([^)\s]+)\)|^\[[\w-]+\]: (\S+)$", text, re.MULTILINE)
+    targets = [inline or reference for inline, reference in found]
+    in_commands = re.findall(rf"{ON_GITHUB.pattern}([^\s)#>`]+)", text_of(page))
+    return [
+        *(target for target in targets if not re.match(r"\w+:", target)),
+        *(f"/{path}" for path in in_commands),
+    ]
 
 
 def anchors(path: Path) -> set[str]:

@@ -110,58 +110,31 @@ def test_no_rate_rises(repository: list[Block]) -> None:
     assert not higher, measured
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "# Done by\n# nobody.\n",
-        '"""Ask whoever may."""\n',
-        "def test_nobody_asks(): ...\n",
-        'raise ValueError(f"{1} is none")\n',
-        'DOCUMENTATION = r"""\nnotes:\n  - The key\n    is none.\n"""\n',
-    ],
-)
-def test_a_word_in_python_is_found(source: str) -> None:
-    assert len(list(hits(prose.of_python("plugins/modules/one.py", source)))) == 1
+# Name of a file, its text, and the line and the word of each hit.
+TEXTS: tuple[tuple[str, str, list[tuple[int, str]]], ...] = (
+    ("a.py", "# Done by\n# nobody.\n", [(2, "nobody")]),
+    ("a.py", '"""Ask whoever may."""\n', [(1, "whoever")]),
+    ("a.py", "def test_nobody_asks(): ...\n", [(1, "nobody")]),
+    ("a.py", 'raise ValueError(f"{1} is none")\n', [(1, "is none")]),
+    ("a.py", 'DOCUMENTATION = r"""\nnotes:\n  - The key\n    is none.\n"""\n', [(3, "is none")]),
+    ("a.py", "nobody = 1\n# See `nobody`, the hazard nobody-there\n", []),
+    ("a.py", 'run("nobody")\n# if it is None\n', []),
+    ("a.yml", "- name: Ask somebody\n", [(1, "somebody")]),
+    ("a.yml", "a: 1  # anew\n", [(1, "anew")]),
+    ("a.yml", "# it\n# stands in\na: {{ b }}\n", [(2, "stands in")]),
+    ("a.md", "Asks\nsomebody.\n\n```yaml\n# nobody\n```\n\n| a | `anew` | whoever |\n", [(2, "somebody"), (8, "whoever")]),
+    ("a.rst", "..\n  whoever\n\n.. _nobody:\n\nAsks `anew <https://a.b>`__.\n\n.. code-block:: yaml\n\n   # nobody\n", [(6, "anew")]),
+    ("a.rst", '.. csv-table::\n   :header-rows: 1\n\n   "``anew``","whoever"\n', [(4, "whoever")]),
+)  # fmt: skip
+READERS = {"py": prose.of_python, "yml": prose.of_yaml, "md": prose.of_page, "rst": prose.of_guide}
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "nobody = 1\n",
-        "# See `nobody`, the hazard nobody-there\n",
-        'run("nobody")\n',
-        "# if it is None\n",
-    ],
-)
-def test_code_is_not_prose(source: str) -> None:
-    assert not list(hits(prose.of_python("plugins/modules/one.py", source)))
-
-
-@pytest.mark.parametrize(
-    "source", ["- name: Ask somebody\n", "a: 1  # anew\n", "# it\n# stands in\na: {{ b }}\n"]
-)
-def test_a_word_in_yaml_is_found(source: str) -> None:
-    assert len(list(hits(prose.of_yaml("one.yml", source)))) == 1
-
-
-def test_code_of_a_page_is_not_prose() -> None:
-    page = "Asks\nsomebody.\n\n```yaml\n# nobody\n```\n\n| a | `anew` | whoever |\n"
-    assert [(line, word) for _path, line, word, _text in hits(prose.of_page("one.md", page))] == [
-        (2, "somebody"),
-        (8, "whoever"),
-    ]
-
-
-def test_code_of_a_guide_is_not_prose() -> None:
-    page = (
-        "..\n  whoever\n\n.. _nobody:\n\nAsks\nsomebody, or `anew <https://a.b>`__.\n\n.. code-block:: yaml\n\n   # nobody\n\n"
-        '.. csv-table::\n   :header-rows: 1\n\n   "``anew``","whoever"\n'
-    )
-    assert sorted((line, word) for _path, line, word, _text in hits(prose.of_guide("one.rst", page))) == [
-        (7, "anew"),
-        (7, "somebody"),
-        (16, "whoever"),
-    ]
+@pytest.mark.parametrize(("name", "text", "expected"), TEXTS)
+def test_a_word_is_found_in_prose_and_not_in_code(
+    name: str, text: str, expected: list[tuple[int, str]]
+) -> None:
+    blocks = READERS[name.partition(".")[2]](f"plugins/modules/{name}", text)
+    assert [(line, word) for _path, line, word, _text in hits(blocks)] == expected
 
 
 def main() -> None:
