@@ -223,6 +223,8 @@ options:
     description:
       - The time before its expiry at which a certificate is renewed, such as V(30d), V(12h), or a number of seconds.
       - If unset, it is the smaller of 30 days and a third of the lifetime of the issued certificate.
+      - The later time of the API server and of the machine that runs the module counts. If their clocks differ by more than five minutes,
+        the result has a warning.
     type: str
   trust:
     description:

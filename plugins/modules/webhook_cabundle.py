@@ -73,8 +73,9 @@ options:
         type: str
   mode:
     description:
-      - V(add) adds the missing certificates. If it adds one, it also removes expired certificates. It warns about the first CA of a
-        URL, because without C(caBundle) the API server trusts the root certificates of its operating system there.
+      - V(add) adds the missing certificates. If it adds one, it also removes certificates that expired more than a day ago, by the clocks
+        of the API server and of the machine that runs the module. It warns about the first CA of a URL, because without C(caBundle) the
+        API server trusts the root certificates of its operating system there.
       - V(exactly) makes the bundle hold these certificates and no others. Their order does not matter.
       - V(absent) removes these certificates, which it compares by fingerprint. If no certificate is left, it removes C(caBundle). The
         API server then trusts the root certificates of its operating system.

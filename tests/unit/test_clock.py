@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decide by the API server's clock what has expired or is due, and never by the clock of this machine."""
+"""Decide by the API server's clock what has expired, and do not let a wrong clock of this machine end a trust or renew without end."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def test_only_the_servers_clock_reads_this_machines_clock() -> None:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(ScriptedApi, "now", lambda _api: NOW)
+    monkeypatch.setattr(ScriptedApi, "later", lambda _api: NOW + YEAR)
     return ScriptedApi({bundle_targets.path(TARGET): configuration(OTHER.pem + GONE.pem)})
 
 

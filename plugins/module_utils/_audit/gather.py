@@ -124,7 +124,14 @@ class _Gatherer:
         uid, version = self._identity()
         counters = self._counters()
         data = self._objects(
-            ClusterData(client.now(), uid, version, login=login_of(client.connection), is_over=reads.is_over)
+            ClusterData(
+                client.now(),
+                uid,
+                version,
+                login=login_of(client.connection),
+                earlier=client.earlier(),
+                is_over=reads.is_over,
+            )
         )
         found = self._services.backends(data.points)
         plain = {key: backend for key, (backend, _endpoints) in found.items()}

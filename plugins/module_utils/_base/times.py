@@ -18,6 +18,8 @@ _RFC_3339 = re.compile(
 )
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
+#: Two clocks that differ by more than this need a warning.
+LARGEST_DIFFERENCE = timedelta(minutes=5)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -71,6 +73,22 @@ def elapsed() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+def describe_difference(ahead: timedelta) -> str:
+    """Return a sentence about two clocks that differ by more than LARGEST_DIFFERENCE, "" if they do not.
+
+    ahead: how far the clock of the API server is ahead of this machine's.
+    """
+    if abs(ahead) <= LARGEST_DIFFERENCE:
+        return ""
+    minutes = round(abs(ahead).total_seconds() / 60)
+    words = f"{minutes} minutes" if minutes < 120 else f"{round(minutes / 60)} hours"
+    direction = "ahead of" if ahead > timedelta() else "behind"
+    return (
+        f"the clock of the API server is {words} {direction} the clock of the machine that runs this task. A certificate is made valid "
+        "from the earlier time, and renewed by the later one. Synchronize the clocks of the machines"
+    )
+
+
 class ServerClock:
     """The API server's clock. The Date header of the first object that it returns sets it, and ``elapsed`` continues it.
 
@@ -96,3 +114,16 @@ class ServerClock:
         """Return the time, UTC."""
         moment, at = self._set or (datetime.now(timezone.utc), elapsed())
         return moment + timedelta(seconds=elapsed() - at)
+
+    def earlier(self) -> datetime:
+        """Return the earlier time of this clock and of this machine's, UTC."""
+        return min(self.now(), datetime.now(timezone.utc))
+
+    def later(self) -> datetime:
+        """Return the later time of this clock and of this machine's, UTC."""
+        return max(self.now(), datetime.now(timezone.utc))
+
+    @property
+    def ahead(self) -> timedelta:
+        """Return how far this clock is ahead of this machine's. It is negative if this clock is behind."""
+        return self.now() - datetime.now(timezone.utc)

@@ -139,6 +139,8 @@ class CertificateState:
     targets: tuple[TargetState, ...]
     #: The time of the API server.
     now: datetime
+    #: The later time of the API server's clock and of this machine's. None if it is ``now``.
+    later: datetime | None = None
     #: None if the Secret holds no certificate that can stay in use.
     in_use: CertificateInUse | None = None
     #: The reason why no CA verifies the certificate in the Secret, "" if that is not the problem.

@@ -57,7 +57,9 @@ def keep_signer(run: CertificateRun, secret: ExistingSecret | None) -> Certifica
             return replace(run, intent=run.intent_for(held))
     except RequestError:  # the text of an annotation, or options that ephemeral-ca refuses
         return run
-    is_good = secret.is_ours and not certificate_rules.reason_to_issue(intent, secret, run.client.now())
+    is_good = secret.is_ours and not certificate_rules.reason_to_issue(
+        intent, secret, run.client.now(), run.client.later()
+    )
     return replace(run, intent=intent) if is_good else run
 
 
@@ -75,7 +77,9 @@ def gather(
     waiting, fault = (None, None) if intent.approve else read_waiting(run)
     held, now = secret and secret.certificate, client.now()
     at = certificate_rules.judged_at(held, now) if held else now
-    return find_in_use(run, CertificateState(secret, targets, at, waiting=waiting, waiting_fault=fault))
+    return find_in_use(
+        run, CertificateState(secret, targets, at, later=client.later(), waiting=waiting, waiting_fault=fault)
+    )
 
 
 def find_in_use(run: CertificateRun, state: CertificateState) -> CertificateState:
@@ -130,7 +134,7 @@ def decide(intent: Intent, state: CertificateState) -> IssueReason | Certificate
     """Return the reason to obtain a certificate, or the certificate to keep."""
     if state.secret is None:
         return certificate_rules.missing_secret(intent)
-    reason = certificate_rules.reason_to_issue(intent, state.secret, state.now)
+    reason = certificate_rules.reason_to_issue(intent, state.secret, state.now, state.later)
     if not reason and state.is_ca_switched:
         reason = IssueReason(
             certificate_rules.CA_SWITCHED,

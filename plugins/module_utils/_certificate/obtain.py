@@ -57,7 +57,9 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     Raises CertflowError before the first write for everything that can be known by then.
     """
     intent = run.intent
-    changes = target_anchors.plan(intent, state.targets, None, leaf_pem=None, now=state.now)
+    changes = target_anchors.plan(
+        intent, state.targets, None, leaf_pem=None, now=state.now, earlier=run.client.earlier()
+    )
     earlier, warnings = _check_preconditions(run, state, changes)
     waiting = find_waiting(run, state)
     is_resumed = waiting is not None and matches_intent(intent, state.secret, waiting)
@@ -71,13 +73,16 @@ def obtain(run: CertificateRun, state: CertificateState, reason: IssueReason) ->
     # Each write of a target names the version that this run read, so only what no such write guards is read again.
     gather.acquire_lease(run, replace(state, targets=()))
     if not intent.signer.is_asked:
-        issued = issue_from_ephemeral_ca(intent, run.client.now())
+        issued = issue_from_ephemeral_ca(intent, run.client.now(), run.client.earlier())
         return use_certificate.use(run, state, reason, issued, warnings)
     return _obtain_by_request(run, state, waiting, earlier, reason=reason, warnings=warnings)
 
 
-def issue_from_ephemeral_ca(intent: Intent, now: datetime) -> IssuedCertificate:
-    """Return a certificate that a new CA signed. The key of that CA no longer exists when this function returns."""
+def issue_from_ephemeral_ca(intent: Intent, now: datetime, begin: datetime) -> IssuedCertificate:
+    """Return a certificate that a new CA signed. The key of that CA no longer exists when this function returns.
+
+    begin: the time of the clock that is behind, this machine's or the API server's.
+    """
     request, row = intent.request, intent.signer
     key = private_keys.generate(request.key_type)
     signed = ephemeral_ca.sign_once(
@@ -89,6 +94,7 @@ def issue_from_ephemeral_ca(intent: Intent, now: datetime) -> IssuedCertificate:
         usages=request.usages,
         lifetime=timedelta(seconds=request.expiration_seconds or row.own_lifetime_seconds or 0),
         now=now,
+        begin=begin,
     )
     return IssuedCertificate(signed.certificate_pem, key, own_ca=signed.ca_pem)
 

@@ -236,7 +236,13 @@ def _find_holds(
         gone = "".join(entry.pem for entry in going)
         left = bundle_content.merge(config.ca_bundle, gone, mode="absent", now=now)
         hold = trust_removal.find_hold(
-            config, left, going, serves[config], now, is_confirmed=target in confirmed
+            config,
+            left,
+            going,
+            serves[config],
+            now,
+            is_confirmed=target in confirmed,
+            earlier=rotation.client.earlier(),
         )
         if hold:
             holds[target, config] = hold.reason

@@ -49,9 +49,16 @@ def plan(
     *,
     leaf_pem: str | None,
     now: datetime,
+    earlier: datetime,
 ) -> tuple[TargetChange, ...]:
-    """Return the changes that add the anchor. Without an anchor (not issued yet) every target counts as changed."""
-    return tuple(_plan(intent, entry.target, entry.obj, anchor, leaf_pem, now=now) for entry in targets)
+    """Return the changes that add the anchor. Without an anchor (not issued yet) every target counts as changed.
+
+    earlier: the earlier time of the API server's clock and of this machine's.
+    """
+    return tuple(
+        _plan(intent, entry.target, entry.obj, anchor, leaf_pem, now=now, earlier=earlier)
+        for entry in targets
+    )
 
 
 def permissions(changes: Iterable[TargetChange]) -> list[Permission]:
@@ -73,7 +80,7 @@ def write(
     """
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
-        change = _plan(run.intent, target, obj, anchor, leaf_pem, now=now)
+        change = _plan(run.intent, target, obj, anchor, leaf_pem, now=now, earlier=run.client.earlier())
         run.allow_bundles([change])
         return change
 
@@ -151,10 +158,14 @@ def remove_superseded(
 
 
 def restore(client: Client, intent: Intent, removed: Iterable[TargetChange], *, now: datetime) -> None:
-    """Add removed anchors again to the targets as they are now, except anchors that have expired."""
+    """Add removed anchors again to the targets as they are now, except anchors that no API server accepts any more."""
+    earlier = client.earlier()
     gone = {
         change.target: "".join(
-            anchor.pem for bundle in change.bundles for anchor in bundle.removed if anchor.not_after > now
+            anchor.pem
+            for bundle in change.bundles
+            for anchor in bundle.removed
+            if not bundle_content.is_over(anchor, earlier)
         )
         for change in removed
     }
@@ -216,6 +227,7 @@ def _plan(
     leaf_pem: str | None,
     *,
     now: datetime,
+    earlier: datetime,
 ) -> TargetChange:
     return bundle_patch.plan(
         target,
@@ -225,6 +237,7 @@ def _plan(
         consent=intent.accept,
         leaf_pem=leaf_pem,
         now=now,
+        earlier=earlier,
     )
 
 

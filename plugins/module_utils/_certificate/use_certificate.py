@@ -76,7 +76,9 @@ def keep(
     """Keep the certificate. Add its anchor to targets that lack it, and update the metadata of the Secret."""
     client, intent = run.client, run.intent
     secret, anchor, pem = in_use.secret, in_use.anchor, in_use.secret.certificate_pem
-    changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=pem, now=state.now)
+    changes = target_anchors.plan(
+        intent, state.targets, anchor, leaf_pem=pem, now=state.now, earlier=client.earlier()
+    )
 
     def refresh(stored: ExistingSecret | None) -> list[dict[str, Any]]:
         if stored is None or stored.certificate_pem != pem:
@@ -179,11 +181,15 @@ def use(
     warnings += _renews_every_run(intent, facts, now)
     warnings += ended.lifetime_warnings(intent.signer, intent.request, facts.not_after - now)
     warnings += anchor.warnings(now)
-    changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
+    changes = target_anchors.plan(
+        intent, state.targets, anchor, leaf_pem=issued.pem, now=now, earlier=client.earlier()
+    )
     if not all(change.changed for change in changes):
         # The wait for the certificate may have taken hours, and no write guards a target that does not change.
         state = _read_again(run, state)
-        changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
+        changes = target_anchors.plan(
+            intent, state.targets, anchor, leaf_pem=issued.pem, now=now, earlier=client.earlier()
+        )
     try:
         written = target_anchors.write(run, changes, anchor, leaf_pem=issued.pem, now=now)
     except CertflowError:
@@ -272,7 +278,9 @@ def _store(
             if found.key_sha256 == content.key_sha256:
                 return None
             if (found.certificate_pem, found.key_sha256) != known:
-                reason = certificate_rules.reason_to_issue(intent, found, run.client.now())
+                reason = certificate_rules.reason_to_issue(
+                    intent, found, run.client.now(), run.client.later()
+                )
                 if reason is None:
                     return None
                 judge_replacement(intent, found, reason, has_targets=bool(changes))

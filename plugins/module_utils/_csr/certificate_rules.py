@@ -68,14 +68,17 @@ def missing_secret(intent: Intent) -> IssueReason:
     return IssueReason("NoSecret", f"{intent.secret} does not exist", f"{intent.secret} did not exist")
 
 
-def reason_to_issue(intent: Intent, secret: ExistingSecret, now: datetime) -> IssueReason | None:
+def reason_to_issue(
+    intent: Intent, secret: ExistingSecret, now: datetime, later: datetime | None = None
+) -> IssueReason | None:
     """Return the reason to request a new certificate, or None to keep the one in the Secret.
 
-    The trust anchors are checked elsewhere.
+    The trust anchors are checked elsewhere. later: the later time of the API server's clock and of this machine's, by which a renewal is
+    due. None if it is ``now``.
     """
     if secret.certificate is None or not secret.key_sha256:
         return IssueReason("Unusable", f"{intent.secret}: {secret.problem}")
-    reasons = _stored_reasons(intent, secret, secret.certificate, now)
+    reasons = _stored_reasons(intent, secret, secret.certificate, now, later or now)
     return next((IssueReason(code, f"{intent.secret}: {message}") for code, message in reasons), None)
 
 
@@ -106,7 +109,7 @@ def required_names(intent: Intent, secret: ExistingSecret) -> set[str]:
 
 
 def _stored_reasons(
-    intent: Intent, secret: ExistingSecret, held: CertificateFacts, now: datetime
+    intent: Intent, secret: ExistingSecret, held: CertificateFacts, now: datetime, later: datetime
 ) -> Iterator[tuple[str, str]]:
     """Yield the code and a clause of each reason to replace a stored certificate."""
     request, start, end = intent.request, held.not_before, held.not_after
@@ -132,13 +135,20 @@ def _stored_reasons(
         yield "Signer", f"its certificate is from {signer}, and the task asks for {intent.signer.name}"
     if judged_at(held, now) < start:
         yield "NotYetValid", f"its certificate is not valid before {start:%Y-%m-%d %H:%M} UTC"
-    if now >= end:
+    margin = renewal_margin(held, intent.renew_before)
+    due_by = _due_by(held, margin, now, later)
+    if due_by >= end:
         # The same code, because a certificate that is due may expire before its plan is approved.
         yield RENEWAL_DUE, f"its certificate expired at {end:%Y-%m-%d %H:%M} UTC"
-    margin = renewal_margin(held, intent.renew_before)
-    if end - now <= margin:
+    if end - due_by <= margin:
         words = f"its certificate expires at {end:%Y-%m-%d %H:%M} UTC, and is renewed {_shown(margin)} before that"
         yield RENEWAL_DUE, words
+
+
+def _due_by(held: CertificateFacts, margin: timedelta, now: datetime, later: datetime) -> datetime:
+    """Return the time by which a renewal is due: the later clock's, unless a new certificate would be due again by that clock."""
+    is_of_use = later - now < held.not_after - held.not_before - margin
+    return later if is_of_use else now
 
 
 # The certificate from the signer

@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Any, Callable, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from .._base.times import ServerClock
+from .._base.times import ServerClock, describe_difference
 from .._process import interrupt
 from .errors import (
     MOST_LIST_MEMORY,
@@ -200,6 +200,21 @@ class Client:
     def now(self) -> datetime:
         """Return the time by the API server's clock, UTC. Before the first answer it is the time of this machine."""
         return self._clock.now()
+
+    def earlier(self) -> datetime:
+        """Return the earlier time of the API server's clock and of this machine's, UTC.
+
+        A certificate begins then, and trust that has not ended by then stays. Another API server may have the other clock's time.
+        """
+        return self._clock.earlier()
+
+    def later(self) -> datetime:
+        """Return the later time of the API server's clock and of this machine's, UTC. A renewal is due by it."""
+        return self._clock.later()
+
+    def clock_warnings(self) -> tuple[str, ...]:
+        """Return a warning if the two clocks differ too much."""
+        return tuple(filter(None, [describe_difference(self._clock.ahead)]))
 
     def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "") -> dict[str, Any]:
         """Return an object or a list. accept: METADATA, DISCOVERY, "" for whole objects."""

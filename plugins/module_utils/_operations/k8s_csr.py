@@ -103,6 +103,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     return replace(
         result,
         values={**result.values, **choice.values, **guard.as_result(), "left": _left(result, check_mode)},
+        warnings=(*result.warnings, *client.clock_warnings()),
     )
 
 

@@ -50,11 +50,12 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
             consent=consent,
             leaf_pem=leaf,
             now=client.now(),  # after a read, so that it is the API server's time
+            earlier=client.earlier(),
         )
 
     targets = bundle_targets.targets_from(parameters["targets"])
     changes = tuple(decide(target, bundle_targets.read(client, target)) for target in targets)
-    warnings = tuple(trust_removal.check_removal(client, changes, consent))
+    warnings = (*trust_removal.check_removal(client, changes, consent), *client.clock_warnings())
     if wanted is not None:
         require(
             client,

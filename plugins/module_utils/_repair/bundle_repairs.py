@@ -369,6 +369,7 @@ def refusal_to_remove(
         case.data.now,
         is_confirmed=confirmed,
         was_verified=was_verified,
+        earlier=case.data.earlier,
     )
     if hold is None:
         return None

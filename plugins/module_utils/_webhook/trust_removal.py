@@ -25,6 +25,7 @@ from .._base.owners import accept_option
 from .._base.times import format_time
 from .._kube.client import Client
 from .._x509.certificate_facts import CertificateFacts
+from .bundles import bundle_content
 from .bundles.bundle_patch import BundleChange, TargetChange
 from .bundles.bundle_targets import ClientConfig, Target
 from .endpoints import served_chains
@@ -56,7 +57,7 @@ class TrustHold:
     evidence: tuple[str, ...]
     #: The endpoint that the API server would refuse, None if the reason is what was not seen.
     served: ServedChain | None = None
-    #: When the last certificate of the removed CA has expired, None if that is not known.
+    #: When every API server sees that the last certificate of the removed CA has expired, None if that is not known.
     until: datetime | None = None
     #: The states of the endpoints that need the trust or may need it, like Serving.states.
     states: frozenset[str] = frozenset()
@@ -119,24 +120,24 @@ def find_hold(
     is_confirmed: bool = False,
     was_verified: bool = True,
     only_losses: bool = False,
+    earlier: datetime | None = None,
 ) -> TrustHold | None:
     """Return why the certificates may not be removed, None if they may be.
 
     config: as it was read. left: the caBundle after the removal.
+    earlier: the earlier time of the API server's clock and of this machine's, None if it is ``now``. What an API server with this time
+      would lose counts too.
     is_confirmed: the user confirms what was not seen. What was seen counts nevertheless.
     was_verified: False if the API server accepted every certificate before.
     only_losses: an endpoint that the API server refuses today does not count.
     """
-    live = [entry for entry in removed if entry.not_after > now]
+    live = [entry for entry in removed if not bundle_content.is_over(entry, earlier or now)]
     if was_verified and not live:  # an expired CA verifies nothing
         return None
     after = replace(config, ca_bundle=left)
-    refused = [
-        (chain, refusal)
-        for chain in serves.seen
-        if not (only_losses and served_chains.judge_served(chain, config, now).refusal)
-        and (refusal := served_chains.judge_served(chain, after, now).refusal)
-    ]
+    refused = _refused(config, after, serves.seen, now, only_losses=only_losses)
+    if earlier is not None and not refused:
+        refused = _refused(config, after, serves.seen, earlier, only_losses=True)
     if refused:
         chain, refusal = refused[0]
         evidence = tuple(f"{other.endpoint}: {words}" for other, words in refused)
@@ -145,11 +146,25 @@ def find_hold(
         return TrustHold(reason, evidence, chain, states=states)
     if not serves.unseen or is_confirmed:
         return None
-    until = max(entry.not_after for entry in live) if live and was_verified else None
+    until = None
+    if live and was_verified:
+        until = max(entry.not_after for entry in live) + bundle_content.LONGEST_DELAY
     count = len(serves.unseen)
     more = f", and {count - 1} more" if count > 1 else ""
     reason = f"it is not known what this serves: {serves.unseen[0]}{more}"
     return TrustHold(reason, serves.unseen, until=until, states=serves.states)
+
+
+def _refused(
+    config: ClientConfig, after: ClientConfig, seen: Iterable[ServedChain], at: datetime, *, only_losses: bool
+) -> list[tuple[ServedChain, str]]:
+    """Return the endpoints that the API server would refuse at a time after the removal, each with its words."""
+    return [
+        (chain, refusal)
+        for chain in seen
+        if not (only_losses and served_chains.judge_served(chain, config, at).refusal)
+        and (refusal := served_chains.judge_served(chain, after, at).refusal)
+    ]
 
 
 def find_holds(
@@ -161,16 +176,25 @@ def find_holds(
     read once, and all of them within LOOK_SECONDS.
     """
     scans: dict[tuple[Any, ...], Serving] = {}
+    earlier = client.earlier()
     until = time.monotonic() + LOOK_SECONDS
     for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
-        if bundle.after is None or not any(entry.not_after > client.now() for entry in bundle.removed):
+        if bundle.after is None or all(bundle_content.is_over(entry, earlier) for entry in bundle.removed):
             continue  # an expired CA verifies nothing
         config = bundle.config
         # Python 3.9 decides by the bundle if it shows enough of a chain.
         address = config.address, served_chains.SHOWS_CHAINS or config.ca_bundle
         if address not in scans:
             scans[address] = of_scan(_scan(client, config, until, outside=outside))
-        hold = find_hold(config, bundle.after, bundle.removed, scans[address], client.now(), only_losses=True)
+        hold = find_hold(
+            config,
+            bundle.after,
+            bundle.removed,
+            scans[address],
+            client.now(),
+            only_losses=True,
+            earlier=earlier,
+        )
         if hold:
             yield target, bundle, hold
 

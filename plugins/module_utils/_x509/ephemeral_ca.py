@@ -57,15 +57,21 @@ def sign_once(
     usages: Collection[str],
     lifetime: timedelta,
     now: datetime,
+    begin: datetime | None = None,
 ) -> SignedCertificate:
     """Make a CA with a key of the same kind as ``key``, and sign one certificate for ``key``.
 
     usages: in the words of the Kubernetes CSR API.
     lifetime: the time from ``now`` to the end of both certificates.
+    begin: the time at which every client is to accept both certificates, if a clock is behind ``now``. They begin at most one lifetime
+      before ``now``, because a certificate that is mostly over would be renewed at once.
     Raises CertificateError for a name that a certificate cannot contain.
     """
-    start = now.replace(microsecond=0)
-    validity = start - BACKDATED, start + lifetime
+    present = now.replace(microsecond=0)
+    start = present
+    if begin is not None and begin < present:
+        start = max(begin.replace(microsecond=0), present - lifetime)
+    validity = start - BACKDATED, present + lifetime
     with convert_errors("the certificate cannot be made"):
         ca_key = private_keys.generate(private_keys.type_of(key) or "ecdsa-p256")
         ca = _ca(ca_key, validity)

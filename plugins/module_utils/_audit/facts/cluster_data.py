@@ -337,6 +337,7 @@ class FailedCall:
 class ClusterData:
     """Everything that the audit read."""
 
+    #: The time of the API server.
     now: datetime
     cluster_uid: str = ""
     version: str = ""
@@ -397,6 +398,8 @@ class ClusterData:
     lacking: tuple[Permission, ...] = ()
     #: The number of endpoints that the limit left out.
     endpoints_left_out: int = 0
+    #: The earlier time of the API server's clock and of this machine's, None if it is ``now``.
+    earlier: datetime | None = None
     #: The numbers of requests, of received bytes and of TLS handshakes with endpoints.
     traffic: Mapping[str, int] = field(default_factory=dict)
     #: Returns True when the time for comparisons is over.

@@ -168,7 +168,10 @@ def enable_conversion(context: ActionContext, action: EnableConversion) -> list[
         return [ObjectOutcome(crd, "changed", (FieldChange("spec.conversion.strategy", "None", "Webhook"),))]
 
     def decide(live: Object) -> Operations:
-        merged = bundle_content.merge(_text(read_bundle(live)), anchor, mode="add", now=context.client.now())
+        client = context.client
+        merged = bundle_content.merge(
+            _text(read_bundle(live)), anchor, mode="add", now=client.now(), earlier=client.earlier()
+        )
         return call_webhook(live, asdict(action.service), base64.b64encode(merged.encode()).decode())
 
     return [patch_object(context, crd, decide)]

@@ -71,7 +71,7 @@ def restore(context: ActionContext, target: Reference, original: Object) -> Obje
             # The result never has the data of a Secret.
             return ObjectOutcome(target, "created", () if target.kind == "Secret" else changes(None, answer))
         refuse_others(client, target, live, consent=context.consent, registry=context.settings.registry)
-        wanted = merged(target, original, left or {}, live, client.now())
+        wanted = merged(target, original, left or {}, live, client.earlier())
         if wanted == live:
             return ObjectOutcome(target, "unchanged")
         return ObjectOutcome(target, "changed", changes(live, client.replace(target.path, wanted)))
@@ -170,7 +170,7 @@ def _united(present: str, earlier: str, now: datetime) -> str:
     lost = [
         anchor
         for anchor in bundle_content.certificates(old)
-        if anchor.not_after > now and anchor.fingerprint not in held
+        if not bundle_content.is_over(anchor, now) and anchor.fingerprint not in held
     ]
     if not present or not lost:
         return present or earlier

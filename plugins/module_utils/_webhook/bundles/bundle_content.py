@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ..._x509 import certificate_facts
 from ..._x509.certificate_facts import CertificateFacts
@@ -20,6 +20,9 @@ from ..._x509.errors import BundleError, CertificateError
 # carry a copy, and an object of the API has to stay below 1.5 MiB.
 MAX_CERTIFICATES = 200
 
+# The time after which every API server sees that a certificate has expired, whatever its clock is.
+LONGEST_DELAY = timedelta(days=1)
+
 # How a wanted bundle and the one that is there become one.
 MODES = ("add", "exactly", "absent")
 
@@ -27,6 +30,14 @@ MODES = ("add", "exactly", "absent")
 def certificates(bundle: str) -> tuple[CertificateFacts, ...]:
     """Return the distinct certificates of a bundle in order, without blocks that the API server does not read."""
     return anchors(bundle)
+
+
+def is_over(certificate: CertificateFacts, earlier: datetime) -> bool:
+    """Return True if no API server accepts the certificate any more.
+
+    earlier: the earlier time of the API server's clock and of this machine's. The clock of another API server may be behind both.
+    """
+    return certificate.not_after + LONGEST_DELAY <= earlier
 
 
 def check(bundle: str) -> None:
@@ -56,14 +67,14 @@ def check(bundle: str) -> None:
         )
 
 
-def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
+def merge(bundle: str, wanted: str, *, mode: str, now: datetime, earlier: datetime | None = None) -> str:
     """Return the new PEM text of the bundle. It is the same text if no change is needed.
 
     mode: "add" (the wanted certificates join the present ones), "append" (the same, and every present one stays), "exactly" (they
     replace them) or "absent" (they are removed). Go ignores the order of certificates, and so does this function. A changed text has no duplicates, no
     text between the blocks, and no blocks without a certificate (a CustomResourceDefinition refuses them since
-    Kubernetes 1.31). "add" also removes expired certificates.
-    now: aware. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
+    Kubernetes 1.31). "add" also removes certificates that no API server accepts any more.
+    now: aware. earlier: see is_over. None if it is ``now``. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
     """
     present, added = certificates(bundle), certificates(wanted)
     prints = {anchor.fingerprint for anchor in added}
@@ -82,7 +93,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     if mode == "exactly":
         return bundle if held == prints and len(pem_text.blocks(bundle)) == len(present) else _text(added)
     missing = [anchor for anchor in live if anchor.fingerprint not in held]
-    kept = [anchor for anchor in present if mode == "append" or anchor.not_after > now]
+    kept = [anchor for anchor in present if mode == "append" or not is_over(anchor, earlier or now)]
     return _text(kept + missing) if missing else bundle
 
 

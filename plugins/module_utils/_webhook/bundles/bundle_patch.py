@@ -133,6 +133,7 @@ def plan(
     recorded: bool = False,
     leaf_pem: str | None = None,
     now: datetime,
+    earlier: datetime | None = None,
 ) -> TargetChange:
     """Plan the change of an object.
 
@@ -140,14 +141,13 @@ def plan(
     service: see bundle_targets.client_configs. leaf_pem: the certificate that the webhook serves, followed by its intermediates.
     consent: the managers whose objects are written too, see bundle_targets.check_managers. recorded: the wanted certificates are
     recorded as additions of this collection, so that their removal removes no certificate of another manager.
+    earlier: the time by which a CA must be over to be removed by mode add, see bundle_content.is_over. None if it is ``now``.
     Raises TargetError, OwnedTargetError for an object of another manager, UntrustedLeafError if the API server would refuse the
     leaf, BundleError, CertificateError.
     """
     configs = bundle_targets.client_configs(target, obj, service=service)
-    after = [
-        wanted if wanted is None else bundle_content.merge(c.ca_bundle, wanted, mode=mode, now=now)
-        for c in configs
-    ]
+    merge = functools.partial(bundle_content.merge, mode=mode, now=now, earlier=earlier)
+    after = [wanted if wanted is None else merge(c.ca_bundle, wanted) for c in configs]
     bundles = tuple(BundleChange(config, text) for config, text in zip(configs, after))
     change = TargetChange(target, obj["metadata"]["resourceVersion"], bundles)
     if leaf_pem is not None:
@@ -181,7 +181,7 @@ def write(
 
     def read() -> TargetChange:
         fresh = replan(bundle_targets.read(client, change.target))
-        _check_removals(change, fresh, client.now())
+        _check_removals(change, fresh, client.earlier())
         return fresh
 
     return retry(change.target, change, patch, read)
@@ -214,7 +214,7 @@ def _check_removals(judged: TargetChange, fresh: TargetChange, now: datetime) ->
     known = {bundle.place: bundle for bundle in judged.bundles}
     for bundle in fresh.bundles:
         going = {entry.fingerprint for entry in bundle.removed}
-        if bundle.after is None or all(entry.not_after <= now for entry in bundle.removed):
+        if bundle.after is None or all(bundle_content.is_over(entry, now) for entry in bundle.removed):
             continue
         before = known.get(bundle.place)
         same = before is not None and going.issubset(entry.fingerprint for entry in before.removed)

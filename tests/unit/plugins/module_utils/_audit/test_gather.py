@@ -144,6 +144,9 @@ class FakeClient:
     def now(self) -> Any:
         return NOW
 
+    def earlier(self) -> Any:
+        return self.now()
+
     def get(self, path: str, query: Mapping[str, str] | None = None, _accept: str = "") -> Any:
         self.asked.append(path)
         self.queries.append(query or {})

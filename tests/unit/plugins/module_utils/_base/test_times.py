@@ -88,3 +88,26 @@ def test_a_header_without_a_time_does_not_set_the_clock(date: str | None) -> Non
     clock = ServerClock()
     clock.set_once(date)
     assert abs(clock.now() - datetime.now(timezone.utc)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        (timedelta(minutes=5), ""),
+        (timedelta(minutes=-5), ""),
+        (timedelta(minutes=12), "12 minutes ahead of"),
+        (timedelta(hours=-2), "2 hours behind"),
+    ],
+)
+def test_the_difference_of_two_clocks_in_words(ahead: timedelta, words: str) -> None:
+    text = times.describe_difference(ahead)
+    assert words in text
+    assert bool(words) == bool(text)
+
+
+def test_the_earlier_and_the_later_time() -> None:
+    clock = ServerClock()
+    clock.set_once("Tue, 01 Sep 2020 12:00:00 GMT")
+    assert clock.earlier() - clock.now() < timedelta(minutes=1)
+    assert abs(clock.later() - datetime.now(timezone.utc)) < timedelta(minutes=1)
+    assert clock.ahead < timedelta(days=-365)

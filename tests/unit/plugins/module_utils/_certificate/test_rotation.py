@@ -821,7 +821,7 @@ def record(
     held = found(OLD, **{**MARKED, "annotations": {**MARKED["annotations"], **(annotations or {})}})
     seen = TargetState(TARGET, configuration(before or after))
     anchor = TrustAnchor("test", NEW_CA.pem)
-    changes = target_anchors.plan(intent(), [seen], anchor, leaf_pem=None, now=NOW)
+    changes = target_anchors.plan(intent(), [seen], anchor, leaf_pem=None, now=NOW, earlier=NOW)
     options: dict[str, Any] = {"serial": "0a", "anchor": anchor, "cluster_cas": cluster_cas}
     return target_anchors.record_unproven(held, [seen], changes, **options).split()
 

@@ -188,6 +188,15 @@ class ScriptedApi:
     def now(self) -> datetime:
         return objects.NOW
 
+    def earlier(self) -> datetime:
+        return self.now()
+
+    def later(self) -> datetime:
+        return self.now()
+
+    def clock_warnings(self) -> tuple[str, ...]:
+        return ()
+
     def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "") -> dict[str, Any]:
         self.asked.append(("GET", path))
         listed = [name for name in self.objects if path in LISTS and name.startswith(f"{path}/")]

@@ -132,6 +132,22 @@ def test_renewal_is_a_third_of_the_lifetime_before_the_end_and_at_most_thirty_da
     assert reason.code == certificate_rules.RENEWAL_DUE
 
 
+def test_a_renewal_is_due_by_the_later_clock() -> None:
+    secret, wanted = found(leaf(not_before=NOW, lifetime=YEAR)), intent()
+    due = NOW + YEAR - timedelta(days=30)
+    before = due - timedelta(hours=3)
+    assert certificate_rules.reason_to_issue(wanted, secret, before, before + timedelta(hours=2)) is None
+    reason = certificate_rules.reason_to_issue(wanted, secret, before, due)
+    assert reason is not None
+    assert reason.code == certificate_rules.RENEWAL_DUE
+
+
+def test_a_clock_that_no_certificate_would_satisfy_renews_nothing() -> None:
+    """A new certificate would be due at once, and so each run would renew it."""
+    secret = found(leaf(not_before=NOW, lifetime=YEAR))
+    assert certificate_rules.reason_to_issue(intent(), secret, NOW, NOW + YEAR) is None
+
+
 # The certificate from the signer
 
 KEY = authority.new_key()

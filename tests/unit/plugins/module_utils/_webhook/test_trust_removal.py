@@ -83,7 +83,28 @@ def test_what_keeps_a_ca(chains: list[ServedChain], options: dict[str, Any], exp
     kept = GOES if hold is None else SERVED if hold.served else UNSEEN
     assert kept == expected
     if hold and kept == UNSEEN:
-        assert hold.until == OLD.certificate.not_valid_after_utc
+        assert hold.until == OLD.certificate.not_valid_after_utc + bundle_content.LONGEST_DELAY
+
+
+def test_trust_ends_when_both_clocks_say_so() -> None:
+    """The API server that answers says that the CA has expired. By the clock of another one it is valid."""
+    end, serves = OLD.certificate.not_valid_after_utc, trust_removal.serving([LATE])
+    going = bundle_content.certificates(OLD.pem)
+    ahead = end + 2 * DAY
+    assert trust_removal.find_hold(config(BOTH), NEW.pem, going, serves, ahead) is None
+    earlier = LATE.certificate.not_after - DAY if LATE.certificate else NOW
+    hold = trust_removal.find_hold(config(BOTH), NEW.pem, going, serves, ahead, earlier=earlier)
+    assert hold is not None
+    assert hold.served == LATE
+
+
+def test_a_certificate_that_is_not_valid_by_the_earlier_clock_holds_nothing() -> None:
+    """An API server with that clock refuses it with and without the old CA."""
+    going, serves = bundle_content.certificates(OLD.pem), trust_removal.serving([WELL])
+    earlier = NOW - 80 * DAY
+    assert WELL.certificate is not None
+    assert earlier < WELL.certificate.not_before
+    assert trust_removal.find_hold(config(BOTH), NEW.pem, going, serves, NOW, earlier=earlier) is None
 
 
 @pytest.mark.parametrize(("chains", "states"), STATES)

@@ -60,6 +60,15 @@ def value(certificate: x509.Certificate, kind: type[Any]) -> Any:
     return certificate.extensions.get_extension_for_class(kind).value
 
 
+def test_the_certificates_begin_by_the_clock_that_is_behind() -> None:
+    """They end by the clock of the API server, and they are never older than one lifetime, or they would be renewed at once."""
+    key = private_keys.generate("ecdsa-p256")
+    for behind, begin in [(timedelta(hours=2), timedelta(hours=2)), (5 * DAY, DAY), (-DAY, timedelta())]:
+        for certificate in both(sign(key, begin=NOW - behind)):
+            assert certificate.not_valid_before_utc == NOW - begin - ephemeral_ca.BACKDATED
+            assert certificate.not_valid_after_utc == NOW + DAY
+
+
 @pytest.mark.parametrize("key_type", private_keys.KEY_TYPES)
 def test_both_certificates(key_type: str) -> None:
     key = private_keys.generate(key_type)

@@ -135,6 +135,9 @@ class OneObject:
     def now(self) -> datetime:
         return NOW
 
+    def earlier(self) -> datetime:
+        return self.now()
+
     def find(self, _path: str) -> Object | None:
         return copy.deepcopy(self.live)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 from datetime import timedelta
@@ -86,6 +87,14 @@ def test_merge(mode: str, bundle: str, wanted: str, expected: str) -> None:
     merged = bundle_content.merge(bundle, wanted, mode=mode, now=NOW)
     assert merged == expected
     assert bundle_content.merge(merged, wanted, mode=mode, now=NOW) == merged
+
+
+def test_add_keeps_a_ca_that_the_clock_of_another_api_server_still_accepts() -> None:
+    end = OLD.certificate.not_valid_after_utc
+    ahead, bundle = end + 3 * bundle_content.LONGEST_DELAY, A.pem + OLD.pem
+    merge = functools.partial(bundle_content.merge, bundle, B.pem, mode="add")
+    assert merge(now=end) == merge(now=ahead, earlier=end) == bundle + B.pem
+    assert merge(now=ahead) == merge(now=ahead, earlier=end + bundle_content.LONGEST_DELAY) == A.pem + B.pem
 
 
 @pytest.mark.parametrize("mode", ["add", "exactly"])

@@ -253,6 +253,9 @@ class TargetServer:
     def now(self) -> datetime:
         return NOW
 
+    def earlier(self) -> datetime:
+        return self.now()
+
     def find(self, path: str) -> Any:
         return self._next("find", None)
 
