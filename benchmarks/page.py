@@ -193,11 +193,7 @@ def quotes(results: Results) -> dict[Path, str]:
         f"On two cores, a run on 200 clusters takes {seconds('playbook', 200)}, and {seconds('playbook', 200, AGAIN)} without change. "
         f"The two scripts take {seconds('scripts_2', 200)}"
     )
-    modes = (
-        "On a machine with two cores, a first run on 50 clusters with 10 forks took "
-        f"{seconds('in_process', 50)} in the mode ``in_process``. It took {seconds('module', 50)} in the mode ``module``."
-    )
-    return {REPOSITORY / "README.md": readme, rst.GUIDES / "explanation_execution_modes.rst": modes}
+    return {REPOSITORY / "README.md": readme}
 
 
 def write(results: Results) -> None:

@@ -21,7 +21,7 @@ from tests.support import clusters
 from tests.support.playbooks import playbook
 
 PLAYS = Path(__file__).with_name("plays")
-MODE = "certflow_kubernetes_execution_mode"
+MODE = "__certflow_execution_mode"
 #: More hosts than any run has.
 UNLIMITED = 1_000_000
 

@@ -19,10 +19,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis imp
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.calls import call_faults
-from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action.operation_action import (
-    EXECUTION_MODES,
-    MODE_VARIABLE,
-)
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._report import report_schema
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._variables.specs import PLAYBOOK_VARIABLES
 
@@ -154,11 +150,6 @@ def test_the_page_of_the_report_has_every_key_and_status() -> None:
 def test_the_page_of_anchors_has_every_published_ca() -> None:
     text = (rst.GUIDES / "explanation_trust_anchors.rst").read_text()
     assert [place.name for place in trust_anchors.CONFIG_MAPS if f"``{place.name}``" not in text] == []
-
-
-def test_the_page_of_execution_modes_has_every_mode() -> None:
-    text = (rst.GUIDES / "explanation_execution_modes.rst").read_text()
-    assert [mode for mode in (*EXECUTION_MODES, MODE_VARIABLE) if f"``{mode}``" not in text] == []
 
 
 def test_pages_that_galaxy_shows_have_no_relative_links() -> None:

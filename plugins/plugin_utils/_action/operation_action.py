@@ -41,7 +41,8 @@ from .._variables.values import is_unset
 
 #: The playbook of this collection that a task belongs to, if no role and no fleet run says so.
 OWNER_VARIABLE = "__certflow_owner"
-MODE_VARIABLE = "certflow_kubernetes_execution_mode"
+#: Forces an execution mode in tests and benchmarks. It is no option for users: both modes have the same results.
+MODE_VARIABLE = "__certflow_execution_mode"
 AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
 EXECUTION_MODES = (AUTO, IN_PROCESS, MODULE)
 OWN_INTERPRETER = "{{ ansible_playbook_python }}"

@@ -40,7 +40,7 @@ SILENT_SECONDS = 35
 HOST = {
     "ansible_connection": "local",
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-    "certflow_kubernetes_execution_mode": "in_process",
+    "__certflow_execution_mode": "in_process",
 }
 SERVICE, FLEET_SERVICE = "cancelled-webhook", "job-webhook"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"

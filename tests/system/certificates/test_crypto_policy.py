@@ -83,7 +83,7 @@ def test_certificates_under_the_policy(rig: CsrRig, tmp_path: Path, mode: str) -
     play = {
         "hosts": "localhost",
         "gather_facts": False,
-        "vars": {"certflow_kubernetes_execution_mode": mode},
+        "vars": {"__certflow_execution_mode": mode},
         "tasks": tasks,
     }
     run = playbook.play(tmp_path, [play], "-v", PYTHONPATH=PYTHONPATH)

@@ -144,7 +144,7 @@ def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
     assert run.reports().keys() == set(NAMES)
     assert rig.writes(start) == []
 
-    run = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_execution_mode=in_process")
+    run = rig.play(PER_HOST, "-vv", "-e", "__certflow_execution_mode=in_process")
     assert run.status == 0, run.output
     assert execution_modes(run) == {"in_process"}
     for name, report in run.reports().items():
@@ -161,7 +161,7 @@ def test_one_host_for_each_cluster(rig: CertificateRoleRig) -> None:
     assert "PRIVATE KEY" not in run.output
 
     start = now()
-    again = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_execution_mode=module")
+    again = rig.play(PER_HOST, "-vv", "-e", "__certflow_execution_mode=module")
     assert again.status == 0, again.output
     assert execution_modes(again) == {"module"}
     assert (again.recap("changed"), rig.writes(start)) == (0, [])

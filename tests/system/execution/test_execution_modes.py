@@ -5,7 +5,7 @@
 """Both execution modes of an operation: in Ansible's own process, and as an ordinary module. Keywords mean the same in both.
 
 One playbook runs each row as a module, and once without a forced mode, which is in Ansible's own process for most rows. `make test`
-runs the rows of SIMILAR only there, because each start of a module costs a second of CPU time. The variable certflow_kubernetes_execution_mode
+runs the rows of SIMILAR only there, because each start of a module costs a second of CPU time. The variable __certflow_execution_mode
 forces a mode. The line that the action prints at -vv names the mode of the task.
 """
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
 
 OPERATIONS = page_files.operations()
-MODE_VARIABLE = "certflow_kubernetes_execution_mode"
+MODE_VARIABLE = "__certflow_execution_mode"
 MODES = ("in_process", "module")
 LINE = re.compile(r"certflow\.kubernetes (\w+): execution mode (in_process|module): (.*)")
 INFO = "certflow.kubernetes.k8s_csr_info"

@@ -47,7 +47,7 @@ TASKS = """
 #: How a task reaches the kubeconfig.
 WAYS: dict[str, dict[str, Any]] = {
     "in process": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
-    "module": {"ansible_connection": "local", "certflow_kubernetes_execution_mode": "module"},
+    "module": {"ansible_connection": "local", "__certflow_execution_mode": "module"},
     "another machine": {"ansible_connection": "elsewhere", "ansible_python_interpreter": sys.executable},
 }
 

@@ -104,7 +104,7 @@ class SlowPlay:
         variables = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
-            "certflow_kubernetes_execution_mode": "in_process",
+            "__certflow_execution_mode": "in_process",
         }
         play = {"hosts": "all", "gather_facts": False, "vars": variables, "tasks": [task]}
         (self.directory / "play.yml").write_text(yaml.safe_dump([play]))

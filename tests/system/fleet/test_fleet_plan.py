@@ -81,11 +81,11 @@ def test_more_to_do_is_refused_alone(wide: WideFleet, mode: str) -> None:
     """c001 lost its certificate after the plan. c002 got one. c003 was not planned."""
     wide.write(SIX)
     wide.play("--limit", "c001")
-    path = planned(wide, "--limit", "c001,c002,c004", certflow_kubernetes_execution_mode=mode)
+    path = planned(wide, "--limit", "c001,c002,c004", __certflow_execution_mode=mode)
     wide.empty()
     wide.play("--limit", "c002")
     limit = "c001,c002,c003,c004"
-    run = wide.play("--limit", limit, certflow_plan=path, certflow_kubernetes_execution_mode=mode)
+    run = wide.play("--limit", limit, certflow_plan=path, __certflow_execution_mode=mode)
     assert run.status == 2, run.output
     expected = {"c001": "plan-differs", "c002": "ok", "c003": "plan-differs", "c004": "changed"}
     assert wide.statuses() == expected, run.output
@@ -108,9 +108,7 @@ def test_a_run_with_other_variables_than_its_plan_writes_nothing(wide: WideFleet
     wide.write(names(2))
     path = planned(wide)
     for number, (given, option) in enumerate(ATTACKS):
-        run = wide.play(
-            certflow_plan=path, certflow_kubernetes_execution_mode=MODES[number % len(MODES)], **given
-        )
+        run = wide.play(certflow_plan=path, __certflow_execution_mode=MODES[number % len(MODES)], **given)
         assert run.status == 2, run.output
         assert {row["code"] for row in wide.outcomes().values()} == {"plan-differs"}, run.output
         assert not absent([option], run.output)

@@ -170,7 +170,7 @@ class StopRig:
             name: {
                 "place": str(self.kubeconfigs[name]),
                 "new": NEW,
-                "certflow_kubernetes_execution_mode": mode,
+                "__certflow_execution_mode": mode,
                 **(variables or {}).get(name, {}),
             }
             for name, mode in MODES.items()

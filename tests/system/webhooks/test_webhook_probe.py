@@ -416,7 +416,7 @@ def test_both_execution_modes_return_the_same(rig: ProbeRig, tmp_path: Path) -> 
         {
             "name": "Probe",
             "certflow.kubernetes.webhook_probe": {"target": target, "object": config_map(rig.name)},
-            "vars": {"certflow_kubernetes_execution_mode": mode},
+            "vars": {"__certflow_execution_mode": mode},
             "register": f"{mode}_result",
             "check_mode": True,
         }

@@ -40,7 +40,7 @@ def test_a_relative_kubeconfig_of_the_environment_is_one_file(
         place.mkdir()
         write_kubeconfig(place / "config")
     task = {"certflow.kubernetes.k8s_csr_info": {"wait_timeout": 1}}
-    variables = {"certflow_kubernetes_execution_mode": mode}
+    variables = {"__certflow_execution_mode": mode}
     site = [{"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [task]}]
     (places["production"] / "site.yml").write_text(json.dumps(site))
     unset = dict.fromkeys(VARIABLES, "")
