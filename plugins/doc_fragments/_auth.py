@@ -39,20 +39,12 @@ options:
     type: str
   host:
     description:
-      - The URL of the API server. It needs O(api_key), or O(client_cert) and O(client_key), or O(username) and O(password).
-        Environment variable E(K8S_AUTH_HOST).
+      - The URL of the API server. It needs O(api_key), or O(client_cert) and O(client_key). Environment variable
+        E(K8S_AUTH_HOST).
     type: str
   api_key:
     description:
       - The bearer token. Environment variable E(K8S_AUTH_API_KEY).
-    type: str
-  username:
-    description:
-      - The user name for HTTP basic authentication. Environment variable E(K8S_AUTH_USERNAME).
-    type: str
-  password:
-    description:
-      - The password for HTTP basic authentication. Environment variable E(K8S_AUTH_PASSWORD).
     type: str
   validate_certs:
     description:
@@ -104,10 +96,6 @@ options:
         description:
           - The User-Agent. Environment variable E(K8S_AUTH_PROXY_HEADERS_USER_AGENT).
         type: str
-  persist_config:
-    description:
-      - Accepted so that the defaults of C(kubernetes.core) can be shared. This collection never writes a kubeconfig.
-    type: bool
   impersonate_user:
     description:
       - The user to act as. Environment variable E(K8S_AUTH_IMPERSONATE_USER).

@@ -32,8 +32,8 @@ _CREDENTIALS = "Credentials change, and the run with `--check` may have another 
 #: An option that no digest covers -> the reason.
 UNCOVERED = {
     **dict.fromkeys(("kubeconfig", "context", "host", "cluster_uid"), "The UID shows which cluster it is"),
-    **dict.fromkeys(("api_key", "username", "password", "client_cert", "client_key"), _CREDENTIALS),
-    **dict.fromkeys(("impersonate_user", "impersonate_groups", "persist_config"), _CREDENTIALS),
+    **dict.fromkeys(("api_key", "client_cert", "client_key"), _CREDENTIALS),
+    **dict.fromkeys(("impersonate_user", "impersonate_groups"), _CREDENTIALS),
     **dict.fromkeys(
         ("proxy", "no_proxy", "proxy_headers", "ca_cert"), "The way to the API server changes no write"
     ),

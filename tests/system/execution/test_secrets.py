@@ -205,7 +205,6 @@ def rows(rig: SecretsRig, mode: str) -> list[SecretRow]:
         SecretRow("k8s_csr", two),
         SecretRow("k8s_csr_info", {**whole, "gather": ["csrs", "provider", "signer"]}),
         SecretRow("k8s_csr_info", {**host, "api_key": "{{ token }}"}, "missing-permissions", is_daily=True),
-        SecretRow("k8s_csr_info", {**host, "username": "ada", "password": "{{ password }}"}, "authentication-failed"),
         SecretRow("k8s_csr_info", {"kubeconfig": "{{ bearer }}"}, "authentication-failed"),
         SecretRow("k8s_csr_info", {"kubeconfig": "{{ bearer }}", "colour": "blue"}, "colour", is_daily=True),
         SecretRow("k8s_csr_info", proxy, "unreachable"),

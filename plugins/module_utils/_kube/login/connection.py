@@ -26,8 +26,6 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "context": ("K8S_AUTH_CONTEXT",),
     "host": ("K8S_AUTH_HOST",),
     "api_key": ("K8S_AUTH_API_KEY",),
-    "username": ("K8S_AUTH_USERNAME",),
-    "password": ("K8S_AUTH_PASSWORD",),
     "client_cert": ("K8S_AUTH_CLIENT_CERT", "K8S_AUTH_CERT_FILE"),
     "client_key": ("K8S_AUTH_CLIENT_KEY", "K8S_AUTH_KEY_FILE"),
     "validate_certs": ("K8S_AUTH_VALIDATE_CERTS", "K8S_AUTH_VERIFY_SSL"),
@@ -43,7 +41,7 @@ PROXY_HEADERS: dict[str, str] = {
     "user_agent": "K8S_AUTH_PROXY_HEADERS_USER_AGENT",
 }
 KUBECONFIG_OPTIONS = ("kubeconfig", "context")
-CREDENTIAL_OPTIONS = ("api_key", "username", "password", "client_cert", "client_key")
+CREDENTIAL_OPTIONS = ("api_key", "client_cert", "client_key")
 DIRECT_OPTIONS = ("host", *CREDENTIAL_OPTIONS)
 # These options do not name a cluster or an identity, so the environment may add them to the task's bundle.
 TRANSPORT_OPTIONS = (
@@ -90,6 +88,7 @@ class Connection:
     client_key: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
+    #: The user name and the password of a kubeconfig, for a proxy before the API server. It is no option.
     basic: tuple[str, str] | None = field(default=None, repr=False)
     exec_plugin: ExecPlugin | None = None
     proxy: str | None = field(default=None, repr=False)
@@ -200,11 +199,11 @@ def _require_complete(values: Mapping[str, Any], origins: Mapping[str, str]) -> 
             f"{origins[option]} is set without a host",
             remedy="Set host too, or use kubeconfig and context instead",
         )
-    complete = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+    complete = (("api_key",), ("client_cert", "client_key"))
     if not any(all(name in values for name in names) for names in complete):
         raise ConfigurationError(
             f"{origins['host']} is set without credentials",
-            remedy="Set api_key, or client_cert and client_key, or username and password",
+            remedy="Set api_key, or client_cert and client_key",
         )
 
 

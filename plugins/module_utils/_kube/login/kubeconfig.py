@@ -230,9 +230,6 @@ def _direct(sources: ConnectionSources) -> Connection:
         host=_host(values["host"], origins["host"]),
         auth_source=origins["host"],
         token=values.get("api_key"),
-        basic=(values["username"], values["password"])
-        if "username" in values and "password" in values
-        else None,
         **files,
         **_transport(sources, {}),
     )
@@ -444,7 +441,7 @@ def _host(value: Any, origin: str) -> str:
     if parts.username or parts.password:
         raise ConfigurationError(
             f"{origin}: the server's address contains a user name or a password",
-            remedy="Remove them from the address, and set username and password",
+            remedy="Remove them from the address, and set api_key, or client_cert and client_key",
         )
     if not is_url or not _PRINTED.fullmatch(host):
         shown = "" if "@" in host else f": {quoted(host)}"  # the part before the @ may hold a password

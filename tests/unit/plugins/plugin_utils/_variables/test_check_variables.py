@@ -73,7 +73,7 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("webhook_certificate", {"approve": "perhaps"}, "$approve is not true or false: 'perhaps'."),
     ("webhook_certificate", {"service": ["a"]}, "$service is not a text: a list."),
     ("webhook_certificate", {"key_type": "rsa"}, "$key_type has an invalid value: 'rsa'. Use one of these: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519."),
-    ("webhook_certificate", {"connection": {"api_token": "s3cret"}}, "$connection has the key api_token. Its keys are api_key, ca_cert, client_cert, client_key, host, impersonate_groups, impersonate_user, no_proxy, password, proxy, proxy_headers, username and validate_certs."),
+    ("webhook_certificate", {"connection": {"api_token": "s3cret"}}, "$connection has the key api_token. Its keys are api_key, ca_cert, client_cert, client_key, host, impersonate_groups, impersonate_user, no_proxy, proxy, proxy_headers and validate_certs."),
     ("webhook_certificate", {"connection": {"apikey": "s3cret"}}, "$connection has the key apikey. Did you mean api_key?"),
     ("webhook_certificate", {"connection": {"context": "x"}}, "$connection has the key context. Did you mean the variable $context?"),
     ("webhook_certificate", {"connection": {"api_key": ["s3cret"]}}, "$connection.api_key is not a text."),

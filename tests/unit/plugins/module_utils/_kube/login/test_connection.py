@@ -127,12 +127,6 @@ CASES = {
         "kubeconfig",
         {"kubeconfig": "/t"},
     ),
-    "user name and password": ConnectionCase(
-        {"host": "https://b", "username": "u", "password": "p"},
-        {},
-        "direct",
-        {"host": "https://b", "username": "u", "password": "p"},
-    ),
 }  # fmt: skip
 
 
@@ -161,7 +155,7 @@ MIXTURES: dict[str, tuple[dict[str, Any], dict[str, str], tuple[str, ...]]] = {
     "both inside the task": ({"kubeconfig": "/b", "host": "https://b"}, {}, ("kubeconfig", "host")),
     "both inside the environment": ({}, {**AWX, "K8S_AUTH_KUBECONFIG": "/e"}, ("K8S_AUTH_KUBECONFIG", "K8S_AUTH_HOST")),
     "host without credentials": ({"host": "https://b"}, {}, ("host", "credentials")),
-    "half a pair": ({"host": "https://b", "username": "u"}, {}, ("host", "credentials")),
+    "half a pair": ({"host": "https://b", "client_cert": "/c"}, {}, ("host", "credentials")),
     "half a pair of the task's own is not completed": (
         {"host": "https://a", "client_cert": "/c"},
         {**AWX, "K8S_AUTH_CLIENT_KEY": "/k"},
@@ -204,14 +198,13 @@ def test_lists_and_headers() -> None:
     assert choose({"impersonate_groups": ["x"]}, environment).values["impersonate_groups"] == ["x"]
 
 
-# kubernetes.core 6: args_common.AUTH_ARG_SPEC and the variables that its client reads, by option.
+# kubernetes.core 6: args_common.AUTH_ARG_SPEC and the variables that its client reads, by option. Its options username, password and
+# persist_config do not exist here.
 KUBERNETES_CORE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "kubeconfig": ("raw", (), ("K8S_AUTH_KUBECONFIG",)),
     "context": ("str", (), ("K8S_AUTH_CONTEXT",)),
     "host": ("str", (), ("K8S_AUTH_HOST",)),
     "api_key": ("str", (), ("K8S_AUTH_API_KEY",)),
-    "username": ("str", (), ("K8S_AUTH_USERNAME",)),
-    "password": ("str", (), ("K8S_AUTH_PASSWORD",)),
     "validate_certs": ("bool", ("verify_ssl",), ("K8S_AUTH_VALIDATE_CERTS", "K8S_AUTH_VERIFY_SSL")),
     "ca_cert": ("path", ("ssl_ca_cert",), ("K8S_AUTH_CA_CERT", "K8S_AUTH_SSL_CA_CERT")),
     "client_cert": ("path", ("cert_file",), ("K8S_AUTH_CLIENT_CERT", "K8S_AUTH_CERT_FILE")),
@@ -220,8 +213,6 @@ KUBERNETES_CORE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "no_proxy": ("str", (), ("K8S_AUTH_NO_PROXY",)),
     "impersonate_user": ("str", (), ("K8S_AUTH_IMPERSONATE_USER",)),
     "impersonate_groups": ("list", (), ("K8S_AUTH_IMPERSONATE_GROUPS",)),
-    # This collection writes no kubeconfig: the option is accepted, its variable has nothing to say.
-    "persist_config": ("bool", (), ()),
     "proxy_headers": ("dict", (), ()),
 }
 KUBERNETES_CORE_HEADERS = {
@@ -246,7 +237,7 @@ def test_proxy_headers_of_kubernetes_core() -> None:
 
 def test_secrets_are_marked() -> None:
     """By no_log, except the path of a key: what is marked is blotted out wherever it stands (T17)."""
-    assert {name for name, spec in AUTH.items() if spec.get("no_log")} == {"api_key", "password"}
+    assert {name for name, spec in AUTH.items() if spec.get("no_log")} == {"api_key"}
     headers = AUTH["proxy_headers"]["options"]
     assert {name for name, spec in headers.items() if spec.get("no_log")} == {
         "proxy_basic_auth",
