@@ -145,14 +145,14 @@ def visible(text: str) -> str:
     A second call does not change the result.
     """
     line = _BLANKS.sub(" ", text).strip(" ")
-    return (
-        line
-        if line.isprintable() and line.isascii()
-        else "".join(
-            character.encode("unicode_escape").decode() if is_hidden(character) else character
-            for character in line
-        )
-    )
+    if line.isprintable() and line.isascii():
+        return line
+    return "".join(map(_visible, line))
+
+
+def _visible(character: str) -> str:
+    """Return the character, or its escape sequence if a reader would not see it."""
+    return character.encode("unicode_escape").decode() if is_hidden(character) else character
 
 
 def shortened(text: str, longest: int = LONGEST_TEXT) -> str:

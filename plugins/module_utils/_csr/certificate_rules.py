@@ -205,7 +205,9 @@ def _issued_faults(
         yield f"it also has the names {', '.join(sorted(names - wanted))}"
     if _is_other_user(intent, held):
         yield f"its subject is {held.subject}"
-    yield from filter(None, [usage_fault(request.usages, held.usages)])
+    wrong_usage = usage_fault(request.usages, held.usages)
+    if wrong_usage:
+        yield wrong_usage
     if held.not_before > now + CLOCK_SKEW:
         yield f"it is not valid before {held.not_before:%Y-%m-%d %H:%M} UTC"
     if held.not_after <= now:

@@ -15,7 +15,6 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Callable
 
 from .._base.text import PERMISSIONS_PAGE
 from .errors import RequestError
@@ -113,31 +112,27 @@ def warnings(allow: Iterable[str], *, cluster: GuardedNames = NOTHING_GUARDED) -
     )
 
 
-# Rows of a predicate and the reason for a refusal. The predicate gets the normal spelling of the name.
-_CRITICAL: tuple[tuple[Callable[[str, GuardedNames], bool], str], ...] = (
-    (lambda name, _cluster: "*" in name, "a wildcard permits names that no rule has checked"),
-    (
-        lambda name, _cluster: _API_SERVER.fullmatch(name) is not None,
-        "it is the API server's name inside the cluster",
-    ),
-    (lambda name, cluster: name in map(normalize, cluster.api_server), "it is the API server's"),
-    (lambda name, cluster: name in map(normalize, cluster.nodes), "it is a node's"),
-    (
-        lambda name, cluster: any(_is_in(name, network) for network in cluster.networks),
-        "it is an address of the service network",
-    ),
-    (
-        lambda name, _cluster: _address(name) is None and _NUMBERS.fullmatch(name) is not None,
-        "it is a number, which programs read as different addresses",
-    ),
-)
+def _critical_reasons(name: str, cluster: GuardedNames) -> Iterator[str]:
+    """Yield why only allow_names permits a name. name: in its normal spelling."""
+    if "*" in name:
+        yield "a wildcard permits names that no rule has checked"
+    if _API_SERVER.fullmatch(name):
+        yield "it is the API server's name inside the cluster"
+    if name in map(normalize, cluster.api_server):
+        yield "it is the API server's"
+    if name in map(normalize, cluster.nodes):
+        yield "it is a node's"
+    if any(_is_in(name, network) for network in cluster.networks):
+        yield "it is an address of the service network"
+    if _address(name) is None and _NUMBERS.fullmatch(name):
+        yield "it is a number, which programs read as different addresses"
 
 
 def _refusal(name: str, service: str, namespace: str, cluster: GuardedNames) -> RefusedName | None:
     text = normalize(name)
-    for matches, reason in _CRITICAL:
-        if matches(text, cluster):
-            return RefusedName(name, reason, is_critical=True)
+    reason = next(_critical_reasons(text, cluster), "")
+    if reason:
+        return RefusedName(name, reason, is_critical=True)
     if service and namespace:
         own = service_names(service, namespace)
         if text in (*own, f"{own[-1]}.{CLUSTER_DOMAIN}"):

@@ -398,14 +398,13 @@ def _patch(
 
 def _find_ca_key(secret: ExistingSecret, spec: SecretSpec) -> str:
     """Return the key of the CA to write, "" for none. Without ``ca_key``, only a CA that this collection made is replaced."""
-    return spec.ca_key or (
-        CONVENTIONAL_CA_KEY
-        if secret.is_written
-        and secret.has_signer_without_requests
-        and secret.conventional_ca
-        and not other_content(secret, spec, secret.conventional_ca)
-        else ""
-    )
+    if spec.ca_key:
+        return spec.ca_key
+    if not (secret.is_written and secret.has_signer_without_requests):
+        return ""
+    if not secret.conventional_ca or other_content(secret, spec, secret.conventional_ca):
+        return ""
+    return CONVENTIONAL_CA_KEY
 
 
 def _data(spec: SecretSpec, content: SecretContent, ca_key: str) -> dict[str, str]:

@@ -182,19 +182,21 @@ def collected(observation: CsrObservation) -> Diagnosis | None:
     due = _collection_time(observation)
     if due and observation.now < due:
         return None
+    gone = describe_gone(observation.name)
+    remedy = remedy_of("collected", observation)
+    if due is None:
+        evidence = tuple(map(_collection_rule, COLLECTED))
+        cause = f"{gone}. Or a user deleted it, or it never existed."
+        return Diagnosis("collected", cause, ONE_OF, evidence, remedy)
     symptom = symptom_of(observation.csr)
-    return Diagnosis(
-        "collected",
-        describe_gone(observation.name) + ("." if due else ". Or a user deleted it, or it never existed."),
-        LIKELY if due else ONE_OF,
-        tuple(
-            f"the cluster deletes a request that is {row.symptom} {show_span(row.after)} after {row.since}"
-            + (f", {row.note}" if row.note else "")
-            for row in COLLECTED
-            if not due or row.symptom == symptom
-        ),
-        remedy_of("collected", observation),
-    )
+    evidence = tuple(_collection_rule(row) for row in COLLECTED if row.symptom == symptom)
+    return Diagnosis("collected", f"{gone}.", LIKELY, evidence, remedy)
+
+
+def _collection_rule(row: CollectionRule) -> str:
+    """Return a clause about when kube-controller-manager deletes a request."""
+    rule = f"the cluster deletes a request that is {row.symptom} {show_span(row.after)} after {row.since}"
+    return f"{rule}, {row.note}" if row.note else rule
 
 
 def describe_gone(name: str) -> str:

@@ -168,7 +168,9 @@ def state_of(csr: Mapping[str, Any], now: datetime, diagnosis: Diagnosis | None 
     if condition == "Approved":
         is_explained = diagnosis is not None and diagnosis.excludes_issuing
         return STUCK if is_explained or now - approved_at(csr) > STUCK_AFTER else "waiting"
-    return "issued" if condition.endswith("Issued") else "pending" if condition == "Pending" else "refused"
+    if condition == "Pending":
+        return "pending"
+    return "issued" if condition.endswith("Issued") else "refused"
 
 
 def approved_at(csr: Mapping[str, Any]) -> datetime:

@@ -100,15 +100,13 @@ def _allowed(client: Client, permission: Permission, name: str) -> bool:
         "namespace": permission.namespace,
         "name": name,
     }
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"nonResourceAttributes": {"path": path, "verb": permission.verb}}
-        if path.startswith("/")
-        else {
-            "resourceAttributes": {key: value for key, value in attributes.items() if value or key == "group"}
-        },
-    }
+    spec: dict[str, dict[str, str]]
+    if path.startswith("/"):
+        spec = {"nonResourceAttributes": {"path": path, "verb": permission.verb}}
+    else:
+        given = {key: value for key, value in attributes.items() if value or key == "group"}
+        spec = {"resourceAttributes": given}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
     return bool(client.review(REVIEWS, review).get("status", {}).get("allowed"))
 
 

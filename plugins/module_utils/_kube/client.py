@@ -193,7 +193,9 @@ class Client:
     def for_thread(self) -> Client:
         """Return a client for another thread: the same server and credentials, but its own connection and no hooks."""
         other = Client(self.connection, user_agent=self._user_agent, deadline=self.deadline)
-        other._credentials, other._clock, other.overtime = self._credentials, self._clock, self.overtime
+        other._credentials = self._credentials
+        other._clock = self._clock
+        other.overtime = self.overtime
         other._answered = self._answered
         return other
 
@@ -252,7 +254,8 @@ class Client:
             memory += self._memory
             check_memory(f"GET {path}: the list", memory, self.list_memory)
             if self.overtime < float("inf"):
-                self.list_memory, memory = self.list_memory - memory, 0
+                self.list_memory -= memory
+                memory = 0
             yield page
 
     def pages(
@@ -558,11 +561,12 @@ class Client:
     @contextlib.contextmanager
     def without_hooks(self) -> Iterator[None]:
         """Send the requests of the block without a call of the hooks."""
-        before, self._has_hooks = self._has_hooks, False
+        had_hooks = self._has_hooks
+        self._has_hooks = False
         try:
             yield
         finally:
-            self._has_hooks = before
+            self._has_hooks = had_hooks
 
     def _send(self, call: _HttpCall, headers: Any) -> HttpAnswer:
         if call.payload is not None:
@@ -596,7 +600,9 @@ class Client:
         """
         length = response.headers.get("Content-Length", "")
         self._bounds.check_size(int(length[:20]) if length.isdecimal() else 0)
-        self._content_size, kept, rest = 0, [], b""
+        self._content_size = 0
+        kept: list[bytes] = []
+        rest = b""
         is_gzip = response.headers.get("Content-Encoding", "").lower() == "gzip"
         chunks = response.stream(transport.READ_BYTES, decode_content=False)
         for chunk in _inflated(chunks) if is_gzip else chunks:
@@ -619,7 +625,8 @@ class Client:
             is_part = connection is not self.connection
             if self._pool is None or is_part or certificate != self._pool_certificate:
                 self.close()  # a renewed certificate needs a new handshake
-                self._pool, self._pool_certificate = self._make_pool(connection, certificate), certificate
+                self._pool = self._make_pool(connection, certificate)
+                self._pool_certificate = certificate
             return self._pool.request(method, url, **options)
 
         return self._with_each_authority(request)

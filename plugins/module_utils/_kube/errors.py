@@ -237,10 +237,16 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
         )
     named = (remedy for words, remedy in REFUSALS.items() if status == 403 and words in message)
     is_foreign = not answer and body.strip() != PLAIN_NOT_FOUND
-    kind = AlreadyExists if reason == "AlreadyExists" else ERRORS.get(status, ApiError)
-    return (ApiError if is_foreign else kind)(
+    error_class: type[ApiError] = ERRORS.get(status, ApiError)
+    remedy = next(named, REMEDIES.get(status, OTHER_REMEDY))
+    if is_foreign:
+        error_class = ApiError
+        remedy = FOREIGN_REMEDY
+    elif reason == "AlreadyExists":
+        error_class = AlreadyExists
+    return error_class(
         f"{method} {path} was answered with {status} {reason or 'error'}: {message}".strip(),
-        remedy=FOREIGN_REMEDY if is_foreign else next(named, REMEDIES.get(status, OTHER_REMEDY)),
+        remedy=remedy,
         status=status,
         reason=reason,
         message=message,

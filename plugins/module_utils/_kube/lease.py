@@ -97,7 +97,9 @@ class Lease:
         self.problem = ""
         self.previous: Mapping[str, Any] | None = None
         self.is_tried = False
-        self._client, self._purpose, self._title = client, purpose, f"Lease {namespace}/{name}"
+        self._client = client
+        self._purpose = purpose
+        self._title = f"Lease {namespace}/{name}"
         self._removal = f"kubectl --namespace {namespace} delete lease {name}"
         self._collection = f"/apis/{GROUP}/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
@@ -125,7 +127,8 @@ class Lease:
 
         Raises LeaseHeldError, LeaseLostError, KubeError. If the API server refuses an optional Lease, ``problem`` has the reason.
         """
-        self.is_tried, self._is_released = True, False
+        self.is_tried = True
+        self._is_released = False
         try:
             while (other := self._try_to_acquire()) is not None:
                 if other.holder and self._on_wait is not None:
@@ -153,7 +156,8 @@ class Lease:
         with self._lock:
             if self._held is None:
                 return
-            before, self._annotations = self._annotations, {**self._annotations, name: value}
+            before = self._annotations
+            self._annotations = {**before, name: value}
             try:
                 self._renew(self._client)
             except ApiError as exc:
@@ -172,22 +176,27 @@ class Lease:
         self._ended.set()
         is_locked = self._lock.acquire(timeout=RELEASE_SECONDS)
         try:
-            held, self._held, self._refusal = self._held, None, None
+            held = self._held
+            self._held = None
+            self._refusal = None
             self._remove_hook()
             if is_locked and (held is not None or self._is_sent):
                 self._delete(held, end)
         finally:
             if is_locked:
                 self._lock.release()
-        thread, self._thread = self._thread, None
+        thread = self._thread
+        self._thread = None
         if thread is not None:
             thread.join(max(0.0, end - time.monotonic()))
 
     def _start_thread(self) -> None:
         self._ended = threading.Event()
-        arguments = self._client.for_thread(), self._ended
         self._thread = threading.Thread(
-            target=self._renew_in_thread, args=arguments, name=self._title, daemon=True
+            target=self._renew_in_thread,
+            args=(self._client.for_thread(), self._ended),
+            name=self._title,
+            daemon=True,
         )
         self._thread.start()
 
@@ -223,7 +232,8 @@ class Lease:
         held: the object as this run knows it, None if the answer to the acquisition did not arrive.
         end: the time of time.monotonic() at which the last request has ended.
         """
-        deadline, self._client.deadline = self._client.deadline, end
+        deadline = self._client.deadline
+        self._client.deadline = end
         try:
             with self._client.without_hooks():
                 try:
@@ -251,7 +261,8 @@ class Lease:
         """Try to acquire it. Return None on success, else the content of the other run's Lease."""
         lease = self._client.find(self._path) if self._is_known else None
         if lease is None:
-            now, begun = self._client.now(), elapsed()
+            now = self._client.now()
+            begun = elapsed()
             try:
                 body = {**self._body, "spec": lease_spec(self.holder, now, now, 0, self._seconds)}
                 self._is_sent = True
@@ -263,7 +274,9 @@ class Lease:
         return self._take_over(lease) if lease else LeaseState()
 
     def _take_over(self, lease: Mapping[str, Any]) -> LeaseState | None:
-        state, now, begun = read_lease(lease), self._client.now(), elapsed()
+        state = read_lease(lease)
+        now = self._client.now()
+        begun = elapsed()
         if state.holder == self.holder:
             self._record_held(lease, begun)  # the answer to this run's own write was lost
             self._renewed -= self._seconds  # the time of that write is not known
@@ -287,12 +300,15 @@ class Lease:
 
     def _record_held(self, obj: Mapping[str, Any], begun: float) -> None:
         """Record the held Lease. ``begun`` is the time of the request, from which other runs may count."""
-        self._held, self._renewed = obj, begun
-        self._is_sent = self._is_doubtful = False
+        self._held = obj
+        self._renewed = begun
+        self._is_sent = False
+        self._is_doubtful = False
 
     def _seconds_unchanged(self, lease: Mapping[str, Any]) -> float:
         """Return the seconds by our own clock for which this run has seen the Lease unchanged."""
-        version, now = read_metadata(lease, "resourceVersion"), elapsed()
+        version = read_metadata(lease, "resourceVersion")
+        now = elapsed()
         if version != self._version_seen[0]:
             self._version_seen = version, now
         return now - self._version_seen[1]

@@ -41,7 +41,8 @@ class _ProgressState:
 @contextmanager
 def show_progress(write: Write, *, is_detailed: bool = False) -> Iterator[None]:
     """Print the lines of the operations in the block with ``write``, with details if the user asked for them."""
-    before, _ProgressState.printer = _ProgressState.printer, (write, is_detailed)
+    before = _ProgressState.printer
+    _ProgressState.printer = (write, is_detailed)
     try:
         yield
     finally:
@@ -63,7 +64,9 @@ class ProgressPrinter:
     """
 
     def __init__(self, write: Write, every: float = EVERY_SECONDS, *, is_detailed: bool = False) -> None:
-        self._write, self._every, self._is_detailed = write, every, is_detailed
+        self._write = write
+        self._every = every
+        self._is_detailed = is_detailed
         self._text = ""
         self._since = self._printed = time.monotonic()
 
@@ -83,7 +86,8 @@ class ProgressPrinter:
     def set_activity(self, text: str) -> None:
         """Set the current activity."""
         if text != self._text:
-            self._text, self._since = text, time.monotonic()
+            self._text = text
+            self._since = time.monotonic()
 
     def repeat_if_due(self) -> None:
         """Print the current activity with its seconds if no line was printed for ``every`` seconds.

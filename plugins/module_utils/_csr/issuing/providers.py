@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from ..._base.text import matches
 from ..errors import ProviderError
@@ -112,6 +112,12 @@ class ProviderVerdict:
     is_hidden: bool = False
 
 
+def _plain_version(facts: Mapping[str, Any]) -> list[str]:
+    """Return the version of upstream's builds, [] for a version with a suffix of a provider."""
+    version = facts["version"]["gitVersion"]
+    return [] if "-" in version or "+" in version else [version]
+
+
 def _keys_of_nodes(facts: Mapping[str, Any], field: str) -> list[str]:
     return [key for node in facts["nodes"] for key in node[field]]
 
@@ -119,9 +125,7 @@ def _keys_of_nodes(facts: Mapping[str, Any], field: str) -> list[str]:
 #: The values that a mark looks at, from the result of _kube.cluster_facts.read_cluster_facts.
 FACTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "version": lambda facts: [facts["version"]["gitVersion"]],
-    "plain version": lambda facts: [
-        text for text in [facts["version"]["gitVersion"]] if not {"-", "+"} & {*text}
-    ],
+    "plain version": _plain_version,
     "API server": lambda facts: [facts["api_host"]],
     "API group": lambda facts: facts["api_groups"],
     "ClusterRole": lambda facts: facts["cluster_roles"],
@@ -327,18 +331,38 @@ _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "
 _NAME_A_SIGNER = (
     "Set provider, or set signer_name. The module k8s_signer_probe shows which signers issue here"
 )
-# The keys that a row of the user may have -> the test of a value, its words, and the conversion. A template may make a text of a number.
-_OPTIONS: dict[str, tuple[Callable[[Any], bool], str, Callable[[Any], Any]]] = {
-    **dict.fromkeys(
-        ("rule", "serving_signer", "ca", "source"),
-        (lambda value: isinstance(value, str), "a string", str),
-    ),
-    "longest_lifetime_seconds": (lambda value: str(value).isdecimal(), "a number of seconds", int),
-    "forbidden_prefixes": (
-        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-        "a list of strings",
-        tuple,
-    ),
+
+
+class _ValueType(NamedTuple):
+    """What the value of a key in a row of the user may be."""
+
+    accepts: Callable[[Any], bool]
+    words: str
+    convert: Callable[[Any], Any]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    """Return True for a whole number, also as text: a template may make a text of a number."""
+    return str(value).isdecimal()
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+_TEXT = _ValueType(_is_text, "a string", str)
+#: The keys that a row of the user may have.
+_OPTIONS: dict[str, _ValueType] = {
+    "rule": _TEXT,
+    "serving_signer": _TEXT,
+    "ca": _TEXT,
+    "source": _TEXT,
+    "longest_lifetime_seconds": _ValueType(_is_number, "a number of seconds", int),
+    "forbidden_prefixes": _ValueType(_is_list_of_texts, "a list of strings", tuple),
 }
 
 
@@ -522,7 +546,9 @@ def _check_row(name: str, row: Any) -> None:
 
 def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:
     changes = {
-        key: _OPTIONS[key][2](value) for key, value in override.items() if key != "rule" and value is not None
+        key: _OPTIONS[key].convert(value)
+        for key, value in override.items()
+        if key != "rule" and value is not None
     }
     if override.get("rule"):
         changes["rule"] = override["rule"]

@@ -124,6 +124,23 @@ def _neither(full: Sequence[str], *others: Sequence[str]) -> Callable[[Certifica
     return lambda request: () if frozenset(request.usages) in accepted else (shown,)
 
 
+def _repeated_usages(request: CertificateRequest) -> list[str]:
+    return sorted({usage for usage in request.usages if request.usages.count(usage) > 1})
+
+
+def _is_short(request: CertificateRequest) -> bool:
+    lifetime = request.expiration_seconds
+    return lifetime is not None and lifetime < SHORTEST_LIFETIME_SECONDS
+
+
+def _exceeded_lifetime(request: CertificateRequest) -> list[str]:
+    """Return the limit of the API server if the request asks for more seconds."""
+    lifetime = request.expiration_seconds
+    if lifetime is None or lifetime <= LONGEST_LIFETIME_SECONDS:
+        return []
+    return [str(LONGEST_LIFETIME_SECONDS)]
+
+
 _REMOVE_USAGES = "Remove usages. The default is what this signer accepts."
 
 # kube-apiserver's own validation and admission, before any signer sees the request: pkg/apis/certificates/validation.
@@ -140,26 +157,17 @@ API_RULES = (
     ),
     SignerRule(
         "spec.usages: Duplicate value: ",
-        lambda request: sorted({usage for usage in request.usages if request.usages.count(usage) > 1}),
+        _repeated_usages,
         "Name each usage once.",
     ),
     SignerRule(
         "spec.expirationSeconds: may not specify a duration less than 600 seconds (10 minutes)",
-        _when(
-            lambda request: (
-                request.expiration_seconds is not None
-                and request.expiration_seconds < SHORTEST_LIFETIME_SECONDS
-            )
-        ),
+        _when(_is_short),
         "Ask for 600 seconds or more, or remove expiration_seconds to get the signer's default.",
     ),
     SignerRule(
         "spec.expirationSeconds: it is an int32, at most ",
-        lambda request: (
-            [str(LONGEST_LIFETIME_SECONDS)]
-            if (request.expiration_seconds or 0) > LONGEST_LIFETIME_SECONDS
-            else []
-        ),
+        _exceeded_lifetime,
         "Ask for less, or remove expiration_seconds to get the signer's default.",
     ),
 )

@@ -115,7 +115,12 @@ def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
 def condition_text(csr: Mapping[str, Any]) -> str:
     """Return the column CONDITION of `kubectl get csr`, such as "Pending" or "Approved,Issued"."""
     kinds = [entry.get("type") for entry in conditions(csr)]
-    parts = ["Denied" if "Denied" in kinds else "Approved" if "Approved" in kinds else "Pending"]
+    if "Denied" in kinds:
+        parts = ["Denied"]
+    elif "Approved" in kinds:
+        parts = ["Approved"]
+    else:
+        parts = ["Pending"]
     if "Failed" in kinds:
         parts.append("Failed")
     if (csr.get("status") or {}).get("certificate"):

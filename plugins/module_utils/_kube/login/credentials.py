@@ -123,7 +123,8 @@ class Credentials:
         with contextlib.nullcontext() if store.find(key)[0] else store.one_at_a_time(key, seconds):
             token, expires = store.find(key)
             if token:
-                self._header, self.client_certificate = token, None
+                self._header = token
+                self.client_certificate = None
                 return expires
             left = max(LEAST_SECONDS, seconds - (time.monotonic() - started))
             expires = self._take(_run(plugin, self._connection, left))

@@ -355,7 +355,9 @@ def _target(section: str, entry: KubeconfigEntry) -> object:
 
 def _list(value: Any) -> list[Any]:
     """Return the list. Another value counts as one invalid entry."""
-    return value if isinstance(value, list) else [] if value is None else [None]
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [None]
 
 
 def _cluster_fields(cluster: KubeconfigEntry, problem: str) -> dict[str, Any]:

@@ -38,6 +38,26 @@ def _is_texts(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_boolean(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and _is_texts(value)
+
+
+def _is_mapping_of_texts(value: object) -> bool:
+    return isinstance(value, Mapping) and _is_texts(value.values())
+
+
 def _is_variables(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, Mapping) and _is_texts([item.get("name"), item.get("value")]) for item in value
@@ -51,11 +71,11 @@ TEXTS = "a list of strings"
 TEXTS_BY_NAME = "a mapping of strings"
 VARIABLES = "a list of environment variables with name and value"
 IS_OF_TYPE: Mapping[str, Callable[[object], bool]] = {
-    TEXT: lambda value: isinstance(value, str),
-    BOOLEAN: lambda value: isinstance(value, bool),
-    MAPPING: lambda value: isinstance(value, Mapping),
-    TEXTS: lambda value: isinstance(value, list) and _is_texts(value),
-    TEXTS_BY_NAME: lambda value: isinstance(value, Mapping) and _is_texts(value.values()),
+    TEXT: _is_text,
+    BOOLEAN: _is_boolean,
+    MAPPING: _is_mapping,
+    TEXTS: _is_list_of_texts,
+    TEXTS_BY_NAME: _is_mapping_of_texts,
     VARIABLES: _is_variables,
 }
 # Entry -> field -> type. Fields that the collection does not read, such as extensions, have no row.
@@ -161,17 +181,19 @@ def too_large(where: str) -> KubeconfigError:
 
 def _expanded(node: Any, known: dict[int, int]) -> int:
     """Return the number of nodes and characters below ``node``. Each alias counts as the nodes that it repeats."""
-    number, value = id(node), node.value
-    if number not in known:
-        known[number] = MOST_EXPANDED + 1  # too large for an alias of its own ancestor
-        is_mapping = isinstance(node, yaml.MappingNode)
-        children = (
-            []
-            if isinstance(value, str)
-            else [part for pair in value for part in pair]
-            if is_mapping
-            else value
-        )
-        characters = len(value) if isinstance(value, str) else 0
-        known[number] = 1 + characters + sum(_expanded(child, known) for child in children)
-    return known[number]
+    identity = id(node)
+    if identity in known:
+        return known[identity]
+    known[identity] = MOST_EXPANDED + 1  # too large for an alias of its own ancestor
+    if isinstance(node, yaml.ScalarNode):
+        known[identity] = 1 + len(node.value)
+    else:
+        known[identity] = 1 + sum(_expanded(child, known) for child in _children(node))
+    return known[identity]
+
+
+def _children(node: Any) -> list[Any]:
+    """Return the nodes of a list, or the keys and values of a mapping."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value)

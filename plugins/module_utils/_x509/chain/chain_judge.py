@@ -58,7 +58,12 @@ class ChainBreak:
 
     def in_words(self, now: datetime) -> str:
         """Return a clause about the certificate and its date."""
-        verb = "is valid only from" if self.is_start else "has expired at" if self.at < now else "expires at"
+        if self.is_start:
+            verb = "is valid only from"
+        elif self.at < now:
+            verb = "has expired at"
+        else:
+            verb = "expires at"
         return f"{self.name} {verb} {format_time(self.at)}"
 
 

@@ -141,28 +141,24 @@ def _judge(chains: Sequence[Chain], usage: str) -> Verdict:
     """Keep the chains that usage and name constraints allow. A name constraint is reported before a usage."""
     usable = [chain for chain in chains if _allows(chain, usage)]
     problems = [name_constraints.refusal(chain) for chain in usable]
-    good = [chain for chain, problem in zip(usable, problems) if not problem]
-    if not good:
-        return _refused(
-            _refusal(
-                "name-constraint",
-                problems[0],
-                culprit=next(
-                    member
-                    for size, member in enumerate(usable[0], 1)
-                    if name_constraints.refusal(usable[0][:size])
-                ),
-            )
-            if problems
-            else _refusal("wrong-usage")
-        )
-    trusted = [chain for chain in good if certificate_policies.are_valid(chain)]
+    if not usable:
+        return _refused(_refusal("wrong-usage"))
+    permitted = [chain for chain, problem in zip(usable, problems) if not problem]
+    if not permitted:
+        culprit = _first_refused(usable[0])
+        return _refused(_refusal("name-constraint", problems[0], culprit=culprit))
+    trusted = [chain for chain in permitted if certificate_policies.are_valid(chain)]
     if not trusted:
-        return _refused(_refusal("policy-refused", str(len(good))))
-    good = trusted
-    if good[0][0].key_algorithm not in signatures.KEY_KINDS:
+        return _refused(_refusal("policy-refused", str(len(permitted))))
+    if trusted[0][0].key_algorithm not in signatures.KEY_KINDS:
         return _refused(_refusal("unsupported-key"))
-    return Verdict(True, "ok", REASONS["ok"], tuple(dict.fromkeys(chain[-1].fingerprint for chain in good)))
+    used_anchors = tuple(dict.fromkeys(chain[-1].fingerprint for chain in trusted))
+    return Verdict(True, "ok", REASONS["ok"], used_anchors)
+
+
+def _first_refused(chain: Chain) -> CertificateFacts:
+    """Return the certificate of a refused chain whose name constraints refuse it, seen from the leaf."""
+    return next(member for size, member in enumerate(chain, 1) if name_constraints.refusal(chain[:size]))
 
 
 def _refusal(code: str, *details: str, culprit: CertificateFacts | None = None) -> _Refusal:

@@ -18,7 +18,9 @@ class Reader:
     """The values that are left of a text. A value that is not accepted raises CertificateError with the given words."""
 
     def __init__(self, data: bytes, words: str) -> None:
-        self.data, self.start, self.words = data, 0, words
+        self.data = data
+        self.start = 0
+        self.words = words
 
     @property
     def is_empty(self) -> bool:
@@ -35,15 +37,19 @@ class Reader:
             raise refused
         length = data[self.start + 1]
         if length >= 0x80:
-            digits = data[begin : begin + length - 0x80]
-            count, begin, length = length - 0x80, begin + length - 0x80, int.from_bytes(digits, "big")
+            count = length - 0x80
+            digits = data[begin : begin + count]
+            begin += count
+            length = int.from_bytes(digits, "big")
             # The length must use as few octets as possible: 127 fits into the first octet.
             if not 1 <= count == len(digits) <= 4 or length < max(0x80, 1 << 8 * (count - 1)):
                 raise refused
         if begin + length > len(data):
             raise refused
-        start, self.start = self.start, begin + length
-        return data[start], data[begin : self.start], data[start : self.start]
+        start = self.start
+        end = begin + length
+        self.start = end
+        return data[start], data[begin:end], data[start:end]
 
     def content(self, tag: int, words: str = "") -> bytes:
         return self.element(words, tag)[1]
@@ -75,15 +81,18 @@ class Reader:
 
     def oid(self, words: str = "") -> str:
         """Return an object identifier as text, such as "2.5.4.3"."""
-        numbers, number, length = list[int](), 0, 0
-        content = self.content(OBJECT_IDENTIFIER, words)
-        for octet in content:
+        numbers: list[int] = []
+        number = 0
+        length = 0
+        for octet in self.content(OBJECT_IDENTIFIER, words):
             if length == 5 or number >= 1 << 24 or (length == 0 and octet == 0x80):
                 raise CertificateError(words or self.words)
-            number, length = number << 7 | octet & 0x7F, length + 1
+            number = number << 7 | octet & 0x7F
+            length += 1
             if octet < 0x80:
                 numbers.append(number)
-                number = length = 0
+                number = 0
+                length = 0
         if not numbers or length:
             raise CertificateError(words or self.words)
         first = min(numbers[0] // 40, 2)

@@ -117,7 +117,8 @@ def read_algorithm(content: bytes) -> tuple[str, bytes]:
 def read_name(tbs: Reader) -> tuple[bytes, list[list[tuple[str, str]]]]:
     """Return the encoded name, and for each RDN its types as dotted OIDs and its values."""
     _tag, content, whole = tbs.element("malformed issuer", SEQUENCE)
-    names, relative_names = Reader(content, "invalid RDNSequence"), list[list[tuple[str, str]]]()
+    names = Reader(content, "invalid RDNSequence")
+    relative_names: list[list[tuple[str, str]]] = []
     while not names.is_empty:
         parts = names.inner(SET)
         relative_names.append([])
@@ -285,7 +286,7 @@ def _alternative_names(value: bytes) -> tuple[GeneralName, ...]:
     reader = Reader(value, "invalid subject alternative name").inner(
         SEQUENCE, "invalid subject alternative names"
     )
-    names = list[GeneralName]()
+    names: list[GeneralName] = []
     while not reader.is_empty:
         tag, data, _whole = reader.element("invalid subject alternative name")
         word = {0x81: "rfc822Name", 0x82: "dNSName", 0x86: "uniformResourceIdentifier"}.get(tag, "")
@@ -337,8 +338,16 @@ def _is_host(host: str, *, has_strict_colons: bool) -> bool:
 
 def is_domain(text: str, *, is_constraint: bool = False) -> bool:
     """Return True for a domain that Go accepts (domainNameValid). The empty domain contains every name."""
-    labels = (text[1:] if is_constraint and text.startswith(".") else text).split(".")
-    return not text or all(label and all("!" <= character <= "~" for character in label) for label in labels)
+    if not text:
+        return True
+    if is_constraint:
+        text = text.removeprefix(".")
+    return all(map(_is_label, text.split(".")))
+
+
+def _is_label(text: str) -> bool:
+    """Return True for one or more visible ASCII characters."""
+    return text != "" and all("!" <= character <= "~" for character in text)
 
 
 def _name_constraints(value: bytes) -> tuple[tuple[GeneralName, ...], tuple[GeneralName, ...]]:
@@ -355,7 +364,7 @@ def _name_constraints(value: bytes) -> tuple[tuple[GeneralName, ...], tuple[Gene
 
 
 def _subtrees(reader: Reader) -> tuple[GeneralName, ...]:
-    bases = list[GeneralName]()
+    bases: list[GeneralName] = []
     while not reader.is_empty:
         tag, value, _whole = reader.inner(SEQUENCE).element()
         _check_subtree(tag, value)
@@ -373,12 +382,14 @@ def _check_subtree(tag: int, value: bytes) -> None:
     elif tag in (0x81, 0x82, 0x86):
         text = value.decode("latin-1")
         local, at, domain = text.rpartition("@") if tag == 0x81 else ("", "", text)
-        if (
-            not (value.isascii() and is_domain(domain, is_constraint=not at))
-            or (at and not (local and domain))
-            or (tag == 0x86 and _is_address(domain))
-        ):
-            raise CertificateError(f'failed to parse name constraint "{text}"')
+        refused = CertificateError(f'failed to parse name constraint "{text}"')
+        if not value.isascii() or not is_domain(domain, is_constraint=not at):
+            raise refused
+        is_mailbox = at != ""
+        if is_mailbox and not (local and domain):
+            raise refused
+        if tag == 0x86 and _is_address(domain):
+            raise refused
 
 
 def _is_address(text: str) -> bool:
@@ -395,14 +406,15 @@ def _authority_key_id(value: bytes) -> bytes | None:
 
 def _extended_usages(value: bytes) -> tuple[str, ...]:
     reader = Reader(value, "invalid extended key usages").inner(SEQUENCE)
-    usages = list[str]()
+    usages: list[str] = []
     while not reader.is_empty:
         usages.append(reader.oid())
     return tuple(usages)
 
 
 def _policies(value: bytes) -> frozenset[bytes]:
-    words, found = "invalid certificate policies", list[bytes]()
+    words = "invalid certificate policies"
+    found: list[bytes] = []
     reader = Reader(value, words).inner(SEQUENCE)
     while not reader.is_empty:
         found.append(reader.inner(SEQUENCE).content(OBJECT_IDENTIFIER))

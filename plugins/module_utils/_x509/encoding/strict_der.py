@@ -77,7 +77,8 @@ def _words(tag: int) -> str:
 def _elements(data: bytes, depth: int) -> tuple[DerElement, ...]:
     if depth == 0:
         raise RequestNotCanonical(f"its values are nested deeper than {_DEPTH} levels")
-    reader, elements = Reader(data, ""), list[DerElement]()
+    reader = Reader(data, "")
+    elements: list[DerElement] = []
     while not reader.is_empty:
         reader.words = _words(data[reader.start])
         tag, content, raw = reader.element()
