@@ -29,7 +29,6 @@ from tests.support.clusters import cluster as cluster_module
 from tests.support.clusters import components, directories, processes
 from tests.support.clusters.components import Ports
 from tests.support.clusters.processes import Process
-from tests.support.clusters.profiles import PROFILES
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -147,28 +146,4 @@ def test_clusters_by_hand_run_until_they_are_stopped(temporary: Path) -> None:
         assert (again.returncode, again.stderr) == (2, "clusters: already up: mine\n")
     finally:
         assert command("down").returncode == 0
-    assert nothing_left(temporary)
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (
-            ["up", "moon"],
-            f"there is no profile 'moon'; there are: {', '.join(PROFILES)}",
-        ),
-        (["up", "Big=eks"], "'Big' is no name for a cluster: up to 40 of a-z, 0-9 and -, not - at the ends"),
-        (["up", "a=eks", "a=eks"], "'a' is asked for twice"),
-        (["down", "moon"], "not up: moon; up are: none"),
-        (["kubeconfig"], "no cluster is up"),
-        (["fly"], "argument COMMAND: invalid choice: 'fly' (choose from "),
-        ([], "the following arguments are required: COMMAND"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_invalid_input_is_reported_with_one_line(temporary: Path, words: list[str], complaint: str) -> None:
-    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"clusters: {complaint}")
-    assert done.stderr.count("\n") == 1
     assert nothing_left(temporary)

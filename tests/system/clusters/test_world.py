@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import platform
 import subprocess
 import time
 from functools import partial
@@ -24,8 +23,7 @@ from tests.support import clusters
 from tests.support.certificates import der
 from tests.support.clusters import clock
 from tests.support.waiting import wait_for
-from tests.support.world import ACCEPTED, NOT_CALLED, Program, Shape, World, shapes
-from tests.support.world.journal import CALL, Journal
+from tests.support.world import Program, Shape, World, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,19 +57,6 @@ SHAPES = (
     Shape("octets", certificate=shapes.issued(octets={"serial": der.integer(0)})),
     Shape("ours", certificate=shapes.OURS, bundle=None, owner=shapes.KUBECTL_SERVER),
 )
-#: Shapes whose calls fail -> a part of the answer.
-BROKEN = (
-    (Shape("nowhere", reached=shapes.NOWHERE), "connection refused"),
-    (Shape("unready", endpoints=(shapes.NOT_READY,)), "failed calling webhook"),
-    (Shape("unreachable", endpoints=(shapes.UNREACHABLE,)), "failed calling webhook"),
-    (Shape("unknown", certificate=shapes.issued("unknown")), "unknown authority"),
-    (Shape("expired", certificate=shapes.issued(life=(-60, -1))), "certificate has expired"),
-    (
-        Shape("unread", certificate=shapes.issued(octets={"validity": der.sequence()})),
-        "failed to parse certificate",
-    ),
-    (Shape("skipped", certificate=shapes.issued("unknown"), failure_policy="Ignore"), NOT_CALLED),
-)
 
 
 def test_each_shape_is_called_with_a_handshake_of_its_own(world: World) -> None:
@@ -87,72 +72,6 @@ def test_each_shape_is_called_with_a_handshake_of_its_own(world: World) -> None:
     assert ready.calls
     assert other.calls
     assert not unready.calls
-
-
-def test_forty_copies_of_a_row(world: World) -> None:
-    programs = world.create(Shape("copy", owner=shapes.HELM), copies=40)
-    with world.calling() as calls:
-        calls.wait_for_more(1)
-    assert calls.failures == {}
-    assert len({program.full_name for program in programs}) == len(calls.answers) == 40
-
-
-def test_an_endpoint_changes_its_state(world: World) -> None:
-    program = world.one(Shape("changing", endpoints=(shapes.READY, shapes.NOT_READY)))
-    wait_for(program.is_called)
-    ready, other = program.reach.endpoints
-    other.present(None)
-    assert program.call() == program.call() == ACCEPTED
-    assert other.connections == 0
-    program.reach.set_state(1, shapes.READY)
-    wait_for(lambda: "failed calling webhook" in program.call())
-    program.reach.set_state(1, shapes.TERMINATING)
-    before = len(ready.calls)
-    assert program.call() == program.call() == ACCEPTED
-    assert len(ready.calls) == before + 2
-
-
-def test_broken_shapes_fail_as_their_row_says(world: World) -> None:
-    for shape, answer in BROKEN:
-        program = world.one(shape)
-        wait_for(lambda: answer in program.call(), evidence=program.call)  # noqa: B023
-    assert [entry.text for entry in world.journal.entries(what=CALL)] == []
-
-
-def test_the_journal_tells_of_an_object_and_a_time(world: World) -> None:
-    program, other = world.one(Shape("first")), world.one(Shape("second"))
-    for called in (program, other):
-        wait_for(called.is_called)
-    with world.calling() as calls:
-        calls.wait_for_more()
-        moment = world.cluster.now()
-        program.present(None)
-        wait_for(lambda: len(calls.since("first", moment)) > 3)
-    assert calls.failures.keys() == {"first"}
-    answers = world.journal.entries("first", what=CALL, since=moment)
-    assert any("failed calling webhook" in entry.text for entry in answers)
-    assert {entry.text for entry in world.journal.entries("first", what=CALL, until=moment)} == {ACCEPTED}
-    assert "second" not in world.journal.text("first")
-    assert len(world.journal.text("first").splitlines()) < 8
-
-
-def test_a_journal_continues_from_its_file(tmp_path: Path) -> None:
-    path, moment = tmp_path / "journal", datetime.datetime(2030, 1, 2, tzinfo=datetime.timezone.utc)
-    first = Journal(lambda: moment, path)
-    first.add(CALL, ACCEPTED, "a")
-    first.add(CALL, "refused", "a", "b", is_failure=True)
-    second = Journal(lambda: moment, path)
-    assert second.entries() == first.entries()
-    assert second.text("b") == "2030-01-02 00:00:00 call FAILED a b: refused"
-
-
-def test_a_machine_without_clocks_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    clock.why_not.cache_clear()
-    try:
-        assert "x86-64 only" in clock.why_not()
-    finally:
-        clock.why_not.cache_clear()
 
 
 @pytest.mark.skipif(bool(clock.why_not()), reason=clock.why_not())

@@ -29,47 +29,43 @@ def record(step: str, number: int, *, undoes: bool = False) -> dict[str, Any]:
     return {"step": step, "number": number, "undoes": undoes}
 
 
-@pytest.mark.parametrize(
-    "found",
-    [record("crds", 1), record("webhook-wait", 2), record("webhook-switch", 3), record("controller", 5)],
-    ids=["the one before", "the last", "the one after", "some steps later"],
-)
-def test_a_record_fits_the_step_shown_last_the_one_before_and_later_ones(found: dict[str, Any]) -> None:
-    assert records.wrong(found, SHOWN) == ""
+LAST = [SHOWN[1], TaskStart(3.0, "verify-webhook", "onprem", 3)]
+# Name -> the record, None without a Lease, the steps that the run showed, and whether they fit.
+RECORDS: dict[str, tuple[dict[str, Any] | None, list[TaskStart], bool]] = {
+    "the one before": (record("crds", 1), SHOWN, True),
+    "the last": (record("webhook-wait", 2), SHOWN, True),
+    "the one after": (record("webhook-switch", 3), SHOWN, True),
+    "some steps later": (record("controller", 5), SHOWN, True),
+    "another number": (record("webhook-wait", 1), SHOWN, False),
+    "another name": (record("crds", 2), SHOWN, False),
+    "another direction": (record("webhook-wait", 2, undoes=True), SHOWN, False),
+    "no record": ({}, SHOWN, False),
+    "no Lease": (None, SHOWN, False),
+    "no Lease of a run that only reads": (None, LAST, True),
+    "no Lease at the last step": (None, [*SHOWN, TaskStart(3.0, "verify-controller", "onprem", 3)], True),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_fits_the_step_shown_last_the_one_before_and_later_ones(name: str) -> None:
+    found, shown, fits = RECORDS[name]
+    assert (records.wrong(found, shown) == "") is fits
 
 
 @pytest.mark.parametrize(
-    "found",
+    ("previous", "last", "fits"),
     [
-        record("webhook-wait", 1),
-        record("crds", 2),
-        record("webhook-wait", 2, undoes=True),
-        {},
-        None,
+        ({"record": record("crds", 1)}, record("crds", 1), True),
+        (None, None, True),
+        (None, record("crds", 1), False),
+        ({"record": None}, record("crds", 1), False),
+        ({"record": record("crds", 2)}, record("crds", 1), False),
     ],
-    ids=["another number", "another name", "another direction", "no record", "no Lease"],
 )
-def test_another_record_does_not_fit(found: dict[str, Any] | None) -> None:
-    assert records.wrong(found, SHOWN)
-
-
-def test_a_run_that_only_reads_has_no_lease() -> None:
-    assert records.wrong(None, [SHOWN[1], TaskStart(3.0, "verify-webhook", "onprem", 3)]) == ""
-
-
-def test_a_run_at_its_last_step_may_have_released_its_lease() -> None:
-    assert records.wrong(None, [*SHOWN, TaskStart(3.0, "verify-controller", "onprem", 3)]) == ""
-
-
-def test_the_next_run_reports_the_killed_one() -> None:
-    last = record("crds", 1)
-    assert records.wrong_previous({"previous_run": {"record": last}}, last) == ""
-    assert records.wrong_previous({"previous_run": None}, None) == ""
-
-
-@pytest.mark.parametrize("previous", [None, {"record": None}, {"record": record("crds", 2)}])
-def test_another_report_is_wrong(previous: dict[str, Any] | None) -> None:
-    assert records.wrong_previous({"previous_run": previous}, record("crds", 1))
+def test_the_next_run_reports_the_killed_one(
+    previous: dict[str, Any] | None, last: dict[str, Any] | None, fits: bool
+) -> None:
+    assert (records.wrong_previous({"previous_run": previous}, last) == "") is fits
 
 
 WORKER = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(600)"
