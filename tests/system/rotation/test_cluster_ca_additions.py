@@ -89,16 +89,3 @@ def test_every_shape_gets_the_successor_and_keeps_it(rig: RotationRig) -> None:
             program.issue(rig.new)
         calls.wait_for_more()
     assert calls.failures == {}
-
-
-def test_a_webhook_that_fails_after_the_switch_is_cured_for_good(rig: RotationRig) -> None:
-    """It runs after the switch of the test before. The audit does not connect to the URL."""
-    late = rig.one(Shape("late", reached=shapes.BY_URL))
-    late.issue(rig.new)
-    assert not late.is_called()
-    assert proofs(prepare(rig, rbac.documented("audit")), late.full_name) == [("repaired", "field")]
-    wait_for(late.is_called, evidence=late.call)
-    until = time.monotonic() + 15
-    while time.monotonic() < until:
-        assert late.is_called(), late.call()
-        time.sleep(0.5)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The phases prepare and finish in a fleet, after a roll back, and with the commands of the guide."""
+"""The phases prepare and finish in a fleet, and with the commands of the guide."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from tests.support.pages import page_files
 from tests.support.pages.guide_commands import lay_out, shell
 from tests.support.playbooks import playbook
 from tests.support.rig import encoded
-from tests.support.rotation.rotation_rig import RotationRig, of_cluster, of_program
-from tests.support.waiting import wait_for
+from tests.support.rotation.rotation_rig import RotationRig
 from tests.support.world import Shape
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
 
 GUIDE = page_files.GUIDES / "guide_cluster_ca.rst"
-PREPARE, FINISH = ["add-successor"], ["remove-outgoing"]
 
 
 @pytest.fixture
@@ -88,21 +86,6 @@ def test_the_phases_of_a_fleet(rig: RotationRig, fleet: Fleet, tmp_path: Path) -
     hook.issue(rig.new)
     assert play(tmp_path, "finish.json", *answering, **finish) == (0, waiting)
     assert hook.trusts(rig.old)
-
-
-@pytest.mark.full
-def test_a_switch_that_is_rolled_back(rig: RotationRig) -> None:
-    hook = rig.one(Shape("ready"))
-    rig.rotation.publish()
-    assert of_program(rig.run(PREPARE), hook) == [("repaired", "")]
-    rig.rotation.switch()
-    hook.issue(rig.new)
-    rig.rotation.roll_back()
-    assert of_cluster(rig.run(FINISH)) == [("waiting", "not-switched")]
-    for ca in (rig.new, rig.old):
-        hook.issue(ca)
-        wait_for(hook.is_called)
-    assert (hook.trusts(rig.old), hook.trusts(rig.new)) == (True, True)
 
 
 @pytest.mark.full

@@ -253,6 +253,7 @@ def test_a_rotation_in_short(tmp_path: Path) -> None:
         prepare(fleet)
         accept_owners(fleet)
         switch(fleet)
+        prepare_again(fleet)
         finish(fleet)
         assert_only_foreign_failed(fleet)
 

@@ -2,24 +2,18 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The phases around other shapes of a rotation: other signers and CAs, a roll back, k3s and kills."""
+"""The phases around other shapes of a rotation: other signers and CAs, a roll back, k3s and cainjector."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import audit_info
 
 from tests.support import clusters
-from tests.support.audit.audit_rig import leaf
-from tests.support.certificates.authority import Issued
-from tests.support.playbooks import playbook
 from tests.support.rig import ADMINISTRATORS
 from tests.support.rotation.rotation_rig import RotationRig, codes, of_cluster, of_program
 from tests.support.waiting import wait_for
@@ -51,16 +45,15 @@ def rotating(profile: str, **rotation: Any) -> Iterator[RotationRig]:
 
 
 @pytest.mark.parametrize(
-    ("profile", "rotation"),
+    "rotation",
     [
-        ("eks-local-services", {}),
-        ("local-services", {"subject": "other-ca"}),
-        ("local-services", {"key_identifiers": False}),
+        {"subject": "other-ca"},
+        {"key_identifiers": False},
     ],
-    ids=["app-serving", "other-subject", "no-key-identifiers"],
+    ids=["other-subject", "no-key-identifiers"],
 )
-def test_a_switch_a_roll_back_and_a_second_switch(profile: str, rotation: dict[str, Any]) -> None:
-    with rotating(profile, **rotation) as rig:
+def test_a_switch_a_roll_back_and_a_second_switch(rotation: dict[str, Any]) -> None:
+    with rotating("local-services", **rotation) as rig:
         own, hook, control = rig.one(OWN), rig.one(PLAIN), rig.one(CONTROL)
         prepared = (own, hook, *map(rig.one, APIS))
         for program in (*prepared, control):
@@ -182,37 +175,3 @@ def test_cainjector_has_the_successor_after_a_restart() -> None:
                 calls.wait_for_more()
             assert calls.failures == {}
         assert hook.trusts(rig.old)
-
-
-def test_each_phase_completes_after_a_kill(tmp_path: Path) -> None:
-    with rotating("local-services") as rig:
-        hooks = rig.create(Shape("hook"), copies=6)
-        rig.rotation.publish()
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(rig.trust()))
-        inventory = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "kubeconfig"}
-        (tmp_path / "clusters.yml").write_text(yaml.safe_dump(inventory))
-        variables = {
-            "certflow_cluster_ca": {"confirmed": True},
-            "certflow_repair_options": {"probe_urls": True, "proof_after": 1, "wait_timeout": 30},
-        }
-        (tmp_path / "variables.yml").write_text(json.dumps(variables))
-        kill_and_repeat(tmp_path, "prepare", lambda: sum(hook.trusts(rig.new) for hook in hooks))
-        assert all(hook.trusts(rig.new) and hook.trusts(rig.old) for hook in hooks)
-        rig.rotation.switch()
-        for hook in hooks:
-            # The switch counts as settled, because the certificate is older than a day.
-            name = f"{hook.name}.{rig.name}.svc"
-            hook.present(leaf(name, issuer=Issued(rig.new.certificate, rig.new.key)))
-        kill_and_repeat(tmp_path, "finish", lambda: not all(hook.trusts(rig.old) for hook in hooks))
-        assert not any(hook.trusts(rig.old) for hook in hooks)
-        for hook in hooks:
-            wait_for(hook.is_called)
-
-
-def kill_and_repeat(directory: Path, phase: str, done: Any) -> None:
-    """Kill the playbook after its first write, and run it again."""
-    place = Path("certflow.kubernetes.cluster_ca")
-    arguments = ("-i", "clusters.yml", "-e", "@variables.yml", "-e", f"certflow_ca_phase={phase}")
-    playbook.play_killed(directory, place, *arguments, done=done)
-    run = playbook.play(directory, place, *arguments)
-    assert run.status == 0, run.output
