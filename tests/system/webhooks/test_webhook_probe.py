@@ -314,8 +314,6 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] =
     "message": ({"kind": VALIDATING, "name": "x"}, {"denial_message": "no"}, ("denial_message", "expect:")),
     "conversion denied": ({"kind": "CustomResourceDefinition", "name": "x"}, {"expect": "denied"}, ("CustomResourceDefinition", "expect")),
     "object of an API": ({"kind": "APIService", "name": "x"}, {"object": config_map("default")}, ("APIService", "object")),
-    "no such kind": ({"kind": VALIDATING, "name": "x"}, {"object": {"apiVersion": "v1", "kind": "Nothing"}}, ("Nothing", "v1")),
-    "no such group": ({"kind": VALIDATING, "name": "x"}, {"object": {"apiVersion": "a.test/v1", "kind": "Nothing"}}, ("Nothing", "a.test/v1")),
 }  # fmt: skip
 
 
@@ -324,12 +322,6 @@ def test_invalid_options_are_refused(rig: ProbeRig, row: str) -> None:
     target, options, names = BAD_OPTIONS[row]
     result = rig.probe(target, **options)
     assert has_failed(result, "probe-impossible", *names), result
-
-
-def test_an_object_needs_a_namespace(rig: ProbeRig) -> None:
-    target = rig.called_webhook()
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
-    assert has_failed(rig.probe(target, object=body), "probe-impossible", "metadata.namespace")
 
 
 # Conversion webhooks

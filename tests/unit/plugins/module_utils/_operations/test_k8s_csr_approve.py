@@ -54,6 +54,27 @@ def test_an_expectation_does_not_permit_the_api_servers_name() -> None:
     assert "allow_names permits kubernetes.default.svc" in result.warnings[0]
 
 
+# A difference of the expectation from the request, and the reason of the refusal.
+MISMATCHES: list[tuple[dict[str, Any], str]] = [
+    ({"service": "other"}, "ForbiddenName"),
+    ({"signer_name": "example.com/other"}, "Signer"),
+    ({"requester": "somebody"}, "Requester"),
+    ({"usages": ["client auth"]}, "Usages"),
+    ({"names": ["hook"]}, "Names"),
+    ({"common_name": "y"}, "Subject"),
+    ({"longest_seconds": 3600}, "Lifetime"),
+    ({"public_key_sha256": "0"}, "PublicKey"),
+]
+
+
+@pytest.mark.parametrize(("differs", "reason"), MISMATCHES)
+def test_a_mismatch_writes_nothing(differs: dict[str, Any], reason: str) -> None:
+    api = api_with(csr())
+    with fails("invalid-request", NAME, f"({reason})"):
+        decide(api, expect={**EXPECT, **differs})
+    assert api.writes() == []
+
+
 def test_other_names_may_be_expected() -> None:
     api = api_with(csr(pem=request("db", dns_names=("db.example.com",), ip_addresses=("192.0.2.1",))))
     expect = {"names": ["db.example.com", "192.0.2.1"]}
