@@ -130,7 +130,8 @@ def _execute(
             client.close()
     if operation.is_timed:
         answer["seconds"] = round(time.monotonic() - begin, 1)
-    return {**redaction.clean(answer)}
+    cleaned: dict[str, Any] = redaction.clean(answer)
+    return cleaned
 
 
 def _require_libraries() -> None:

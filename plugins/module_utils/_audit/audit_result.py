@@ -168,7 +168,12 @@ def _exception_state(
     if not entry.is_for(cluster_names):
         return {"state": ELSEWHERE, "findings": 0}
     number = sum(entry.matches(finding) for finding in findings)
-    state = EXPIRED if entry.until <= now else MATCHED if number else UNUSED
+    if entry.until <= now:
+        state = EXPIRED
+    elif number:
+        state = MATCHED
+    else:
+        state = UNUSED
     return {"state": state, "findings": number}
 
 
@@ -248,21 +253,18 @@ def build(
     shown = [finding for finding in findings if include_passed or finding.status in (FAIL, UNKNOWN)]
     failed = [finding for finding in findings if finding.status == FAIL and not finding.exception]
     times = [finding.breaks_at for finding in failed if finding.breaks_at]
+    counts = {severity: sum(finding.severity == severity for finding in failed) for severity in SEVERITIES}
+    counts["excepted"] = sum(finding.exception is not None for finding in findings)
+    for status in STATUSES:
+        if status != FAIL:
+            counts[status] = sum(finding.status == status for finding in findings)
     return {
         "audited_at": format_time(data.now),
         "cluster_uid": data.cluster_uid,
         "kubernetes_version": data.version,
         "findings": [finding.as_result(data.cluster_uid) for finding in shown],
         "checks": _checks(findings),
-        "counts": {
-            **{severity: sum(finding.severity == severity for finding in failed) for severity in SEVERITIES},
-            "excepted": sum(finding.exception is not None for finding in findings),
-            **{
-                status: sum(finding.status == status for finding in findings)
-                for status in STATUSES
-                if status != FAIL
-            },
-        },
+        "counts": counts,
         "breaks_at": format_time(min(times)) if times else None,
         "exceptions": report_exceptions(findings, accepted, cluster_names, data.now),
         "incomplete": find_incomplete(findings),
@@ -299,7 +301,8 @@ def _unknown(data: ClusterData, gap: Gap, objects: tuple[str, ...]) -> AuditFind
     compared = [row.id for row in rows if row.compares_objects and not gap.checks]
     lines = [f"checks without a complete answer: {', '.join(row.id for row in rows)}"] if rows else []
     lines += [f"objects: {', '.join(objects)}"]
-    lines += [f"no answer for any object: {', '.join(compared)}"] if compared else []
+    if compared:
+        lines.append(f"no answer for any object: {', '.join(compared)}")
     lines += [f"missing permission: {permission}" for permission in permissions]
     return AuditFinding(
         UNREADABLE,

@@ -331,7 +331,9 @@ class _Gatherer:
         self._file_webhooks = object_parsing.find_file_webhooks(text)
         # The counters of two API servers show no growth.
         if not self._answers or start != self._api_server_start:
-            self._answers, self._counters_before, self._api_server_start = [], counters, start
+            self._answers = []
+            self._counters_before = counters
+            self._api_server_start = start
         self._answers.append(object_parsing.read_answers(text))
         return counters
 

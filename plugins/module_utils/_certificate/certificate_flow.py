@@ -48,8 +48,11 @@ def _ensure(run: CertificateRun) -> Result:
     if state.in_use is None and run.intent.signer.is_asked:
         run = replace(run, intent=wanted)
     if rotation.allow_completion(run, state):
-        # A run compares each write of the wait when it is due, because a plan of before the rotation has none of them.
-        (allow_wait if run.check_mode else check_workload)(run)
+        if run.check_mode:
+            # A run compares each write of the wait when it is due, because a plan of before the rotation has none of them.
+            allow_wait(run)
+        else:
+            check_workload(run)
     run.client.left[run.intent.secret.path] = None
     result = rotation.complete(run, state, _obtain_or_keep(run, state))
     return discover_targets.report(result, discovery)

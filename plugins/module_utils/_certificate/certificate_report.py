@@ -50,7 +50,8 @@ def values(
     """
     signer = intent.signer.name if signer is None else signer
     ends = [facts.not_after] if facts else []
-    ends += [anchor.breaks.at] if facts and anchor and anchor.breaks else []
+    if facts and anchor and anchor.breaks:
+        ends.append(anchor.breaks.at)
     return {
         "reason": reason,
         "not_after": format_time(min(ends)) if ends else None,

@@ -152,7 +152,8 @@ def _refuse_mismatches(
     for csr in csrs:
         differences = _faults(csr, task.expected, task.rules)
         faults += differences
-        requesters += [_requested_by(csr)] if differences else []
+        if differences:
+            requesters.append(_requested_by(csr))
     if not faults:
         return
     more = f" (and {len(faults) - 1} more)" if faults[1:] else ""

@@ -103,7 +103,9 @@ def _find_trusting(
     These webhooks would refuse a certificate of another CA. Two tasks with different targets may share a Secret, and a target may leave
     the list of its task. objects: those that were read, by their paths. The ones that are read here are added.
     """
-    service, others, unread = run.intent.service_name, list[Target](), dict[Target, MissingPermissions]()
+    service = run.intent.service_name
+    others: list[Target] = []
+    unread: dict[Target, MissingPermissions] = {}
     if service is None or secret is None or not secret_content.is_for(secret, run.intent):
         return others, unread
     entries = target_anchors.added_entries(secret.annotations)

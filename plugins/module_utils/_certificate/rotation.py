@@ -230,7 +230,8 @@ def _find_holds(
     confirmed: Collection[Target],
 ) -> dict[tuple[Target, ClientConfig], str]:
     """Return the client configurations that keep their old anchors, each with the reason."""
-    now, holds = rotation.client.now(), dict[tuple[Target, ClientConfig], str]()
+    now = rotation.client.now()
+    holds: dict[tuple[Target, ClientConfig], str] = {}
     serves = {scan.config: trust_removal.of_scan(scan.scan) for scan in scans}
     for target, config, going in superseded:
         gone = "".join(entry.pem for entry in going)

@@ -208,10 +208,16 @@ def _stale(
     more = f" and {len(progress.stale) - 3} more" if progress.stale[3:] else ""
     restarted = f"after {workload} was restarted, " if workload else ""
     refused = f". There was no restart: {refusal.cause}" if refusal else ""
+    if refusal:
+        remedy = refusal.remedy
+    elif workload:
+        remedy = _AFTER_RESTART
+    else:
+        remedy = _WITHOUT_RESTART
     return StaleError(
         f"{restarted}the webhook still serves another certificate than the new one in {secret} at {', '.join(shown)}{more}{refused}",
         evidence=(f"the new certificate has the serial {wanted.serial}", *progress.evidence, *reasons),
-        remedy=refusal.remedy if refusal else _AFTER_RESTART if workload else _WITHOUT_RESTART,
+        remedy=remedy,
     )
 
 

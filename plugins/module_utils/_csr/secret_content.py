@@ -195,7 +195,8 @@ def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
         raise SecretError(f"{spec} is immutable", remedy="Set a new secret.name, and let the workload use it")
     reason, other = foreign_reason(secret, intent), _other_service(secret, intent)
     words = [owner.word for owner in secret.owners]
-    words += [OTHER_CONTENT] if other or not words else []
+    if other or not words:
+        words.append(OTHER_CONTENT)
     lacking = [word for word in words if not intent.accept.covers(word, spec)]
     if lacking == [OTHER_CONTENT]:  # the user accepts the managers
         reason = other or reason

@@ -95,6 +95,7 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
             f"the option previous_counters has a value for {wrong[0]} that is not a number",
             remedy="Set it to the result counters of an earlier audit",
         )
+    previous = None if counters is None else {name: float(value) for name, value in counters.items()}
     version = parameters["snapshot_version"]
     return AuditOptions(
         probe_urls=parameters["probe_urls"],
@@ -103,9 +104,7 @@ def parse_options(parameters: Mapping[str, Any]) -> AuditOptions:
         without=_parse_without(parameters["without"]),
         eks_cas=tuple(ca_rotation.parse_eks_cas(parameters["certificate_authorities"] or {})),
         ca_break_within=timedelta(days=parameters["ca_break_days"]),
-        previous_counters=None
-        if counters is None
-        else {name: float(value) for name, value in counters.items()},
+        previous_counters=previous,
     )
 
 

@@ -86,7 +86,8 @@ class RunInterrupted(BaseException):
         evidence: list[str] = []
         context = self.__context__
         while context is not None:
-            evidence += context.evidence if isinstance(context, CertflowError) else ()
+            if isinstance(context, CertflowError):
+                evidence += context.evidence
             context = context.__context__
         return _error(self.signum, tuple(dict.fromkeys(evidence)))
 

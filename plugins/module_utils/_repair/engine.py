@@ -339,7 +339,8 @@ class _Proof:
         """
         due = [entry for entry in repairs if self._written(entry)]
         by_field = {_key(entry) for entry in due if kinds.KINDS[entry.kind].is_proven_by_field}
-        self.proven, due = by_field, [entry for entry in due if _key(entry) not in by_field]
+        self.proven = by_field
+        due = [entry for entry in due if _key(entry) not in by_field]
         if not due:
             return
         words = (

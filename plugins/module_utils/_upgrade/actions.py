@@ -218,10 +218,12 @@ def diff(outcomes: Iterable[ObjectOutcome]) -> dict[str, Any]:
     for outcome in (row for row in outcomes if row.is_changed):
         name = str(outcome.reference)
         if outcome.change == "deleted":
-            before[name], after[name] = "exists", "deleted"
+            before[name] = "exists"
+            after[name] = "deleted"
             continue
         if not isinstance(after.get(name), dict):
-            before[name], after[name] = {}, {}
+            before[name] = {}
+            after[name] = {}
         for change in outcome.changes:
             if change.path not in after[name] and change.before is not None:
                 before[name][change.path] = change.before

@@ -58,7 +58,10 @@ class Upgrade:
     def __init__(
         self, client: Client, request: UpgradeRequest, progress: ProgressPrinter, guard: PlanGuard
     ) -> None:
-        self.client, self.request, self.progress, self._guard = client, request, progress, guard
+        self.client = client
+        self.request = request
+        self.progress = progress
+        self._guard = guard
         self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
         self._values: dict[str, Any] = {
             "previous_run": None,

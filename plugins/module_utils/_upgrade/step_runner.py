@@ -99,8 +99,11 @@ class StepRunner:
         end: float,
         reserve: int,
     ) -> None:
-        self.client, self.request, self.progress = client, request, progress
-        self.end, self.reserve = end, reserve
+        self.client = client
+        self.request = request
+        self.progress = progress
+        self.end = end
+        self.reserve = reserve
         self.lease: Lease | None = None
         self.before: Mapping[str, Mapping[str, Any]] = {}
         self.records: list[StepRecord] = []
@@ -135,7 +138,8 @@ class StepRunner:
         try:
             self._carry_out(step, context, record)
         except Exception as error:
-            record.status, record.reason = FAILED, as_error(error).cause
+            record.status = FAILED
+            record.reason = as_error(error).cause
             raise
         except BaseException:  # RunInterrupted, and what ends the process
             record.status = INTERRUPTED

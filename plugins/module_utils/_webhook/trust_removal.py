@@ -95,7 +95,8 @@ def serving(
         for chain in seen
         if chain.endpoint.is_outside
     ]
-    unseen += [("", f"{unread} endpoints were not read")] if unread > 0 else []
+    if unread > 0:
+        unseen.append(("", f"{unread} endpoints were not read"))
     unseen += [("", reason) for reason in hidden]
     nothing = () if seen or unseen else (problem or "no endpoint is known",)
     reasons = (*(reason for _state, reason in unseen), *nothing)

@@ -180,7 +180,8 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
     def _look(self, tmp: str | None, variables: dict[str, Any]) -> dict[str, Any]:
         """Run the operation in check mode."""
-        before, self._task.check_mode = self._task.check_mode, True
+        before = self._task.check_mode
+        self._task.check_mode = True
         try:
             return self._run_named(tmp, variables)
         finally:
@@ -312,15 +313,16 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
     def _kubeconfigs_from_here(self) -> dict[str, str]:
         """Return the kubeconfigs of the environment with absolute paths, because a module works in the folder of the play."""
-        here = os.getcwd() if self._connection.transport == "local" else ""
-        found = {name: os.environ.get(name, "").split(os.pathsep) for name in contexts.ENVIRONMENT}
-        return {
-            name: os.pathsep.join(
-                path if path.startswith("~") else os.path.join(here, path) for path in value if path
-            )
-            for name, value in found.items()
-            if here and any(value) and not is_content(os.environ[name])
-        }
+        if self._connection.transport != "local":
+            return {}
+        here = os.getcwd()
+        found = {}
+        for name in contexts.ENVIRONMENT:
+            value = os.environ.get(name, "")
+            paths = [path for path in value.split(os.pathsep) if path]
+            if paths and not is_content(value):
+                found[name] = os.pathsep.join(_from_folder(here, path) for path in paths)
+        return found
 
     def _execution_mode(self, variables: Mapping[str, Any]) -> str:
         """Return the mode for this task. Raises AnsibleActionFail if the forced mode is unknown or impossible."""
@@ -416,6 +418,11 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         return {key: str(value) for key, value in environment.items()}
+
+
+def _from_folder(folder: str, path: str) -> str:
+    """Return a path of a program in a folder as one that is right everywhere. A home stays as it is written."""
+    return path if path.startswith("~") else os.path.join(folder, path)
 
 
 @contextmanager

@@ -54,13 +54,15 @@ def _exception(entry: Any, where: str) -> dict[str, Any]:
         cause, _separator, remedy = problems[0].partition(". ")
         keys = listed(key for key, row in spec["options"].items() if row.get("required"))
         raise CertflowError(cause.rstrip("."), remedy=remedy.rstrip(".") or f"Write {keys} for each entry")
-    # A key without a value has no pattern, which is refused as an empty list is.
-    return {
-        key: [*map(str, item if isinstance(item, (list, tuple)) else [] if item is None else [item])]
-        if key in _LISTS
-        else item
-        for key, item in entry.items()
-    }
+    return {key: _texts(item) if key in _LISTS else item for key, item in entry.items()}
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the patterns of a key. A key without a value has no pattern, which is refused as an empty list is."""
+    if value is None:
+        return []
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [str(item) for item in items]
 
 
 def load(path: str, where: str) -> Any:

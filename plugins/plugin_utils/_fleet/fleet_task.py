@@ -76,7 +76,9 @@ class ClusterCheck:
     """
 
     def __init__(self, run: FleetRun, task: ClusterTask, arguments: Mapping[str, Any]) -> None:
-        self._run, self._task, self._arguments = run, task, arguments
+        self._run = run
+        self._task = task
+        self._arguments = arguments
         self.uid = ""
 
     def __call__(self, client: Client) -> None:

@@ -108,13 +108,14 @@ def outcome(describe: Callable[[OperationRun], dict[str, Any]], run: OperationRu
         )
         number = "" if run.is_planned else f"{left['count']} left. "
         fields["reason"] = f"{number}{why}{reason}"
-        fields |= {} if first["remedy"] in fields["reason"] else {"remedy": first["remedy"]}
+        if first["remedy"] not in fields["reason"]:
+            fields["remedy"] = first["remedy"]
     if run.is_planned and fields["status"] == OK:
         fields["status"] = PLANNED
     elif left.get("count") and not run.is_planned:
         fields |= {"status": LEFT, "code": left["first"]["code"]}
-        # Such a canary has not shown that the change works.
-        fields |= {} if run.is_changed else {UNTOUCHED: True}
+        if not run.is_changed:
+            fields[UNTOUCHED] = True  # such a canary has not shown that the change works
     elif run.is_changed:
         fields["status"] = CHANGED
     if run.is_planned and run.is_changed and run.fails_on_change:
@@ -151,10 +152,16 @@ def describe_certificate(run: OperationRun) -> dict[str, Any]:
     not_after, days = result.get("not_after"), result.get("days_left")
     signer = result.get("signer") or ""
     provider = (result.get("provider") or {}).get("name") or ""
-    facts = [f"valid until {str(not_after)[:10]} ({plural(days, 'day')})"] if not_after else []
-    facts += [f"signer {signer}"] if signer else []
-    facts += [f"provider {provider}"] if provider else []
-    intro = ("would change: " if run.is_changed else "nothing to change: ") if run.is_planned else ""
+    facts = []
+    if not_after:
+        facts.append(f"valid until {str(not_after)[:10]} ({plural(days, 'day')})")
+    if signer:
+        facts.append(f"signer {signer}")
+    if provider:
+        facts.append(f"provider {provider}")
+    intro = ""
+    if run.is_planned:
+        intro = "would change: " if run.is_changed else "nothing to change: "
     reason = f"{intro}{result.get('reason', '')}"
     # After a removal only the signer is known, and no certificate is left that it describes.
     if not_after or provider:
@@ -271,19 +278,29 @@ def _upgrade_reason(run: OperationRun, old: str, new: str) -> str:
     """Return what a run of snapshot_controller did, or would do. old, new: the releases, "" for a new installation."""
     result, plan_steps = run.result, run.result.get("plan") or ()
     if not run.is_changed and ("due" in result or not run.is_planned):
-        shown = old or new
-        return (
-            f"nothing to change at {shown}"
-            if run.is_planned and "verified" not in result
-            else f"verified {shown}, and changed nothing"
-        )
-    changed = [step for step in result.get("steps") or () if step.get("changed")]
-    # The tag plan tries no step.
-    effect = "changed" if not run.is_planned else "would change" if "due" in result else "may change"
-    steps = plural(len(result.get("due", plan_steps) if run.is_planned else changed), "step")
+        if run.is_planned and "verified" not in result:
+            return f"nothing to change at {old or new}"
+        return f"verified {old or new}, and changed nothing"
+    if not run.is_planned:
+        steps = [step for step in result.get("steps") or () if step.get("changed")]
+        effect = "changed"
+    elif "due" in result:
+        steps = result["due"]
+        effect = "would change"
+    else:  # the tag plan tries no step
+        steps = list(plan_steps)
+        effect = "may change"
+    verb, objects = _change_in_words(old, new)
+    done = f"would {verb}" if run.is_planned else f"{verb.rstrip('e')}ed"
+    return f"{done} {objects}, {plural(len(steps), 'step')} {effect} something"
+
+
+def _change_in_words(old: str, new: str) -> tuple[str, str]:
+    """Return the verb and the object of a change of releases, such as "upgrade", "from 6.3.0 to 8.7.0"."""
+    if old == new:
+        return "update", f"the objects of {new}"
+    if not old:
+        return "install", new
     before, after = release_table.parse(old), release_table.parse(new)
     is_down = before is not None and after is not None and not release_table.is_at_least(after, before)
-    verb = "update" if old == new else "install" if not old else "downgrade" if is_down else "upgrade"
-    way = f"the objects of {new}" if old == new else f"from {old} to {new}" if old else new
-    done = f"would {verb}" if run.is_planned else f"{verb.rstrip('e')}ed"
-    return f"{done} {way}, {steps} {effect} something"
+    return "downgrade" if is_down else "upgrade", f"from {old} to {new}"

@@ -60,7 +60,9 @@ class Step:
     """The task of a step. The result of each method is that of the task."""
 
     def __init__(self, task: Any, loader: Any, templar: Any, variables: Mapping[str, Any]) -> None:
-        self._loader, self._templar, self._variables = loader, templar, variables
+        self._loader = loader
+        self._templar = templar
+        self._variables = variables
         self._options: Mapping[str, Any] = task.args
         self._reads_only = bool(task.check_mode)
         self._host: str = variables["inventory_hostname"]
@@ -87,7 +89,8 @@ class Step:
             lines += of_jobs
         else:
             files = check_run.check_file_problems(run, self._variables.get("inventory_dir"))
-            lines, settings = [*check_run.find_problems(run), *of_jobs, *files], {}
+            lines = [*check_run.find_problems(run), *of_jobs, *files]
+            settings = {}
             if not lines:
                 limits = check_run.make_budget(run)
                 settings = {
@@ -271,13 +274,10 @@ def _missing_libraries(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = (row for table in providers if isinstance(table, Mapping) for row in table.values())
     has_rule = any(isinstance(row, Mapping) and row.get("rule") for row in rows)
     missing = missing_libraries(LIBRARIES_OF_RULES if has_rule else {})
-    return (
-        [
-            f"{sys.executable} lacks the Python libraries {', '.join(missing)}. Install them for that interpreter."
-        ]
-        if missing
-        else []
-    )
+    if not missing:
+        return []
+    names = ", ".join(missing)
+    return [f"{sys.executable} lacks the Python libraries {names}. Install them for that interpreter."]
 
 
 def outcomes_of(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -44,7 +44,10 @@ def run(parameters: Mapping[str, Any], results: Mapping[str, Any], *, check_mode
     before = report_files.read_audit(parameters["compare_with"]) if parameters["compare_with"] else None
     for path in parameters["dest"]:
         # Only the trial before an audit may end it: a file that cannot be written does not keep the others.
-        (report_files.check_destination if check_mode else report_files.format_of)(path)
+        if check_mode:
+            report_files.check_destination(path)
+        else:
+            report_files.format_of(path)
     report = report_model.build_audit(results, datetime.now(timezone.utc), VERSION)
     report = report_model.note_duplicates(report)
     if before:

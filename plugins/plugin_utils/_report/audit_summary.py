@@ -86,7 +86,11 @@ def _limited(entries: Sequence[str], noun: str) -> Iterator[str]:
 def _fault(fault: Group) -> str:
     """Return the severity, the check, the effect, the clusters, the first object and its cause in one line."""
     finding, subject = fault.finding, fault.finding["object"]
-    when = "now" if fault.first.is_now else f"from {fault.breaks_at}" if fault.breaks_at else ""
+    when = ""
+    if fault.first.is_now:
+        when = "now"
+    elif fault.breaks_at:
+        when = f"from {fault.breaks_at}"
     effect = " ".join(filter(None, (fault.effect, when)))
     place = "/".join(filter(None, (report_model.place(subject), subject["webhook"])))
     more = len(fault.rows) - 1
@@ -99,8 +103,11 @@ def _fault(fault: Group) -> str:
 
 def _unread(gap: Group) -> str:
     needed, objects = gap.all("permissions"), gap.all("objects")
-    # The cause of a missing permission names what was not read.
-    details = f" (missing permissions: {needed})" if needed else f" (objects: {objects})" if objects else ""
+    details = ""
+    if needed:  # the cause of a missing permission names what was not read
+        details = f" (missing permissions: {needed})"
+    elif objects:
+        details = f" (objects: {objects})"
     return f"unknown {gap.where}: {gap.finding['cause']}{details}"
 
 
@@ -128,8 +135,10 @@ def _next(
         for noun, entries in zip(("fault", "gap"), groups_left)
         if entries
     ]
-    left += [f"{plural(len(unread), 'cluster')} without a complete audit"] if unread else []
-    left += [f"{plural(len(problems), 'problem')} of the report"] if problems else []
+    if unread:
+        left.append(f"{plural(len(unread), 'cluster')} without a complete audit")
+    if problems:
+        left.append(f"{plural(len(problems), 'problem')} of the report")
     steps = [f"for {fault.finding['check']}, {_remedy(report, fault)}" for fault in urgent]
     steps += [f"for {cluster['name']}, {cluster['remedy'] or cluster['reason']}" for cluster in unread[:1]]
     return f"left: {', '.join(left)}. Next: {(steps or problems)[0]}" if left else "nothing is left to do"

@@ -53,8 +53,10 @@ def compare(report: Report, earlier: Report) -> Report:
         clusters.append(
             {**cluster, "findings": [_with_state(finding, cluster, pair) for finding in cluster["findings"]]}
         )
-        skipped += [] if pair else [cluster["name"]]
-        gone += _gone(cluster, pair) if pair else []
+        if pair is None:
+            skipped.append(cluster["name"])
+        else:
+            gone += _gone(cluster, pair)
     skipped += by_name.keys() - {cluster["name"] for cluster in report["clusters"]}
     states = [
         finding["state"] for cluster in clusters for finding in cluster["findings"] if not finding["excepted"]

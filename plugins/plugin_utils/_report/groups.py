@@ -73,9 +73,11 @@ class Group:
         """Return what the fault does to requests, "" if that is not known."""
         if self.first.urgency == UNDATED:
             return ""
-        now, later = _WORDS.get(self.finding["impact"], ("broken", "will break"))
         if self.finding["impact"] not in _WORDS:
-            return now if self.first.is_now else later if self.breaks_at else ""
+            if self.first.is_now:
+                return "broken"
+            return "will break" if self.breaks_at else ""
+        now, later = _WORDS[self.finding["impact"]]
         return f"{now if self.first.is_now else later} {self.all('requests') or 'no request'}"
 
     def as_result(self) -> dict[str, Any]:
@@ -129,8 +131,12 @@ def fault(finding: Mapping[str, Any]) -> str:
     for word in _QUOTED.sub(ANY, text).split():
         bare = word.strip(".,;:()")
         is_name = not bare.isalpha()
-        if not (is_name and words[-1:] == [ANY]):
-            # The noun after a number may be in the plural.
-            words.append(ANY if is_name else word.rstrip("s") if is_counted else word)
+        if is_name:
+            if words[-1:] != [ANY]:
+                words.append(ANY)
+        elif is_counted:
+            words.append(word.rstrip("s"))  # the noun after a number may be in the plural
+        else:
+            words.append(word)
         is_counted = bare.isdigit()
     return " ".join(words)

@@ -169,12 +169,13 @@ def _audited_cluster(name: str, result: Any) -> dict[str, Any]:
 def _failure(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a host whose audit failed. Messages of Ansible itself have no code."""
     code = str(result.get("code") or "")
-    is_lost = bool(result.get("unreachable"))
+    status = AUDIT_STATUS_OF_CODE.get(code, report_schema.FAILED)
+    if result.get("unreachable"):
+        status = report_schema.UNREACHABLE
+        code = code or "unreachable"
     return {
-        "status": report_schema.UNREACHABLE
-        if is_lost
-        else AUDIT_STATUS_OF_CODE.get(code, report_schema.FAILED),
-        "code": code or ("unreachable" if is_lost else ""),
+        "status": status,
+        "code": code,
         "reason": report_text.cause_of(result, "the task has no result"),
         "evidence": [str(line) for line in result.get("evidence") or ()],
         "remedy": str(result.get("remedy") or ""),
@@ -224,7 +225,9 @@ def _urgency(cluster: Mapping[str, Any], finding: Mapping[str, Any], leading: Co
     at, audited = finding["breaks_at"], cluster["audited_at"]
     if at and audited and at <= audited:
         return {REFUSES: REFUSING, SKIPS: SKIPPING}.get(finding["impact"], BROKEN)
-    return LEADING if finding["check"] in leading else LATER if at else UNDATED
+    if finding["check"] in leading:
+        return LEADING
+    return LATER if at else UNDATED
 
 
 def _order(row: Row) -> tuple[Any, ...]:

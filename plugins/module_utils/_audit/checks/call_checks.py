@@ -251,22 +251,20 @@ def _references(data: ClusterData, point: CallPoint, backend: Backend) -> Iterat
     if point.caller != AGGREGATION:  # the condition of an aggregated API shows it
         words = f"{point.object} calls the Service {name}, which has no cluster IP"
         yield judged("service-headless", point.object, words if backend.is_headless else "", certainty=LIKELY)
-    port = f"the Service {name} has no TCP port {point.config.port}"
-    faults = {
-        "service-missing": "" if backend.exists else f"the Service {name} does not exist",
-        "port-missing": "" if backend.has_port or backend.is_external else port,
-        "no-endpoints": ""
-        if backend.ready or backend.is_external
-        else f"no endpoint of the Service {name} is ready",
-    }
-    first = next((check for check, fault in faults.items() if fault), "")
+    first, fault = "", ""
+    if not backend.exists:
+        first, fault = "service-missing", f"the Service {name} does not exist"
+    elif not (backend.has_port or backend.is_external):
+        first, fault = "port-missing", f"the Service {name} has no TCP port {point.config.port}"
+    elif not (backend.ready or backend.is_external):
+        first, fault = "no-endpoints", f"no endpoint of the Service {name} is ready"
     place = REFERENCES.index(first) if first else len(REFERENCES)
     yield from _all(PASS, REFERENCES[:place], point, BLIND_SPOT)
     if first == "no-endpoints" and backend.is_ending:
-        words = f"{point.object} cannot be called after its last endpoints have ended: {faults[first]}"
+        words = f"{point.object} cannot be called after its last endpoints have ended: {fault}"
         yield AuditFinding(first, FAIL, point.object, words, severity=WARNING, certainty=LIKELY)
     elif first:
-        words = f"{point.object} cannot be called, because {faults[first]}"
+        words = f"{point.object} cannot be called, because {fault}"
         yield AuditFinding(first, FAIL, point.object, words, breaks_at=data.now)
     yield from _all(SKIP, REFERENCES[place + 1 :], point)
 

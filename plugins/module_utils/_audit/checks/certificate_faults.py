@@ -170,13 +170,16 @@ def _trust_faults(
         return
     held = bundle_content.certificates(bundle)
     words = f"the caBundle does not verify the certificate: {judged.trust.reason}"
-    lines = (
-        *((judged.fault,) if judged.fault else ()),
+    subjects = dict.fromkeys(entry.subject or "not readable" for entry in held)
+    lines = [
         f"issuer of the certificate: {leaf.issuer}",
-        f"subjects of the caBundle: {'; '.join(dict.fromkeys(entry.subject or 'not readable' for entry in held))}",
-        *((_trust_remedy(judged),) if judged.trust.code == CA_MISMATCH else ()),
-    )
-    yield CertificateFault(judged.trust.code, words, now, lines=lines)
+        f"subjects of the caBundle: {'; '.join(subjects)}",
+    ]
+    if judged.fault:
+        lines.insert(0, judged.fault)
+    if judged.trust.code == CA_MISMATCH:
+        lines.append(_trust_remedy(judged))
+    yield CertificateFault(judged.trust.code, words, now, lines=tuple(lines))
 
 
 def _trust_remedy(judged: Judgement) -> str:

@@ -74,10 +74,17 @@ def _managed(point: CallPoint, backend: Backend) -> Iterator[AuditFinding]:
     ]
     if ends:
         words = f"No known program renews the certificate that {point.object} depends on. It expires at {format_time(min(ends))}"
-        lines: tuple[str, ...] = (f"the caBundle was written by {', '.join(point.bundle_writers)}",)
-        lines += (f"a task that renews it: {issue_task(point, 'NAME')}",) if point.config.service else ()
+        lines = [f"the caBundle was written by {', '.join(point.bundle_writers)}"]
+        if point.config.service:
+            lines.append(f"a task that renews it: {issue_task(point, 'NAME')}")
         yield AuditFinding(
-            "renewal-unmanaged", FAIL, point.object, words, lines, certainty=LIKELY, breaks_at=min(ends)
+            "renewal-unmanaged",
+            FAIL,
+            point.object,
+            words,
+            tuple(lines),
+            certainty=LIKELY,
+            breaks_at=min(ends),
         )
     elif backend.chains:
         yield AuditFinding("renewal-unmanaged", PASS, point.object)

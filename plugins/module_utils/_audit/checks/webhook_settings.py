@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from ..facts.cluster_data import CallPoint, ClusterData, DefinitionState
 from ..facts.finding import FAIL, INFO, PASS, SKIP, WARNING, AuditFinding, judged
@@ -60,13 +61,15 @@ def _matching(
         yield from passed(check, point.object, undecided)
 
 
+def _matches_everything(rule: Mapping[str, Any]) -> bool:
+    groups = rule.get("apiGroups") or ()
+    resources = rule.get("resources") or ()
+    return "*" in groups and ("*" in resources or "*/*" in resources)
+
+
 def _everything(point: CallPoint) -> AuditFinding:
     """Return the finding of a webhook that the API server asks about every object."""
-    wide = [
-        rule
-        for rule in point.webhook.get("rules") or ()
-        if "*" in (rule.get("apiGroups") or ()) and {"*", "*/*"} & set(rule.get("resources") or ())
-    ]
+    wide = [rule for rule in point.webhook.get("rules") or () if _matches_everything(rule)]
     selectors = [point.webhook.get(key) or {} for key in ("namespaceSelector", "objectSelector")]
     limited = any(selector.get("matchLabels") or selector.get("matchExpressions") for selector in selectors)
     words = f"{point.object} matches the objects of all groups and resources in all namespaces"

@@ -71,8 +71,10 @@ class ApplyRelease(ReleaseParts, Action):
         if part in ("webhook", "webhook_service"):
             hook = get(self.release).webhook
             kinds = ("Service",) if part == "webhook_service" else ("Deployment", "PodDisruptionBudget")
-            name = (hook.service if part == "webhook_service" else hook.deployment) if hook else ""
-            return [Reference(kind, name, place) for kind in kinds if hook]
+            if hook is None:
+                return []
+            name = hook.service if part == "webhook_service" else hook.deployment
+            return [Reference(kind, name, place) for kind in kinds]
         return {
             "crds": _crds(SNAPSHOT),
             "group_crds": _crds(GROUP),

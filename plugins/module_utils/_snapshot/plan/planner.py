@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..._base.object_managers import UNMARKED
+from ..._base.text import plural
 from ..actions.action import CRD, HopProgress, PlanLine, Step
 from ..actions.apply_release import controller_rbac, webhook_rbac
 from ..context.hop_context import UpgradeOptions
@@ -177,7 +178,7 @@ def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
     """Return a sentence that names one object, the number of the others, and their manager."""
     what, _origin = next((owned for owned in objects if not owned[0].startswith(f"{CRD} ")), objects[0])
     count = len(objects) - 1
-    more = f" and {count} other object{'s' * (count > 1)}" if count else ""
+    more = f" and {plural(count, 'other object')}" if count else ""
     if key == UNMARKED:
         return f"{what}{more} {'have' if more else 'has'} no marker of a manager"
     return f"{what}{more} {'belong' if more else 'belongs'} to {INSTALLERS[key].name}"

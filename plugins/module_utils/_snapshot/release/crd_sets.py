@@ -104,13 +104,16 @@ def names(group: str) -> tuple[str, ...]:
     return SNAPSHOT_CRDS if group == SNAPSHOT else GROUP_CRDS
 
 
+def _state_of_version(entry: Mapping[str, Any]) -> str:
+    if entry["storage"]:
+        return STORED
+    return SERVED if entry["served"] else LISTED
+
+
 def parse(obj: Mapping[str, Any]) -> Crd:
     """Parse a CustomResourceDefinition as the API server returns it."""
     spec, status, metadata = obj["spec"], obj.get("status") or {}, obj["metadata"]
-    versions = {
-        entry["name"]: STORED if entry["storage"] else SERVED if entry["served"] else LISTED
-        for entry in spec["versions"]
-    }
+    versions = {entry["name"]: _state_of_version(entry) for entry in spec["versions"]}
     return Crd(
         name=metadata["name"],
         versions=versions,

@@ -88,7 +88,10 @@ def joined(arguments: Iterable[str]) -> list[str]:
 def value(arguments: Iterable[str], flag: str) -> str | None:
     """Return the last value of a flag, "true" for a flag without a value, None if it is not given."""
     given = [argument.partition("=") for argument in joined(arguments) if name(argument) == flag]
-    return (given[-1][2] if given[-1][1] else "true") if given else None
+    if not given:
+        return None
+    _flag, separator, value = given[-1]
+    return value if separator else "true"
 
 
 def unknown(program: str, arguments: Iterable[str], release: Release) -> list[str]:

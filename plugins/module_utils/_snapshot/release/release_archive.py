@@ -148,16 +148,43 @@ def _untar(data: bytes, kept: _Kept) -> None:
                 raise _Refused(f"{entry.name} has more than {MOST_BYTES_OF_A_FILE} bytes")
             kept.keep(entry.name, unpacked.content(entry.size))
         elif entry.isreg() or entry.type not in tarfile.SUPPORTED_TYPES:
-            unpacked.skip(
-                entry.size
-            )  # no content follows a link or a directory, even if its header has a size
+            # No content follows a link or a directory, even if its header has a size.
+            unpacked.skip(entry.size)
+
+
+@dataclass
+class _NextEntry:
+    """What headers of their own say about the entry that follows them."""
+
+    #: "" if no header has said it.
+    name: str = ""
+    #: In bytes. -1 if no header has said it.
+    size: int = -1
+
+    def read(self, kind: bytes, content: bytes) -> None:
+        """Read a header: a long name of GNU tar, or records of pax. Other headers say nothing that is needed."""
+        if kind == tarfile.GNUTYPE_LONGNAME:
+            self.name = content.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        elif kind == tarfile.XHDTYPE:
+            records = _records(content)
+            self.name = records.get("path", self.name)
+            self.size = int(records.get("size", self.size))
+
+    def complete(self, entry: tarfile.TarInfo) -> None:
+        if self.name:
+            entry.name = self.name
+        if self.size >= 0:
+            entry.size = self.size
 
 
 def _entries(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
     """Yield the header of each entry, with the name and size from preceding headers. The content follows."""
-    name, size, is_first, headers = "", -1, True, 0
+    is_archive = False
+    headers = 0
+    following = _NextEntry()
     while len(block := unpacked.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE and any(block):
-        entry, is_first = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"), False
+        entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        is_archive = True
         if entry.size < 0:
             raise tarfile.ReadError("an entry has a negative size")
         if entry.type == tarfile.GNUTYPE_SPARSE:
@@ -166,17 +193,12 @@ def _entries(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
             headers += 1
             if entry.size > MOST_BYTES_OF_A_HEADER or headers > MOST_ENTRIES:
                 raise _Refused(f"it has a header of {entry.size} bytes")
-            content = unpacked.content(entry.size)
-            if entry.type == tarfile.GNUTYPE_LONGNAME:
-                name = content.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            elif entry.type == tarfile.XHDTYPE:
-                records = _records(content)
-                name, size = records.get("path", name), int(records.get("size", size))
+            following.read(entry.type, unpacked.content(entry.size))
             continue
-        entry.name, entry.size = name or entry.name, size if size >= 0 else entry.size
-        name, size = "", -1
+        following.complete(entry)
+        following = _NextEntry()
         yield entry
-    if is_first:
+    if not is_archive:
         raise tarfile.ReadError("it is not a tar archive")
 
 

@@ -111,7 +111,10 @@ class Preview:
     @property
     def outcome(self) -> ObjectOutcome:
         """Return the outcome of the write."""
-        kind = "created" if self.live is None else "changed" if self.is_due else "unchanged"
+        if self.live is None:
+            kind = "created"
+        else:
+            kind = "changed" if self.is_due else "unchanged"
         return ObjectOutcome(reference(self.manifest), kind, self.changes_to(self.foreseen), self.note)
 
     def changes_to(self, after: Object) -> tuple[FieldChange, ...]:

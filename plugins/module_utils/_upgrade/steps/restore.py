@@ -57,7 +57,8 @@ def restore(context: ActionContext, target: Reference, original: Object) -> Obje
         OwnedObjectError: another manager owns it, and the consent does not cover it.
         KubeError: the API server refuses.
     """
-    client, owners = context.client, list[Object]()
+    client = context.client
+    owners: list[Object] = []
     read = partial(client.find, target.path)
 
     def write(live: Object | None) -> ObjectOutcome:

@@ -79,7 +79,8 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
                 if obj["metadata"]["uid"] not in done:
                     done.add(obj["metadata"]["uid"])
                     problem = _rewrite(client, _path_of(collection, obj), obj, check_mode=check_mode)
-                    refused += [f"{place(obj)}: {problem}"] if problem else []
+                    if problem:
+                        refused.append(f"{place(obj)}: {problem}")
         except ApiError as exc:
             if exc.status != GONE:
                 raise

@@ -115,7 +115,8 @@ class PodWatch:
     """Looks at the pods of an available Deployment."""
 
     def __init__(self, client: Client, target: Reference) -> None:
-        self._client, self._target = client, target
+        self._client = client
+        self._target = target
         self._before: dict[ContainerKey, int] = {}
 
     def look(self) -> DeploymentPods:

@@ -211,8 +211,10 @@ def read_chains(
     Threads do the handshakes. They call no hooks, because a hook may print, and only the main thread may print. Meanwhile the caller's
     thread calls the hooks, so a Lease is kept, and the end of the parent ends the work.
     """
-    chains, failures = [_unread(endpoint) for endpoint, _config in places], list[KubeError]()
-    waiting, sizes = collections.deque(enumerate(places)), list[int]()
+    chains = [_unread(endpoint) for endpoint, _config in places]
+    failures: list[KubeError] = []
+    waiting = collections.deque(enumerate(places))
+    sizes: list[int] = []
 
     def work(own: Client) -> None:
         while waiting:

@@ -193,8 +193,10 @@ def _accepted_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
         cause = f"the object was accepted: the API server does not ask it about this object, {evidence.match.reason}"
         return ProbeVerdict(FAILED, "not-asked", cause, "Correct its rules and selectors, or the object")
     reasons = ["the webhook does not deny it"]
-    reasons += ["or cannot be called, which failurePolicy Ignore hides"] if evidence.fails_open else []
-    reasons += [f"or is not asked: {evidence.match.reason}"] if evidence.match.is_asked is None else []
+    if evidence.fails_open:
+        reasons.append("or cannot be called, which failurePolicy Ignore hides")
+    if evidence.match.is_asked is None:
+        reasons.append(f"or is not asked: {evidence.match.reason}")
     problem = next(
         (f"{endpoint.endpoint}: {endpoint.problem}" for endpoint in evidence.endpoints if endpoint.problem),
         evidence.endpoints_problem,
