@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that prose is plain: no forbidden words, and no higher rate of semicolons and long sentences.
+"""Check that prose is plain: no forbidden words.
 
-`python -m tests.repository.test_words` prints every forbidden word with its sentence, and the rates.
+`python -m tests.repository.test_words` prints every forbidden word with its sentence.
 """
 
 from __future__ import annotations
@@ -30,17 +30,6 @@ _FORBIDDEN = re.compile(
     + r")(?![\w-])"
 )
 
-#: A sentence with more words is long.
-LONG = 25
-#: Highest rates per 1,000 words, rounded up: semicolons, sentences that begin with "What" or "Whether", long
-#: sentences. The description of a boolean may begin with "Whether" or "Boolean. Whether". These may only fall.
-HIGHEST: dict[str, tuple[int, int, int]] = {
-    "README": (1, 1, 5),
-    "docs": (3, 1, 2),
-    "modules": (1, 1, 2),
-    "roles": (1, 1, 2),
-}
-
 
 def hits(blocks: Iterable[Block]) -> Iterator[tuple[str, int, str, str]]:
     """Yield path, line, word and sentence of each forbidden word."""
@@ -57,39 +46,6 @@ def _around(text: str, match: re.Match[str]) -> str:
     return " ".join(text[start:stop].split())
 
 
-def sentences(text: str) -> list[str]:
-    return [part for part in re.split(r"(?<=[.!?])\s+(?=[A-Z*\"(])", text.strip()) if part]
-
-
-def group_of(block: Block) -> str:
-    """Return the group of pages that a block counts for, or ""."""
-    if block.path == "README.md":
-        return "README"
-    if block.path.startswith("docs/") and block.kind == "page":
-        return "docs"
-    if block.path.startswith(prose.DOCUMENTED) and block.kind == "page":
-        return "modules"
-    if block.path.startswith("roles/") and block.path.endswith(("README.md", "argument_specs.yml")):
-        return "roles"
-    return ""
-
-
-def rates(blocks: Iterable[Block]) -> dict[str, tuple[float, float, float]]:
-    """Return for each group the rates of HIGHEST."""
-    counts = {group: [0, 0, 0, 0] for group in HIGHEST}
-    for block in blocks:
-        if group := group_of(block):
-            parts = sentences(block.text.replace("Boolean. Whether ", "Boolean. "))
-            counts[group][0] += len(block.text.split())
-            counts[group][1] += block.text.count(";")
-            counts[group][2] += sum(part.startswith(("What ", "Whether ")) for part in parts)
-            counts[group][3] += sum(len(part.split()) > LONG for part in parts)
-    return {
-        group: (1000 * marks / words, 1000 * riddles / words, 1000 * long / words)
-        for group, (words, marks, riddles, long) in counts.items()
-    }
-
-
 @pytest.fixture(scope="module")
 def repository() -> list[Block]:
     return list(prose.blocks())
@@ -98,16 +54,6 @@ def repository() -> list[Block]:
 def test_prose_has_no_forbidden_word(repository: list[Block]) -> None:
     found = [f"{path}:{line}: {word}: {sentence}" for path, line, word, sentence in hits(repository)]
     assert not found, "\n" + "\n".join(found)
-
-
-def test_no_rate_rises(repository: list[Block]) -> None:
-    measured = rates(repository)
-    higher = [
-        group
-        for group, limits in HIGHEST.items()
-        if any(map(float.__gt__, measured[group], map(float, limits)))
-    ]
-    assert not higher, measured
 
 
 # Name of a file, its text, and the line and the word of each hit.
@@ -138,15 +84,12 @@ def test_a_word_is_found_in_prose_and_not_in_code(
 
 
 def main() -> None:
-    """Print every forbidden word as "path:line: word: sentence", and the rates."""
+    """Print every forbidden word as "path:line: word: sentence"."""
     blocks = list(prose.blocks())
     found = list(hits(blocks))
     for path, line, word, sentence in found:
         print(f"{path}:{line}: {word}: {sentence}")
     print(f"{len(found)} words in {len({path for path, *_rest in found})} files")
-    print("per 1,000 words: semicolons, What/Whether, sentences over 25 words")
-    for group, values in rates(blocks).items():
-        print(f"  {group:8}", *(f"{value:5.1f}" for value in values), " at most", *HIGHEST[group])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..._download.source_auth import SourceError
