@@ -454,6 +454,7 @@ class Cluster:
         self.start("containerd")  # it is ready before the API server is
 
     def _start_node(self) -> None:
+        node.allow_watchers()
         self.start("kube-scheduler")
         self._wait_for("containerd", lambda: self.run_inside("ctr", "version").returncode == 0)
         self.load_image(image.PAUSE, image.program("pause"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.clusters import cgroups, components, debian, image, pki, processes
@@ -17,7 +18,6 @@ from tests.support.clusters.processes import Process, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from tests.support.clusters.components import Ports
     from tests.support.clusters.profiles import Profile
@@ -29,6 +29,10 @@ _AMONG_PODS = ("containerd", "kubelet")
 _TOOLS = ("ip", "mount", "nsenter", "unshare")
 # Creates namespaces of each kind with a veth pair, and leaves nothing.
 _PROBE = "unshare --mount --net --pid --fork --cgroup ip link add name a type veth peer name b"
+# A kubelet, its containerd and each container watch files. Linux gives all processes of a user 128 instances of inotify, and
+# with five nodes the next kubelet ends with "too many open files".
+_WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
+_MOST_WATCHERS = 1024
 # Programs inside reach no proxy. Their requests go to pods or to a kubelet.
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -72,6 +76,12 @@ def _check_machine() -> None:
     probe = subprocess.run(_PROBE.split(), capture_output=True, text=True, check=False)
     if probe.returncode != 0:
         raise ClusterError(f"a cluster with a node needs namespaces: {probe.stderr.strip()}")
+
+
+def allow_watchers(setting: Path = _WATCHERS) -> None:
+    """Raise the machine's limit of inotify instances for several nodes. It is not lowered. Raises OSError."""
+    if int(setting.read_text()) < _MOST_WATCHERS:
+        setting.write_text(f"{_MOST_WATCHERS}\n")
 
 
 def pairs(ca: pki.KeyPair, name: str) -> dict[str, pki.KeyPair]:
