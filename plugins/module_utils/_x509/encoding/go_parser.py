@@ -89,9 +89,11 @@ _STRINGS = {
     _BMP_STRING: ("utf-16-be", "[^\ufdd0-\ufdef\ufffe\uffff\U00010000-\U0010ffff]*"),
 }
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"(?:[A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>\"]|%25)*")
 _PORT = re.compile(r"(?::\d*)?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
+_USER = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
 
 
 def read_version(tbs: Reader) -> int:
@@ -302,23 +304,31 @@ def _alternative_names(value: bytes) -> tuple[GeneralName, ...]:
 
 def _is_uri(text: str) -> bool:
     """Return True for an address that Go's url.Parse reads, with a host that its domainNameValid accepts."""
-    if any(character < " " or character == "\x7f" for character in text):
+    address, _hash, fragment = text.partition("#")
+    if _CONTROL.search(address) or _BAD_ESCAPE.search(fragment):
         return False
-    text, _hash, fragment = text.partition("#")
-    match = _SCHEME.match(text)
-    rest = text[match.end() :] if match else text
-    rest = rest.partition("?")[0]
-    if _BAD_ESCAPE.search(fragment) or (rest.startswith(":") and not match):
-        return False
-    if not rest.startswith("/"):
-        return bool(match) or (":" not in rest.partition("/")[0] and not _BAD_ESCAPE.search(rest))
-    if not rest.startswith("//") or (rest.startswith("///") and not match):
-        return not _BAD_ESCAPE.search(rest)
-    authority, _slash, path = rest[2:].partition("/")
+    match = _SCHEME.match(address)
+    scheme = match[1].lower() if match else ""
+    path = (address[match.end() :] if match else address).partition("?")[0]
+    if not path.startswith("/"):
+        if scheme:
+            return True  # Such as urn:a. Go does not decode it.
+        if ":" in path.partition("/")[0]:
+            return False
+    has_authority = path.startswith("//") and (scheme != "" or not path.startswith("///"))
+    if has_authority:
+        authority, _slash, path = path[2:].partition("/")
+        if not _is_authority(scheme, authority):
+            return False
+    return not _BAD_ESCAPE.search(path)
+
+
+def _is_authority(scheme: str, authority: str) -> bool:
+    """Return True for a host with or without a user before it."""
     user, _at, host = authority.rpartition("@")
-    is_http = match is not None and match[1].lower() in ("http", "https")
-    is_user = re.fullmatch(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*", user) is not None
-    return is_user and not _BAD_ESCAPE.search(user + path) and _is_host(host, has_strict_colons=is_http)
+    if not _USER.fullmatch(user) or _BAD_ESCAPE.search(user):
+        return False
+    return _is_host(host, has_strict_colons=scheme in ("http", "https"))
 
 
 def _is_host(host: str, *, has_strict_colons: bool) -> bool:
