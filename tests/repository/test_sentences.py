@@ -32,6 +32,7 @@ OF_SENTENCES: dict[str, str] = {
     "unit/plugins/module_utils/_download/test_source_auth.py": "the line of a refused download, without its credentials",
     "unit/plugins/module_utils/_snapshot/release/test_release_source.py": "the line of each failed download",
     "system/certificates/test_role.py::execution_modes": "lines that name the execution mode",
+    "unit/plugins/module_utils/_audit/checks/test_cluster_checks.py::test_the_words_for_the_dates_of_the_certificate_of_the_api_server": "the predicate of a date",
 }
 
 #: Errors without codes: those of the test rig and of Python.

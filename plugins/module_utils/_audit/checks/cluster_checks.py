@@ -20,6 +20,7 @@ from ..._x509.chain.chain_judge import ANCHOR, ChainBreak, judge
 from ..._x509.chain.verify import anchors
 from ..facts.cluster_data import ROOT_CA, CallPoint, ClusterData
 from ..facts.finding import (
+    ERROR,
     FAIL,
     INFO,
     LIKELY,
@@ -176,18 +177,19 @@ def check_login(data: ClusterData) -> Iterator[AuditFinding]:
 
 
 def check_api_server(data: ClusterData) -> Iterator[AuditFinding]:
-    """Yield the finding about the end of the certificate that the API server serves on this connection."""
-    first = next((entry for entry in _api_server_breaks(data) if entry.place != ANCHOR), None)
-    if first is None:
+    """Yield the finding about the dates of the certificate that the API server serves on this connection."""
+    breaks = [entry for entry in _api_server_breaks(data) if entry.place != ANCHOR]
+    if not breaks:
         lines = ("The connection has no TLS, or its certificate cannot be judged.",)
         yield AuditFinding("apiserver-expiring", SKIP, API_SERVER, evidence=lines)
         return
-    facts = first.certificate
-    severity = expiry_severity(facts.not_before, first.at, data.now)
+    alarm = breaks[0]
+    facts = alarm.certificate
+    severity = ERROR if alarm.is_start else expiry_severity(facts.not_before, alarm.at, data.now)
+    subject = alarm.name[:1].upper() + alarm.name[1:]
+    fault = f"{subject} of the API server {alarm.when(data.now)}" if severity else ""
     lines = (f"subject {facts.subject}, issuer {facts.issuer}, SHA-256 {facts.fingerprint}",)
-    words = f"{first.name[:1].upper()}{first.name[1:]} of the API server expires at {format_time(first.at)}"
-    fault = words if severity else ""
-    yield judged("apiserver-expiring", API_SERVER, fault, lines, severity=severity, breaks_at=first.at)
+    yield judged("apiserver-expiring", API_SERVER, fault, lines, severity=severity, breaks_at=alarm.at)
 
 
 def _api_server_breaks(data: ClusterData) -> tuple[ChainBreak, ...]:

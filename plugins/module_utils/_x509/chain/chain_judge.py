@@ -56,15 +56,19 @@ class ChainBreak:
         """Return the certificate by its place and its subject."""
         return self.place.format(self.certificate.subject or f"serial {self.certificate.serial}")
 
-    def in_words(self, now: datetime) -> str:
-        """Return a clause about the certificate and its date."""
+    def when(self, now: datetime) -> str:
+        """Return the predicate of a clause: what the date means, and the date."""
         if self.is_start:
             verb = "is valid only from"
         elif self.at < now:
             verb = "has expired at"
         else:
             verb = "expires at"
-        return f"{self.name} {verb} {format_time(self.at)}"
+        return f"{verb} {format_time(self.at)}"
+
+    def in_words(self, now: datetime) -> str:
+        """Return a clause about the certificate and its date."""
+        return f"{self.name} {self.when(now)}"
 
 
 @dataclass(frozen=True)

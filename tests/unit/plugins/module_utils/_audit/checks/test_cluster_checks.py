@@ -274,6 +274,24 @@ def test_the_ends_of_login_and_api_server(left: int, wanted: list[str]) -> None:
         assert found[0].breaks_at == (end if wanted else None)
 
 
+#: The start and the end of the certificate in days from now -> the predicate.
+API_SERVER_DATES: list[tuple[int, int, str]] = [
+    (-300, 5, "expires at"),
+    (-300, -1, "has expired at"),
+    (1, 300, "is valid only from"),
+]
+
+
+@pytest.mark.parametrize(("start", "end", "words"), API_SERVER_DATES)
+def test_the_words_for_the_dates_of_the_certificate_of_the_api_server(
+    start: int, end: int, words: str
+) -> None:
+    served = leaf(not_before=NOW + start * DAY, not_after=NOW + end * DAY)
+    (finding,) = cluster_checks.check_api_server(cluster(api_server=served.pem))
+    assert (finding.status, finding.severity) == ("fail", "error")
+    assert f" of the API server {words} " in finding.cause
+
+
 @pytest.mark.parametrize(("left", "wanted"), [(timedelta(hours=12), []), (timedelta(minutes=5), ["error"])])
 def test_a_login_without_a_begin_ends_too(left: timedelta, wanted: list[str]) -> None:
     found = cluster_checks.check_login(cluster(login=Login("token", None, NOW + left)))
