@@ -51,13 +51,13 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
     """Return the run with all targets, and the discovery. Raises MissingPermissions, TargetError, KubeError."""
     callers = find_callers(run, secret)
     used = [caller for caller in callers if caller.is_usable]
-    recorded = _recorded(run, secret)
-    record = " ".join(sorted(f"{caller.target.kind}/{caller.target.name}" for caller in used))
-    objects = {bundle_targets.path(caller.target): caller.obj for caller in callers}
-    discovery = Discovery(callers, record if run.discovers or recorded else None, objects)
+    record = None
+    if run.discovers or _recorded(run, secret):
+        record = " ".join(sorted(f"{caller.target.kind}/{caller.target.name}" for caller in used))
     targets = (*run.targets, *(caller.target for caller in used))
     if run.serving.probe is not None and used:
         probe_webhook.check_targets(targets, run.serving.probe)
+    objects = {bundle_targets.path(caller.target): caller.obj for caller in callers}
     known = [*run.targets, *(caller.target for caller in callers)]
     others, unread = _find_trusting(run, secret, known, objects)
     run = replace(
@@ -65,9 +65,9 @@ def discover(run: CertificateRun, secret: ExistingSecret | None) -> tuple[Certif
         targets=(*targets, *others),
         others=frozenset(others),
         unread=unread,
-        discovered=discovery.record,
+        discovered=record,
     )
-    return run, discovery
+    return run, Discovery(callers, record, objects)
 
 
 def find_callers(run: CertificateRun, secret: ExistingSecret | None) -> tuple[ServiceCaller, ...]:
