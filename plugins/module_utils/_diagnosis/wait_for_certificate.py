@@ -53,36 +53,45 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
     evidence = ClusterEvidence(client)
-    due, approved_at = sorted({EXPLAINED_SECONDS, *SECONDS_OF.values()}), float("inf")
+    looks = sorted({EXPLAINED_SECONDS, *SECONDS_OF.values()})
+    approved_at: float | None = None
     progress = progress_lines.start_progress(SILENT_SECONDS)
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
-        if condition_text(current) == "Approved":
-            approved_at = min(approved_at, now)
-        is_last, elapsed = now >= until, now - approved_at
-        awaited = f"the signer {csr['spec']['signerName']}" if elapsed >= 0 else "an approval"
+        if approved_at is None and condition_text(current) == "Approved":
+            approved_at = now
+        # An approval starts the wait for the signer. Before it, only the end of the wait asks for a diagnosis.
+        waited = 0.0 if approved_at is None else now - approved_at
+        awaited = "an approval" if approved_at is None else f"the signer {csr['spec']['signerName']}"
         progress.set_activity(f"CSR {current['metadata']['name']} waits for {awaited}")
         progress.repeat_if_due()
-        if is_last or (due and elapsed >= due[0]):
+
+        is_last = now >= until
+        is_look_due = approved_at is not None and looks != [] and waited >= looks[0]
+        if is_last or is_look_due:
             evidence.forget()
             diagnosis = evidence.explain(current)
-            # Several possible causes end no wait.
-            if diagnosis and (
-                is_last
-                or elapsed
-                >= SECONDS_OF.get(diagnosis.code, EXPLAINED_SECONDS if diagnosis.is_settled else float("inf"))
-            ):
+            if diagnosis and (is_last or _ends_wait(diagnosis, waited)):
                 # The diagnosis takes a moment, in which the signer may have answered.
                 latest = csr_api.find(client, current["metadata"]["name"])
                 if latest is None or not _is_newer(latest, current):
                     raise _not_issued(subject, current, diagnosis)
                 current = latest
                 continue
-            due = [seconds for seconds in due if seconds > elapsed]
-        next_look = approved_at + due[0] if due else until
+            looks = [seconds for seconds in looks if seconds > waited]
+
+        next_look = until if approved_at is None or not looks else approved_at + looks[0]
         seconds = min(until, next_look, now + LOOK_SECONDS) - now
         current, version = _watch_or_list(client, subject, current, version, seconds)
     return current
+
+
+def _ends_wait(diagnosis: Diagnosis, waited: float) -> bool:
+    """Return True if the cause is known, and was given the time to pass. waited: seconds since the approval."""
+    if diagnosis.code in SECONDS_OF:
+        return waited >= SECONDS_OF[diagnosis.code]
+    # Several possible causes end no wait.
+    return diagnosis.is_settled and waited >= EXPLAINED_SECONDS
 
 
 def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,20 +120,27 @@ def _watch_or_list(
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
     started = time.monotonic()
     fields = {"fieldSelector": csr_api.selector_of(name)}
-    for event in client.watch(COLLECTION, {**fields, "resourceVersion": version}, seconds=seconds):
-        csr_of_event = event.get("object") or {}
-        if event.get("type") in ("ADDED", "MODIFIED") and csr_of_event["metadata"]["uid"] == uid:
-            return csr_of_event, csr_of_event["metadata"]["resourceVersion"]
-        if event.get("type") != "ERROR":
-            break  # It was deleted or replaced. The list below tells which.
-    else:
+    event = _first_event(client, {**fields, "resourceVersion": version}, seconds)
+    if event is None:
         # A watch can end early: no permission, a proxy, an old version. It must not cause a flood of requests.
-        time.sleep(max(0.0, min(seconds, SHORTEST_LOOK_SECONDS) - (time.monotonic() - started)))
+        shortest = min(seconds, SHORTEST_LOOK_SECONDS)
+        time.sleep(max(0.0, shortest - (time.monotonic() - started)))
+    elif event["type"] in ("ADDED", "MODIFIED") and event["object"]["metadata"]["uid"] == uid:
+        return event["object"], event["object"]["metadata"]["resourceVersion"]
+    # After another event the request was deleted or replaced. The list tells which.
     page = client.list_all(COLLECTION, fields)
     current = next((item for item in page["items"] if item["metadata"]["uid"] == uid), None)
     if current is None:
         raise _replaced(name) if page["items"] else _gone(client, csr, subject)
     return current, page["metadata"]["resourceVersion"]
+
+
+def _first_event(client: Client, query: Mapping[str, str], seconds: float) -> dict[str, Any] | None:
+    """Return the first event about an object, None if the watch ends without one. The watch is closed."""
+    for event in client.watch(COLLECTION, query, seconds=seconds):
+        if event.get("type") != "ERROR":
+            return event
+    return None
 
 
 def _replaced(name: str) -> IssueError:
