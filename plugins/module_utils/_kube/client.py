@@ -413,13 +413,14 @@ class Client:
         target, proxy = urlsplit(self.host), proxy_for(settings)
         host = target.hostname or ""
         port = target.port or (443 if target.scheme == "https" else 80)
-        way = urlsplit(proxy) if proxy else target
-        if proxy and way.scheme != "http":  # the tunnel's request has the login of the proxy
-            raise OSError(
-                None,
-                f"a stream through a proxy with the scheme {way.scheme} is not supported. Use an http proxy",
-            )
-        connection = transport.dial(way.hostname or "", way.port or (80 if proxy else port), bounds)
+        if proxy:
+            gateway = urlsplit(proxy)
+            if gateway.scheme != "http":  # the tunnel's request has the login of the proxy
+                cause = f"a stream through a proxy with the scheme {gateway.scheme} is not supported. Use an http proxy"
+                raise OSError(None, cause)
+            connection = transport.dial(gateway.hostname or "", gateway.port or 80, bounds)
+        else:
+            connection = transport.dial(host, port, bounds)
         with contextlib.ExitStack() as stack:
             stack.enter_context(connection)
             if proxy:

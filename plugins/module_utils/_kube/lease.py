@@ -42,6 +42,8 @@ TOO_MANY_REQUESTS = 429
 # Answers that refuse the content of an object: bad request, too large, unprocessable.
 CONTENT_REFUSED = (400, 413, 422)
 _MOST_LETTERS = 100
+# The answer of an attempt that another run made impossible. It names no holder, and the next attempt comes at once.
+_MISSED = LeaseState()
 
 
 class LeaseHeldError(KubeError):
@@ -258,7 +260,7 @@ class Lease:
         self._is_sent = False
 
     def _try_to_acquire(self) -> LeaseState | None:
-        """Try to acquire it. Return None on success, else the content of the other run's Lease."""
+        """Try to acquire it. Return None on success, _MISSED if another run was faster, else the content of its Lease."""
         lease = self._client.find(self._path) if self._is_known else None
         if lease is None:
             now = self._client.now()
@@ -271,7 +273,7 @@ class Lease:
             except AlreadyExists:
                 self._is_known = True
                 lease = self._client.find(self._path)
-        return self._take_over(lease) if lease else LeaseState()
+        return self._take_over(lease) if lease else _MISSED
 
     def _take_over(self, lease: Mapping[str, Any]) -> LeaseState | None:
         state = read_lease(lease)
@@ -294,7 +296,7 @@ class Lease:
                 self._client.send("PUT", self._path, {**lease, "metadata": metadata, "spec": spec}), begun
             )
         except (Conflict, NotFound):
-            return LeaseState()  # another run was faster
+            return _MISSED
         self.previous = lease if state.holder else None
         return None
 

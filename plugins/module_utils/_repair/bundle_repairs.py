@@ -152,26 +152,27 @@ class BundleAction(Action):
         Raises CertflowError, TargetError, KubeError.
         """
 
+        readings: list[Object] = [self.obj]
+
         def write(known: TargetChange) -> WrittenBundle:
-            if not known.changed:
-                # The answer to a write of this run was lost, or another client wrote the same.
-                is_own = any(
-                    entry.get("at") == format_time(self.now) for entry in read_record(before[-1]).values()
-                )
-                return WrittenBundle(self, before[-2:][0] if is_own else before[-1], before[-1])
-            operations = self.operations(before[-1], known)
-            return WrittenBundle(
-                self,
-                before[-1],
-                bundle_patch.send(client, known, operations, dry_run=options.check_mode),
-            )
+            current = readings[-1]
+            if known.changed:
+                operations = self.operations(current, known)
+                written = bundle_patch.send(client, known, operations, dry_run=options.check_mode)
+                return WrittenBundle(self, current, written)
+            # The answer to a write of this run was lost, or another client wrote the same.
+            own_time = format_time(self.now)
+            is_own = any(entry.get("at") == own_time for entry in read_record(current).values())
+            if is_own and len(readings) > 1:
+                return WrittenBundle(self, readings[-2], current)
+            return WrittenBundle(self, current, current)
 
         def read() -> TargetChange:
-            before.append(bundle_targets.read(client, self.target))
-            self._check_again(before[-1], options)
-            return self.plan(before[-1])
+            current = bundle_targets.read(client, self.target)
+            readings.append(current)
+            self._check_again(current, options)
+            return self.plan(current)
 
-        before: list[Object] = [self.obj]
         return bundle_patch.retry(self.target, self.plan(self.obj), write, read)
 
     def plan(self, obj: Object) -> TargetChange:

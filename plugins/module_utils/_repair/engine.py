@@ -308,6 +308,32 @@ def _key(entry: Repair) -> tuple[str, ...]:
     return (entry.finding, *_place(entry.object))
 
 
+def _finding_key(finding: AuditFinding, cluster_uid: str) -> tuple[str, ...]:
+    """Return the key of the repair of a finding, as `_key` does."""
+    return (finding.fingerprint(cluster_uid), *_place(finding.object.as_result()))
+
+
+def _is_settled(
+    entry: Repair, data: ClusterData, sound: Sequence[CallPoint], failing: Mapping[str, AuditFinding]
+) -> bool:
+    """Return True if a finding about several objects no longer lists the object of this repair.
+
+    sound: the call points without a new fault. failing: the findings whose check fails now, by their fingerprints.
+    """
+    place = _place(entry.object)
+    points = [point for point in sound if _place(point.object.as_result()) == place]
+    if not points:
+        return False
+    if entry.check == "ca-left":
+        # The CA that the user named is no longer in the caBundle, whatever else the check finds about it.
+        return any(data.ca_outgoing.isdisjoint(prints_of(point.config.ca_bundle)) for point in points)
+    finding = failing.get(entry.finding)
+    if finding is None:
+        return False
+    listed = {_place(point.object.as_result()) for point in data.points_about(finding)}
+    return place not in listed
+
+
 def _kept_state(entry: Repair) -> str:
     """Return the state of a write that stays without a proof."""
     return WRITTEN if kinds.KINDS[entry.kind].unproven == WRITTEN else FAILED
@@ -383,39 +409,17 @@ class _Proof:
         A finding about several objects is settled for a repaired object that it no longer lists, and that has no new fault.
         """
         findings = audit_result.find(data)
-        failed, passed = (
-            {
-                (entry.fingerprint(data.cluster_uid), *_place(entry.object.as_result()))
-                for entry in findings
-                if entry.status == status
-            }
-            for status in (FAIL, PASS)
-        )
-        broken = {name for _check, name in _faults(findings) - self.faults}
-        listed = {
-            entry.fingerprint(data.cluster_uid): {
-                _place(point.object.as_result()) for point in data.points_about(entry)
-            }
+        uid = data.cluster_uid
+        failed = {_finding_key(entry, uid) for entry in findings if entry.status == FAIL}
+        passed = {_finding_key(entry, uid) for entry in findings if entry.status == PASS}
+        failing = {
+            entry.fingerprint(uid): entry
             for entry in findings
             if entry.status == FAIL and entry.check in kinds.CHECKS
         }
-        sound = {_place(point.object.as_result()) for point in data.points if str(point.object) not in broken}
-        # The CA that the user named is no longer in the caBundle, whatever else the check finds about it.
-        freed = {
-            _place(point.object.as_result())
-            for point in data.points
-            if data.ca_outgoing.isdisjoint(prints_of(point.config.ca_bundle))
-        }
-        settled = {
-            _key(entry)
-            for entry in due
-            if (place := _place(entry.object)) in sound
-            and (
-                place in freed
-                if entry.check == "ca-left"
-                else entry.finding in listed and place not in listed[entry.finding]
-            )
-        }
+        broken = {name for _check, name in _faults(findings) - self.faults}
+        sound = [point for point in data.points if str(point.object) not in broken]
+        settled = {_key(entry) for entry in due if _is_settled(entry, data, sound, failing)}
         return failed, passed - failed | settled
 
     def _answered(

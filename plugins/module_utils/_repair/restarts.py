@@ -69,7 +69,7 @@ def plan_reload(case: Case) -> RestartAction | Refusal | None:
             "Replace the pods by the program that created them",
         )
     workload = WebhookWorkload(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
-    if blocking := _blocks_pods(case, obj):
+    if blocking := _find_caller_for_pods(case, obj):
         return Refusal(
             "blocks-its-own-pods",
             f"the API server asks {blocking} about the new pods of {workload}, and refuses them while the webhook does not answer",
@@ -114,12 +114,14 @@ def _breaks_another(case: Case, secret: MountedSecret) -> Refusal | None:
     return None
 
 
-def _blocks_pods(case: Case, obj: Object) -> str:
+def _find_caller_for_pods(case: Case, obj: Object) -> str:
     """Return the webhook of this Service with failurePolicy Fail that the API server would call for the new pods, "" without one."""
     namespace, template = obj["metadata"]["namespace"], obj["spec"]["template"]
     labels = (template.get("metadata") or {}).get("labels") or {}
-    spaces = None if case.data.namespaces is None else case.data.namespaces.get(namespace, {})
-    created = AdmissionRequest("", "v1", "pods", "Pod", namespace, labels, spaces)
+    labels_of_namespace = None  # not readable
+    if case.data.namespaces is not None:
+        labels_of_namespace = case.data.namespaces.get(namespace, {})
+    created = AdmissionRequest("", "v1", "pods", "Pod", namespace, labels, labels_of_namespace)
     for point in case.data.points:
         is_own = point.caller == ADMISSION and point.config.service == case.point.config.service
         if is_own and point.is_strict and match(point.webhook, created).is_asked is not False:

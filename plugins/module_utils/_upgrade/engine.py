@@ -262,8 +262,11 @@ class Upgrade:
             error = as_error(exc)
             code = self._code_for_undo(error)
             reason = undo.why_not_undone(hop, self._steps.records, code, is_wanted=self.request.undo)
-            kept = UndoResult(hop.start, False, problem=reason)
-            raise self._failure(error, kept if reason else self._undo(current, hop, originals)) from exc
+            if reason:
+                undone = UndoResult(hop.start, False, problem=reason)
+            else:
+                undone = self._undo(current, hop, originals)
+            raise self._failure(error, undone) from exc
 
     def _action_context(self, current: ClusterPlan) -> ActionContext:
         return actions.make_context(self.client, self.request, current.context)

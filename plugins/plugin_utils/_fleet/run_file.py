@@ -220,13 +220,19 @@ def _open_runs(content: bytes) -> dict[str, bytes]:
     for event in run_state.read_events(content):
         runs.setdefault(event["run"], []).append(event)
     kept: dict[str, bytes] = {}
+    kept_bytes = 0
     oldest = format_time(datetime.now(timezone.utc) - LONGEST_SILENCE)
-    for run, events in reversed(list(runs.items())):
-        lines = b"".join(map(run_state.to_line, events))
-        is_small = sum(map(len, kept.values())) + len(lines) <= MOST_BYTES // 2
-        is_at_work = _is_alive(events[0].get("pid", 0)) or (is_small and events[-1].get("at", "") > oldest)
-        if is_at_work and all(event["event"] != run_state.RUN_ENDED for event in events):
+    for run in reversed(list(runs)):  # the newest run first, because the space ends
+        events = runs[run]
+        if any(event["event"] == run_state.RUN_ENDED for event in events):
+            continue
+        lines = b"".join(run_state.to_line(event) for event in events)
+        has_space = kept_bytes + len(lines) <= MOST_BYTES // 2
+        # Times in this format sort as text.
+        is_recent = events[-1].get("at", "") > oldest
+        if _is_alive(events[0].get("pid", 0)) or (has_space and is_recent):
             kept[run] = lines
+            kept_bytes += len(lines)
     return dict(reversed(kept.items()))
 
 

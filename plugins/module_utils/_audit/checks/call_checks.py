@@ -228,11 +228,14 @@ def find_impact(point: CallPoint) -> dict[str, Any]:
         return {"impact": REFUSES, "requests": (f"requests for {name} that need a conversion",)}
     if point.caller == AGGREGATION:
         return {"impact": REFUSES, "requests": (f"requests of {name}",)}
+    # Dictionaries as sets that keep the order.
     resources: dict[str, dict[str, None]] = {}
     for rule in point.webhook.get("rules") or ():
         operations = ", ".join(map(str, rule.get("operations") or ()))
-        resources.setdefault(operations, {}).update(dict.fromkeys(_resources(rule)))
-    requests = tuple(f"{key} of {some([*names])}" for key, names in resources.items())
+        listed = resources.setdefault(operations, {})
+        for name in _resources(rule):
+            listed[name] = None
+    requests = tuple(f"{operations} of {some(list(names))}" for operations, names in resources.items())
     return {"impact": REFUSES if point.is_strict else SKIPS, "requests": requests}
 
 

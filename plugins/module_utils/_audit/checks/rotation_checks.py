@@ -264,10 +264,11 @@ def check_pods(data: ClusterData) -> Iterator[AuditFinding]:
     check, ca = "pods-before-successor", data.ca
     if ca is None:
         return
-    if not ca.old_pods:
-        yield AuditFinding(check, SKIP if ca.old_pods is None else PASS, CLUSTER)
-    for name, count in (ca.old_pods or {}).items():
-        kind, namespace, own = name
+    if ca.old_pods is None:
+        yield AuditFinding(check, SKIP, CLUSTER)
+    elif not ca.old_pods:
+        yield AuditFinding(check, PASS, CLUSTER)
+    for (kind, namespace, own), count in (ca.old_pods or {}).items():
         words = f"it has {plural(count, 'pod')} from before {_youngest(ca)}"
         yield AuditFinding(check, FAIL, AuditedObject(kind, own, namespace=namespace), words)
     names = tuple(f"{kind} {namespace}/{own}" for kind, namespace, own in ca.early_pods)

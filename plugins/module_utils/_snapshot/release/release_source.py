@@ -81,12 +81,11 @@ def _sums(source: ReleaseSource, release: str) -> Mapping[str, str]:
     # The files that the user has not changed keep their sums. Without them, a part of the release would not be installed.
     sums: dict[str, Any] = {**SUMS.get(release, {}), **given} if isinstance(given, Mapping) else {}
     if not sums or not all(isinstance(value, str) for value in sums.values()):
-        raise SourceError(
-            f"the entry {release} of sums is not a dictionary from files to SHA-256 sums"
-            if given
-            else f"the files of release {release} are not known to this collection, which knows {', '.join(SUMS)}",
-            remedy="Set the SHA-256 sums of its files with sums, or set another release",
-        )
+        if given:
+            cause = f"the entry {release} of sums is not a dictionary from files to SHA-256 sums"
+        else:
+            cause = f"the files of release {release} are not known to this collection, which knows {', '.join(SUMS)}"
+        raise SourceError(cause, remedy="Set the SHA-256 sums of its files with sums, or set another release")
     return sums
 
 
