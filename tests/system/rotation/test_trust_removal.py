@@ -110,7 +110,11 @@ def set_bundles(rig: RotationRig, hook: Program, url: Program) -> None:
         accept = [{word: [f"ValidatingWebhookConfiguration/{program.full_name}"]}]
         options: dict[str, Any] = {"check_mode": word == "unseen", "accept": accept}
         result = set_bundle(rig, program, rig.old, "absent", kubeconfig=rig.trust(), **options)
-        assert (result["changed"], len(result["warnings"])) == (True, 1)
+        assert result["changed"]
+        # The clock of the API server has jumped.
+        accepted, clocks = result["warnings"]
+        assert program.full_name in accepted
+        assert "clock" in clocks
 
 
 def set_bundle(rig: World, program: Program, ca: KeyPair, mode: str, **options: Any) -> dict[str, Any]:
