@@ -36,7 +36,7 @@ demo-all: ## run every demo, one after the other, and fail at the end if one fai
 t: ## run a file of tests, one test, or an integration target: make t PATH=tests/unit/test_imports.py [ON=core-2.16]
 	@$(RUN) -m tools.ci.run_path '$(TESTS)' $(ON)
 
-test: ## run every gate, or some: make test GATES="ruff mypy" (about 25 minutes; an hour with an empty cache)
+test: ## run every gate, or some: make test GATES="ruff mypy" (about 35 minutes; an hour with an empty cache)
 	@$(RUN) -m tools.ci $(GATES)
 
 test-all: ## run every gate on every ansible-core, and the tests that are too long for make test (hours)

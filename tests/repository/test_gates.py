@@ -21,7 +21,7 @@ from tools.ci import interpreters, lock, process, run_path, tree, venvs
 from tools.ci.__main__ import AT_ONCE, GateRun
 from tools.ci.compiled import sitecustomize
 from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, PYTHON_314, Environment
-from tools.ci.gates import ALL, FULL, OTHER_VERSIONS, PARTS, Gate
+from tools.ci.gates import ALL, FULL, OTHER_VERSIONS, PARTS, PROGRAMS, Gate
 from tools.ci.result import GateResult, of_exit, of_junit
 
 REPORT = """<testsuites><testsuite>
@@ -183,6 +183,50 @@ def test_every_gate_runs_once(count: int, tmp_path: Path, monkeypatch: pytest.Mo
     whole.all(tuple(gate(str(number)) for number in range(count)))
     assert sorted(seen) == [str(number) for number in range(count)]
     assert whole.total.passed == count
+
+
+def test_gates_with_programs_start_when_they_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other gates run meanwhile, and the run says who waits. A failed build lets them start too, and each tells what it lacks."""
+    monkeypatch.setattr(tree, "link", lambda: tmp_path)
+    monkeypatch.setattr(gate_run, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(gate_run, "_REMINDER", 0.05)
+    ended: list[str] = []
+
+    def gate(name: str, seconds: float, code: int = 0, starts_programs: bool = False) -> Gate:
+        def run(_log: Path) -> GateResult:
+            time.sleep(seconds)
+            ended.append(name)
+            return of_exit(code)
+
+        return Gate(name, run, starts_programs)
+
+    builds = gate("programs", 0.3, code=1)
+    monkeypatch.setattr(gate_run, "PROGRAMS", builds)
+    whole = GateRun()
+    whole.all((builds, gate("clusters", 0, starts_programs=True), gate("static", 0)))
+    assert ended == ["static", "programs", "clusters"]
+    assert (
+        "waiting until programs are built (see .work/logs/programs.log): clusters\n"
+        in capsys.readouterr().out
+    )
+
+
+def test_each_gate_with_real_clusters_waits_for_the_programs() -> None:
+    """A test that builds by itself would let the others of its gate wait."""
+    assert ALL[0] == PROGRAMS
+    with_clusters = {gate.name for gate in ALL if gate.name.startswith(("real-", "integration-"))}
+    assert {gate.name for gate in ALL if gate.starts_programs} == with_clusters | {"repository"}
+
+
+def test_a_program_counts_with_its_children(tmp_path: Path) -> None:
+    """Most of what a gate uses is used by what its tests start."""
+    child = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    before = process.processor_seconds()
+    run(tmp_path, program)
+    assert process.processor_seconds() - before >= 0.3
 
 
 def test_the_end_of_a_failed_gate_is_printed_last(

@@ -12,11 +12,11 @@ import argparse
 import sys
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tools.ci import process, tree
-from tools.ci.gates import ALL, FULL, OTHER_VERSIONS, QUICK, Gate
+from tools.ci.gates import ALL, FULL, OTHER_VERSIONS, PROGRAMS, QUICK, Gate
 from tools.ci.result import FAILED, GateResult
 from tools.ci.venvs import REPOSITORY, BuildFailed, PythonUnavailable
 
@@ -61,6 +61,7 @@ class GateRun:
         self._logs = tree.link() / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
         self._printing = threading.Lock()
+        self._processor_seconds = 0.0
         #: Failed gate -> the end of its log.
         self._ends: dict[str, str] = {}
 
@@ -72,7 +73,7 @@ class GateRun:
         """Run one gate and add its result to the total. An error inside the gate counts as its failure."""
         log = self._logs / f"{gate.name}.log"
         log.write_text("")
-        start = time.monotonic()
+        start, used = time.monotonic(), process.processor_seconds()
         try:
             result = gate.run(log)
         except PythonUnavailable as reason:
@@ -80,10 +81,12 @@ class GateRun:
         except BuildFailed as reason:
             log.write_text(f"{reason}\n")
             result = FAILED
+        used = process.processor_seconds() - used
         with self._printing:
-            self._report(gate, result, time.monotonic() - start, log)
+            self._processor_seconds += used
+            self._report(gate, result, f"{time.monotonic() - start:.0f} s, {used:.0f} s of processor", log)
 
-    def _report(self, gate: Gate, result: GateResult, seconds: float, log: Path) -> None:
+    def _report(self, gate: Gate, result: GateResult, time_used: str, log: Path) -> None:
         self.total += result
         for note in result.notes:
             self.say(f"{gate.name}: {note}")
@@ -92,7 +95,7 @@ class GateRun:
             self._ends[gate.name] = "\n".join(text.splitlines()[-_LAST_LINES:])
             print(f"----- {gate.name}: {log.relative_to(REPOSITORY)}\n{text}-----")
         if result.passed or result.failed:
-            self.say(f"{'FAILED' if result.failed else 'ok':6} {gate.name}: {result} in {seconds:.0f} s")
+            self.say(f"{'FAILED' if result.failed else 'ok':6} {gate.name}: {result} in {time_used}")
 
     def repeat_failures(self) -> None:
         """Print the end of each failed gate's log again, because the logs of other gates came after it."""
@@ -100,17 +103,37 @@ class GateRun:
             print(f"----- the end of {name}:\n{lines}\n-----")
 
     def all(self, gates: tuple[Gate, ...]) -> None:
-        """Run gates in their order, some at a time."""
+        """Run gates in their order, some at a time.
+
+        While the gate PROGRAMS builds, gates that start its programs wait, and later ones go first.
+        """
+        waiting = list(gates)
+        running: dict[Future[None], Gate] = {}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            running = {pool.submit(self.gate, gate): gate for gate in gates}
-            while running:
+            while waiting or running:
+                for gate in self._startable(waiting, list(running.values())):
+                    waiting.remove(gate)
+                    running[pool.submit(self.gate, gate)] = gate
                 done = wait(running, timeout=_REMINDER, return_when=FIRST_COMPLETED).done
                 for future in done:
                     del running[future]
                     future.result()
                 if not done:
-                    names = (gate.name for future, gate in running.items() if future.running())
-                    self.say(f"still running: {', '.join(names)}")
+                    self._remind(waiting, list(running.values()))
+        self.say(f"{self._processor_seconds:.0f} seconds of processor in all")
+
+    @staticmethod
+    def _startable(waiting: list[Gate], running: list[Gate]) -> list[Gate]:
+        """Return the next gates to start."""
+        are_built = PROGRAMS not in (*waiting, *running)
+        ready = [gate for gate in waiting if are_built or not gate.starts_programs]
+        return ready[: AT_ONCE - len(running)]
+
+    def _remind(self, waiting: list[Gate], running: list[Gate]) -> None:
+        self.say(f"still running: {', '.join(gate.name for gate in running)}")
+        held = [gate.name for gate in waiting if gate.starts_programs]
+        if PROGRAMS in running and held:
+            self.say(f"waiting until programs are built (see .work/logs/programs.log): {', '.join(held)}")
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +25,23 @@ class Gate(NamedTuple):
     name: str
     #: Function that writes to the given log. May raise PythonUnavailable, BuildFailed.
     run: Callable[[Path], GateResult]
+    #: True if its tests start programs that the gate PROGRAMS builds.
+    starts_programs: bool = False
 
 
 def _program(env: Environment, arguments: Sequence[str | Path], log: Path) -> int:
     venv = venvs.ensure(env)
     return process.run([venv / "bin" / arguments[0], *arguments[1:]], log, tree.environ(venv), REPOSITORY)
+
+
+def programs(log: Path) -> GateResult:
+    """Build the programs that the tests start, each once, into the cache of the user."""
+    python = venvs.ensure(venvs.newest_core()) / "bin" / "python"
+    command = (python, "-m", "tests.support.clusters", "build", "--tests")
+    return of_exit(process.run(command, log, os.environ, REPOSITORY))
+
+
+PROGRAMS = Gate("programs", programs)
 
 
 def ruff(log: Path) -> GateResult:
@@ -100,13 +113,14 @@ def _real(
     name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = process.HANGS
 ) -> Gate:
     command = ["-v", "--durations=15", *arguments]
-    return Gate(name, functools.partial(pytest, choose, command, timeout=timeout))
+    return Gate(name, functools.partial(pytest, choose, command, timeout=timeout), starts_programs=True)
 
 
 _STATIC = (
     Gate("ruff", ruff),
     Gate("mypy", mypy),
-    _tests("repository", venvs.newest_core, "tests/repository"),
+    # promtool checks the alert rules
+    _tests("repository", venvs.newest_core, "tests/repository")._replace(starts_programs=True),
 )
 # The tests on real clusters in parts of about the same length, by the folders of tests/system. A folder without a row is in the
 # gate real-newest.
@@ -146,7 +160,7 @@ MODULE_TARGETS = (
 
 
 def _integration(name: str, choose: Callable[[], Environment], *targets: str) -> Gate:
-    return Gate(name, functools.partial(integration.check, choose, targets))
+    return Gate(name, functools.partial(integration.check, choose, targets), starts_programs=True)
 
 
 def _folders(rows: Iterable[str]) -> list[str]:
@@ -174,9 +188,10 @@ def _full(name: str, *paths: str) -> Gate:
 
 
 # The gates of `make test`: the newest ansible-core whole, and the unit tests also on the oldest core (with the oldest
-# libraries) and on the oldest Python of a managed node. The gates with real clusters first: they wait for half of their time, so
-# two cores that run only them at the end would be idle.
+# libraries) and on the oldest Python of a managed node. The programs first, beside gates that start none of them. Then the gates
+# with real clusters: they wait for half of their time, so two cores that run only them at the end would be idle.
 ALL = (
+    PROGRAMS,
     _part("real-certificates"),
     _part("real-playbooks"),
     _rest(),

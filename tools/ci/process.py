@@ -25,6 +25,8 @@ _PATIENCE = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)
 _lock = threading.Lock()
 _running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
+_ended = threading.local()
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class GatesInterrupted(Exception):
@@ -44,8 +46,11 @@ def run(
         output.flush()
         child = _start(command, output.fileno(), env, cwd)
         try:
-            code = child.wait(timeout)
-        except subprocess.TimeoutExpired:
+            _wait_for_end(child, timeout)
+            _count(child)
+            code = child.wait()
+        except TimeoutError:
+            _count(child)
             end(child)
             code = 124
             output.write(f"\nended after {timeout:.0f} s without a result\n".encode())
@@ -58,6 +63,30 @@ def run(
     if _stopping.is_set():
         raise GatesInterrupted
     return code
+
+
+def processor_seconds() -> float:
+    """Return the seconds of processor that the programs of this thread used, with all their children that they waited for."""
+    seconds: float = getattr(_ended, "seconds", 0.0)
+    return seconds
+
+
+def _count(child: subprocess.Popen[bytes]) -> None:
+    """Add what a program used. It may have ended, but nobody has waited for it yet: its numbers are gone after that."""
+    with contextlib.suppress(OSError):  # a system without /proc
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        # utime, stime, cutime and cstime: proc_pid_stat(5) counts them from 14, with the two fields before ")"
+        _ended.seconds = processor_seconds() + sum(map(int, fields[11:15])) / _CLOCK_TICKS
+
+
+def _wait_for_end(child: subprocess.Popen[bytes], timeout: float) -> None:
+    """Return when a program has ended, and leave its numbers readable. Raises TimeoutError after some seconds."""
+    deadline = time.monotonic() + timeout
+    options = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    while os.waitid(os.P_PID, child.pid, options) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.05)
 
 
 def _start(

@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from tests.support.clusters import by_hand
-from tests.support.clusters.build import programs, say
+from tests.support.clusters.build import programs, programs_of_tests, say
 from tests.support.clusters.errors import ClusterError, UsageError
 from tests.support.clusters.existing_programs import VARIABLE
 from tests.support.clusters.fleet import check, prepare
@@ -71,8 +71,19 @@ def _parser() -> _Parser:
     build.add_argument(
         "release", nargs="?", default="", choices=["", *KUBERNETES_RELEASES], metavar="RELEASE"
     )
-    build.set_defaults(act=lambda options: print(programs(release=options.release)))
+    build.add_argument(
+        "--tests",
+        action="store_true",
+        help="also build what the tests start: nodes, snapshot controllers, cert-manager, Helm",
+    )
+    build.set_defaults(act=_build)
     return parser
+
+
+def _build(options: argparse.Namespace) -> None:
+    if options.tests:
+        programs_of_tests()
+    print(programs(release=options.release))
 
 
 def _up(options: argparse.Namespace) -> None:

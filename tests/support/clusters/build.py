@@ -55,7 +55,8 @@ GO_FLAGS = (
 )
 MAIN_MODULE = "certflow.invalid/clusters"
 REPORT_EVERY = 15.0
-LOWEST_PRIORITY = 19
+# The releases of external-snapshotter whose programs the tests without the marker full start.
+TESTED_RELEASES = ("8.7.0", "7.0.2", "4.2.1", "6.2.2")
 
 
 def say(message: str) -> None:
@@ -162,6 +163,20 @@ def snapshot_programs(release: str, report: Report = say) -> Path:
     Build them if not cached.
     """
     return _cached(SNAPSHOT_PROGRAMS[release], report)
+
+
+def programs_of_tests(report: Report = say) -> None:
+    """Build what the tests without the marker full start, so that no test waits for a build.
+
+    The programs of a node, and of its pods, only as root: without it no node can run.
+    """
+    programs(report)
+    if os.geteuid() == 0:
+        node_programs(report)
+        for release in TESTED_RELEASES:
+            snapshot_programs(release, report)
+    for build_program in (cainjector, cert_manager, cert_manager_webhook, kubeadm, helm, promtool):
+        build_program(report)
 
 
 def snapshot_manifests(release: str) -> tuple[Path, Path]:
@@ -407,14 +422,11 @@ def _run_with_progress(
 def _begin_build() -> None:
     """Prepare the process of a build. Runs in the child.
 
-    The kernel stops it when its parent is killed (prctl(2)). It has the lowest priority, also between sessions (sched(7)), because
-    other tests may wait for pods, and control planes renew Leases, while it uses every processor for minutes.
+    The kernel stops it when its parent is killed (prctl(2)). It has the normal priority: with a lower one it would get no time beside
+    tests that keep every processor busy, and the tests that wait for it would end last.
     """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    os.nice(LOWEST_PRIORITY)
-    with contextlib.suppress(OSError):  # a kernel without groups of sessions
-        Path("/proc/self/autogroup").write_text(str(LOWEST_PRIORITY))
 
 
 def _verify(binary: Path, pin: Pin) -> None:
