@@ -72,7 +72,7 @@ def processor_seconds() -> float:
 
 
 def _count(child: subprocess.Popen[bytes]) -> None:
-    """Add what a program used. It may have ended, but nobody has waited for it yet: its numbers are gone after that."""
+    """Add what a program used. This comes before the wait for a program that has ended: its numbers are gone after that."""
     with contextlib.suppress(OSError):  # a system without /proc
         fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
         # utime, stime, cutime and cstime: proc_pid_stat(5) counts them from 14, with the two fields before ")"
