@@ -10,7 +10,8 @@ import sys
 from typing import NoReturn
 
 from tests.support.clusters import by_hand
-from tests.support.clusters.build import programs, programs_of_tests, say
+from tests.support.clusters.build import programs, say
+from tests.support.clusters.build_for_tests import programs_of_tests
 from tests.support.clusters.errors import ClusterError, UsageError
 from tests.support.clusters.existing_programs import VARIABLE
 from tests.support.clusters.fleet import check, prepare

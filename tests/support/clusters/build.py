@@ -55,8 +55,6 @@ GO_FLAGS = (
 )
 MAIN_MODULE = "certflow.invalid/clusters"
 REPORT_EVERY = 15.0
-# The releases of external-snapshotter whose programs the tests without the marker full start.
-TESTED_RELEASES = ("8.7.0", "7.0.2", "4.2.1", "6.2.2")
 
 
 def say(message: str) -> None:
@@ -163,20 +161,6 @@ def snapshot_programs(release: str, report: Report = say) -> Path:
     Build them if not cached.
     """
     return _cached(SNAPSHOT_PROGRAMS[release], report)
-
-
-def programs_of_tests(report: Report = say) -> None:
-    """Build what the tests without the marker full start, so that no test waits for a build.
-
-    The programs of a node, and of its pods, only as root: without it no node can run.
-    """
-    programs(report)
-    if os.geteuid() == 0:
-        node_programs(report)
-        for release in TESTED_RELEASES:
-            snapshot_programs(release, report)
-    for build_program in (cainjector, cert_manager, cert_manager_webhook, kubeadm, helm, promtool):
-        build_program(report)
 
 
 def snapshot_manifests(release: str) -> tuple[Path, Path]:
