@@ -68,14 +68,8 @@ def _webhook_cabundle(cluster: clusters.Cluster, directory: Path) -> None:
 def _k8s_csr_approve(cluster: clusters.Cluster, _directory: Path) -> None:
     labels = {"app.kubernetes.io/managed-by": "certflow.kubernetes"}
     # The example selects by this label, and other tests on the same cluster may have left requests that wait.
-    snapshot_lab.kubectl(
-        cluster,
-        "delete",
-        "csr",
-        "-l",
-        "app.kubernetes.io/managed-by=certflow.kubernetes",
-        "--ignore-not-found",
-    )
+    (selector,) = (f"{key}={value}" for key, value in labels.items())
+    snapshot_lab.kubectl(cluster, "delete", "csr", "-l", selector)
     _request(cluster, "audit-webhook-request", ["audit-webhook.kube-system.svc"], labels)
     _request(cluster, "unexpected-request", ["db", "db.prod.svc"], {})
 
