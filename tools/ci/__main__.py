@@ -73,7 +73,7 @@ class GateRun:
         """Run one gate and add its result to the total. An error inside the gate counts as its failure."""
         log = self._logs / f"{gate.name}.log"
         log.write_text("")
-        start, used = time.monotonic(), process.processor_seconds()
+        start, used_before = time.monotonic(), process.processor_seconds()
         try:
             result = gate.run(log)
         except PythonUnavailable as reason:
@@ -81,7 +81,7 @@ class GateRun:
         except BuildFailed as reason:
             log.write_text(f"{reason}\n")
             result = FAILED
-        used = process.processor_seconds() - used
+        used = process.processor_seconds() - used_before
         with self._printing:
             self._processor_seconds += used
             self._report(gate, result, f"{time.monotonic() - start:.0f} s, {used:.0f} s of processor", log)
@@ -105,9 +105,9 @@ class GateRun:
     def all(self, gates: tuple[Gate, ...]) -> None:
         """Run gates in their order, some at a time.
 
-        While the gate PROGRAMS builds, gates that start its programs wait, and later ones go first.
+        PROGRAMS begins first. While it builds, gates that start its programs wait, and later ones go first.
         """
-        waiting = list(gates)
+        waiting = sorted(gates, key=lambda gate: gate != PROGRAMS)  # PROGRAMS first, the others as they are
         running: dict[Future[None], Gate] = {}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while waiting or running:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,9 +35,8 @@ def _program(env: Environment, arguments: Sequence[str | Path], log: Path) -> in
 
 def programs(log: Path) -> GateResult:
     """Build the programs that the tests start, each once, into the cache of the user."""
-    python = venvs.ensure(venvs.newest_core()) / "bin" / "python"
-    command = (python, "-m", "tests.support.clusters", "build", "--tests")
-    return of_exit(process.run(command, log, os.environ, REPOSITORY))
+    command = ("python", "-m", "tests.support.clusters", "build", "--tests")
+    return of_exit(_program(venvs.newest_core(), command, log))
 
 
 PROGRAMS = Gate("programs", programs)

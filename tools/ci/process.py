@@ -25,7 +25,8 @@ _PATIENCE = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)
 _lock = threading.Lock()
 _running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
-_ended = threading.local()
+#: Its attribute seconds is what the ended programs of each thread used.
+_used = threading.local()
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -67,7 +68,7 @@ def run(
 
 def processor_seconds() -> float:
     """Return the seconds of processor that the programs of this thread used, with all their children that they waited for."""
-    seconds: float = getattr(_ended, "seconds", 0.0)
+    seconds: float = getattr(_used, "seconds", 0.0)
     return seconds
 
 
@@ -76,7 +77,7 @@ def _count(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):  # a system without /proc
         fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
         # utime, stime, cutime and cstime: proc_pid_stat(5) counts them from 14, with the two fields before ")"
-        _ended.seconds = processor_seconds() + sum(map(int, fields[11:15])) / _CLOCK_TICKS
+        _used.seconds = processor_seconds() + sum(map(int, fields[11:15])) / _CLOCK_TICKS
 
 
 def _wait_for_end(child: subprocess.Popen[bytes], timeout: float) -> None:
